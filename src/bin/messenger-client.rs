@@ -1,0 +1,45 @@
+//! The client of the messenger: the chat over HTTP.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use messenger::net;
+use messenger::process::{self, LogSettings, Signals};
+use messenger::{client, settings};
+
+/// The client of a one-room messenger: keeps one stream from the gRPC server open, and gives the chat to people and programs over
+/// HTTP with POST /sendMessage and POST /getAndFlushMessages.
+///
+/// Every setting is a flag and an environment variable; the flag wins.
+#[derive(Debug, Parser)]
+#[command(name = "messenger-client", version = settings::VERSION)]
+struct Cli {
+    #[command(flatten)]
+    client: client::Settings,
+    #[command(flatten)]
+    log: LogSettings,
+    /// Ask the client that runs on this machine with these settings whether it serves, and exit with 0 if it does.
+    #[arg(long, help_heading = "Options")]
+    health_check: bool,
+}
+
+fn main() -> ExitCode {
+    match settings::parse::<Cli>() {
+        Ok(cli) => process::run("messenger-client", run(cli)),
+        Err(status) => status,
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let address = SocketAddr::new(cli.client.http.http_bind, cli.client.http.http_port);
+    if cli.health_check {
+        return client::health_check(net::reachable(address)).await;
+    }
+    cli.log.start();
+    process::raise_file_limit();
+    let signals = Signals::catch()?;
+    let listener = net::listen(address)?;
+    client::serve(listener, &cli.client, signals.shutdown()).await;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! The gRPC server of the messenger.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use messenger::net::{self, ServerAddr};
+use messenger::process::{self, LogSettings, Signals};
+use messenger::{server, settings};
+
+/// The gRPC server of a one-room messenger: takes messages with SendMessage, and streams each of them to every reader of
+/// ReadMessages in one order.
+///
+/// Every setting is a flag and an environment variable; the flag wins.
+#[derive(Debug, Parser)]
+#[command(name = "messenger-server", version = settings::VERSION)]
+struct Cli {
+    #[command(flatten)]
+    server: server::Settings,
+    #[command(flatten)]
+    log: LogSettings,
+    /// Ask the server that runs on this machine with these settings whether it serves, and exit with 0 if it does.
+    #[arg(long, help_heading = "Options")]
+    health_check: bool,
+}
+
+fn main() -> ExitCode {
+    match settings::parse::<Cli>() {
+        Ok(cli) => process::run("messenger-server", run(cli)),
+        Err(status) => status,
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let address = SocketAddr::new(cli.server.server_bind, cli.server.server_port);
+    if cli.health_check {
+        return server::health_check(&ServerAddr::local(address)).await;
+    }
+    cli.log.start();
+    process::raise_file_limit();
+    let signals = Signals::catch()?;
+    let listener = net::listen(address)?;
+    server::serve(listener, &cli.server, signals.shutdown()).await;
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The whole chat in one process: the gRPC server, and a client of it.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use messenger::net::{self, ServerAddr};
+use messenger::process::{self, LogSettings, Signals};
+use messenger::{client, server, settings};
+use tokio::sync::watch;
+
+/// The whole chat in one process: the gRPC server of a one-room messenger, and a client that gives the chat to people and programs
+/// over HTTP. The two talk over a real connection, as they do when they run apart (messenger-server, messenger-client).
+///
+/// Every setting is a flag and an environment variable; the flag wins.
+#[derive(Debug, Parser)]
+#[command(name = "messenger", version = settings::VERSION)]
+struct Cli {
+    #[command(flatten)]
+    server: server::Settings,
+    #[command(flatten)]
+    http: client::HttpSettings,
+    #[command(flatten)]
+    log: LogSettings,
+}
+
+fn main() -> ExitCode {
+    match settings::parse::<Cli>() {
+        Ok(cli) => process::run("messenger", run(cli)),
+        Err(status) => status,
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    cli.log.start();
+    process::raise_file_limit();
+    let signals = Signals::catch()?;
+    // Both ports are open before anything runs: either the whole chat is there, or a line says which port is not.
+    let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
+    let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
+    let (grpc_at, http_at) = (ServerAddr::local(server.local_addr()?), net::reachable(http.local_addr()?));
+    println!("{}", welcome(&grpc_at, http_at));
+
+    let client_settings = client::Settings { server_addr: grpc_at, http: cli.http };
+    let ending = watch::Sender::new(false);
+    let ended = || {
+        let mut ending = ending.subscribe();
+        async move {
+            let _ = ending.wait_for(|ending| *ending).await;
+        }
+    };
+    tokio::join!(server::serve(server, &cli.server, ended()), client::serve(http, &client_settings, ended()), async {
+        signals.shutdown().await;
+        ending.send_replace(true);
+    });
+    Ok(())
+}
+
+/// Where the chat is, and lines to paste.
+fn welcome(grpc: &ServerAddr, http: SocketAddr) -> String {
+    let version = settings::VERSION;
+    format!(
+        r#"messenger {version}: the chat is open
+
+  HTTP  http://{http}
+  gRPC  {grpc}
+
+Say something, and read what was said:
+
+  curl -X POST {http}/sendMessage -d '{{"author": "alice", "text": "hey"}}'
+  curl -X POST {http}/getAndFlushMessages
+
+The same without the client, straight from the server:
+
+  grpcurl -plaintext {grpc} mes_grpc.MessengerServer/ReadMessages
+  grpcurl -plaintext -d '{{"author": "alice", "text": "hey"}}' {grpc} mes_grpc.MessengerServer/SendMessage
+
+Ctrl-C ends it.
+"#
+    )
+}

@@ -1,0 +1,27 @@
+//! Asking a running client whether it serves.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Asks the client at `address` for its `/health`, as an orchestrator would (`messenger-client --health-check`).
+///
+/// # Errors
+/// Why it does not serve: no connection, no answer, or another status than 200.
+pub async fn check(address: SocketAddr) -> anyhow::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/health").header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let answer = tokio::select! {
+        answer = requests.send_request(request) => answer?,
+        ended = connection => anyhow::bail!("the connection closed: {ended:?}"),
+    };
+    anyhow::ensure!(answer.status() == StatusCode::OK, "answered {}", answer.status());
+    Ok(())
+}

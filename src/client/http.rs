@@ -1,0 +1,103 @@
+//! The HTTP interface: which path is what, and what comes back.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tonic::Code;
+
+use super::cross_site;
+use super::message_body;
+use super::postbox::Postbox;
+use super::problem::Problem;
+use super::sender::{SendError, Sender};
+use crate::send_time::rfc3339;
+
+/// What the handlers work with.
+#[derive(Clone)]
+struct Chat {
+    postbox: Arc<Postbox>,
+    sender: Sender,
+    max_body: usize,
+}
+
+/// All routes of the client.
+pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, max_body: usize) -> Router {
+    Router::new()
+        .route("/sendMessage", post(send_message))
+        .route("/getAndFlushMessages", post(get_and_flush_messages))
+        .route("/health", get(health))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(cross_site::refuse))
+        .layer(DefaultBodyLimit::max(max_body))
+        .with_state(Chat { postbox, sender, max_body })
+}
+
+/// Sends a message; the answer is its `sendTime`.
+async fn send_message(State(chat): State<Chat>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(format!("the body is larger than {} bytes", chat.max_body)),
+        _ => Problem::bad_request("the body did not arrive whole"),
+    })?;
+    let time = chat.sender.send(message_body::parse(&body)?).await?;
+    Ok(json(format!("{{\"sendTime\":\"{}\"}}", rfc3339(&time)).into()))
+}
+
+/// Everything since the last flush, as a JSON array. What the request's body says does not matter.
+async fn get_and_flush_messages(State(chat): State<Chat>) -> Response {
+    let pieces = chat.postbox.flush();
+    let length = pieces.iter().map(Bytes::len).sum::<usize>();
+    let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    let mut response = json(Body::new(StreamBody::new(tokio_stream::iter(frames))));
+    // The length is known, so the answer need not be chunked, and a cut one is seen to be cut.
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// Whether this process serves requests: it does, or nobody would answer. The server's state is not this one's.
+async fn health() -> Response {
+    json("{\"status\":\"serving\"}".into())
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for this path, see the header Allow"))
+}
+
+fn json(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+fn too_large(detail: String) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+impl From<SendError> for Problem {
+    fn from(error: SendError) -> Self {
+        let status = match &error {
+            SendError::ServerAway | SendError::Broken => StatusCode::SERVICE_UNAVAILABLE,
+            SendError::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
+            SendError::Refused(status) => match status.code() {
+                Code::InvalidArgument => StatusCode::BAD_REQUEST,
+                // The one thing of which a message can have too much is size.
+                Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
+                Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::BAD_GATEWAY,
+            },
+        };
+        Self::new(status, error.to_string())
+    }
+}

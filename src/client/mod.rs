@@ -1,0 +1,68 @@
+//! The client: one stream from the server kept open for life, and an HTTP interface over it for people and programs.
+//!
+//! ```text
+//! server ──ReadMessages──> link ──> postbox ──> POST /getAndFlushMessages
+//! server <──SendMessage─── sender <──────────── POST /sendMessage
+//! ```
+
+mod backoff;
+mod cross_site;
+mod health;
+mod http;
+mod link;
+mod message_body;
+mod postbox;
+mod problem;
+mod sender;
+mod settings;
+
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tracing::{debug, info};
+
+pub use self::health::check as health_check;
+pub use self::settings::{HttpSettings, Settings};
+
+use self::link::Link;
+use self::postbox::Postbox;
+use self::sender::Sender;
+use crate::net;
+
+/// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream to the server open meanwhile. Returns
+/// when the running requests have ended, at most [`HttpSettings::http_drain_deadline`] after the shutdown.
+pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Future<Output = ()>) {
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, server = %settings.server_addr, "client listening");
+    }
+    let postbox = Arc::new(Postbox::default());
+    let link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox));
+    let sender = Sender::new(link.state(), settings.server_addr.origin(), settings.http.send_deadline);
+    let router = http::router(postbox, sender, settings.http.max_body_bytes.0);
+
+    let connections = net::serve_connections(
+        listener,
+        shutdown,
+        settings.http.http_drain_deadline,
+        || info!("draining"),
+        |stream, watcher| {
+            let service = TowerToHyperService::new(router.clone());
+            let connection =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let connection = watcher.watch(connection);
+            async move {
+                if let Err(error) = connection.await {
+                    debug!(%error, "connection ended");
+                }
+            }
+        },
+    );
+    tokio::select! {
+        () = connections => {}
+        () = link.keep_open() => {}
+    }
+    info!("client stopped");
+}

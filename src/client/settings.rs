@@ -1,0 +1,50 @@
+//! What can be set on the client.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::net::ServerAddr;
+use crate::settings::{Bytes, bytes_between, duration, port};
+
+/// Which server the client reads, and how it serves HTTP.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Client")]
+pub struct Settings {
+    /// The gRPC server, as host:port. It need not be there yet: the client waits for it, now and whenever it goes away.
+    #[arg(long, env = "MESSENGER_SERVER_ADDR", value_name = "HOST:PORT", default_value = "localhost:51075")]
+    pub server_addr: ServerAddr,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub http: HttpSettings,
+}
+
+/// The HTTP half: all that there is to set where the server's address is known.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Client")]
+pub struct HttpSettings {
+    /// TCP port of the HTTP interface. 0 takes any free one, which the log then names.
+    #[arg(long, env = "MESSENGER_HTTP_PORT", value_name = "PORT", default_value = "8080", value_parser = port)]
+    pub http_port: u16,
+
+    /// Address that the HTTP interface listens on. 127.0.0.1 keeps it to this machine, :: takes IPv6 and IPv4.
+    #[arg(long, env = "MESSENGER_HTTP_BIND", value_name = "IP", default_value = "0.0.0.0")]
+    pub http_bind: IpAddr,
+
+    /// The largest body of an HTTP request; a larger one is refused with 413. 1KiB to 64MiB. JSON may need up to six bytes for
+    /// one of a message.
+    #[arg(long, env = "MESSENGER_MAX_BODY_BYTES", value_name = "BYTES", default_value = "8MiB",
+          value_parser = bytes_between("1KiB", "64MiB"))]
+    pub max_body_bytes: Bytes,
+
+    /// How long a send may take, the wait for a server that is away included. Then it fails: 503 if the server was away, 504 if
+    /// it had the message but gave no answer.
+    #[arg(long, env = "MESSENGER_SEND_DEADLINE", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub send_deadline: Duration,
+
+    /// After SIGTERM or SIGINT, how long running requests may take to end before they are cut.
+    #[arg(long, env = "MESSENGER_HTTP_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
+    pub http_drain_deadline: Duration,
+}

@@ -1,0 +1,30 @@
+//! A one-room messenger: a gRPC server takes messages and streams them to every reader in one order; a client keeps one stream open
+//! and gives it to people and programs over HTTP.
+//!
+//! # Layout
+//!
+//! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it.
+//! - [`server`]: the room as the gRPC service `mes_grpc.MessengerServer`, with health and reflection.
+//! - [`client`]: the stream from a server, the postbox that it fills, and the HTTP interface.
+//! - [`send_time`]: the time of a message, which is its place in the order.
+//! - [`proto`]: the interface between the two, generated from `proto/messenger.proto`.
+//! - [`net`]: ports and connections. [`settings`]: flags and variables. [`process`]: log, signals, exit status.
+//!
+//! The programs are `src/bin/messenger-server.rs`, `messenger-client.rs`, and `messenger.rs`, the whole chat in one process. Each
+//! reads its settings, opens its ports and calls `serve(listener, settings, shutdown)` of a half or of both; so do the tests, with
+//! port 0 and a shutdown of their own.
+//!
+//! # The way of a message
+//!
+//! `SendMessage` is decoded and encoded again, once, as the frame that every reader will get. [`room::Room::post`] stamps it and
+//! appends it to the log in one critical section, which is the whole order. [`room::Room::dispatch`] publishes what has come since
+//! its last round and wakes the readers; each is the body of a `ReadMessages` response, and a position in that log.
+
+pub mod client;
+pub mod net;
+pub mod process;
+pub mod proto;
+pub mod room;
+pub mod send_time;
+pub mod server;
+pub mod settings;

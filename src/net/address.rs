@@ -1,0 +1,137 @@
+//! Where a server is.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use http::Uri;
+use thiserror::Error;
+
+/// `host:port`: a name, an IPv4 address or an IPv6 address in brackets. A name is looked up anew for each connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddr {
+    host: String,
+    port: u16,
+    origin: Uri,
+}
+
+/// Not an address of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not host:port, such as localhost:51075 or [::1]:51075")]
+pub struct AddressError;
+
+impl ServerAddr {
+    /// The host as the resolver takes it, an IPv6 address without its brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The origin of gRPC calls: `http://host:port`.
+    #[must_use]
+    pub fn origin(&self) -> Uri {
+        self.origin.clone()
+    }
+}
+
+impl ServerAddr {
+    /// The server that listens on `address`, as seen from this machine.
+    #[must_use]
+    pub fn local(address: SocketAddr) -> Self {
+        let address = reachable(address);
+        // An IP address and a port always make an authority.
+        let origin = Uri::builder().scheme("http").authority(address.to_string()).path_and_query("/").build();
+        Self { host: address.ip().to_string(), port: address.port(), origin: origin.unwrap_or_default() }
+    }
+}
+
+/// Where to connect to reach what listens on `address` of this machine: loopback for the unspecified address.
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+impl FromStr for ServerAddr {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
+        // u16's own parser takes a plus sign.
+        let port = if port.starts_with('+') { None } else { port.parse().ok().filter(|port| *port != 0) };
+        let port = port.ok_or(AddressError)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bare {
+            Some(address) if address.parse::<Ipv6Addr>().is_err() => return Err(AddressError),
+            None if host.is_empty() || host.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c)) => {
+                return Err(AddressError);
+            }
+            _ => {}
+        }
+        let origin = format!("http://{host}:{port}").parse().map_err(|_| AddressError)?;
+        Ok(Self { host: bare.unwrap_or(host).to_owned(), port, origin })
+    }
+}
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin.authority() {
+            Some(authority) => authority.fmt(f),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_names_and_addresses() {
+        for (text, host) in [
+            ("localhost:51075", "localhost"),
+            ("server:51075", "server"),
+            ("10.0.0.1:1", "10.0.0.1"),
+            ("[::1]:65535", "::1"),
+        ] {
+            let address: ServerAddr = text.parse().expect(text);
+            assert_eq!((address.host(), address.to_string().as_str()), (host, text));
+            assert_eq!(address.origin().to_string(), format!("http://{text}/"));
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in [
+            "",
+            ":",
+            "localhost",
+            "localhost:",
+            ":51075",
+            "localhost:0",
+            "localhost:99999",
+            "localhost:+1",
+            "localhost:x",
+            "http://localhost:51075",
+            "a b:1",
+            "::1:51075",
+            "[::1:51075",
+            "[x]:1",
+            "user@host:1",
+            "host/path:1",
+            "хост:1",
+        ] {
+            assert_eq!(text.parse::<ServerAddr>(), Err(AddressError), "{text:?}");
+        }
+    }
+}

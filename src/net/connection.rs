@@ -1,0 +1,115 @@
+//! One HTTP/2 connection to a server.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tonic::body::Body;
+use tower_service::Service;
+use tracing::debug;
+
+use super::ServerAddr;
+
+/// For each of the host's addresses in turn.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Silence after which the kernel asks whether the server's machine is still there, the pause between its questions, and how many
+/// may stay unanswered. TCP's keepalive and not HTTP/2's: a gRPC server of another make closes the connection of a client that
+/// pings an idle stream more often than every five minutes (`too_many_pings`).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy stream wait for its window,
+/// and a reader that falls behind in small frames is cut; this client always drains its stream, so large windows cost it nothing.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// No connection could be made.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("can't resolve {0}: {1}")]
+    Resolve(ServerAddr, io::Error),
+    /// None of the addresses answered; the error of the last one.
+    #[error("can't connect to {0}: {1}")]
+    Connect(ServerAddr, io::Error),
+    /// What answered does not talk HTTP/2.
+    #[error("no HTTP/2 with {0}: {1}")]
+    Handshake(ServerAddr, hyper::Error),
+}
+
+/// An open connection, to be cloned for each user; a generated client takes it as its transport. It never reconnects by itself: who
+/// reads the one stream must be sure that a message is sent over the same connection, or not at all.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    requests: http2::SendRequest<Body>,
+}
+
+impl Connection {
+    /// Resolves the host and connects to the first of its addresses that answers. The connection closes when the last clone is
+    /// dropped and its calls have ended.
+    ///
+    /// # Errors
+    /// [`ConnectError`], which names the server.
+    pub async fn open(server: &ServerAddr) -> Result<Self, ConnectError> {
+        let addresses = tokio::net::lookup_host((server.host(), server.port())).await;
+        let addresses = addresses.map_err(|error| ConnectError::Resolve(server.clone(), error))?;
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Self::handshake(server, stream).await,
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
+            }
+        }
+        Err(ConnectError::Connect(server.clone(), last))
+    }
+
+    async fn handshake(server: &ServerAddr, stream: TcpStream) -> Result<Self, ConnectError> {
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_RETRIES);
+        let socket = SockRef::from(&stream);
+        stream
+            .set_nodelay(true)
+            .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+            .map_err(|error| ConnectError::Connect(server.clone(), error))?;
+        let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ConnectError::Handshake(server.clone(), error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "connection to the server ended");
+            }
+        });
+        Ok(Self { requests })
+    }
+}
+
+impl Service<Request<Body>> for Connection {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.requests.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.requests.send_request(request))
+    }
+}

@@ -1,0 +1,57 @@
+//! The log: one event a line, on stderr.
+
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Log")]
+pub struct LogSettings {
+    /// How a line looks. The log goes to stderr and never has the text of a message in it.
+    #[arg(long, env = "MESSENGER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also for a part of the program, as in `warn,messenger::client=debug`.
+    #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    filter: LogFilter,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// A filter that is known to parse.
+#[derive(Debug, Clone)]
+struct LogFilter(String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // An empty RUST_LOG is how people switch their own off; it must not switch ours off with it.
+        let text = if text.is_empty() { "info" } else { text };
+        EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl LogSettings {
+    /// Starts the log of this process. Call it once.
+    pub fn start(&self) {
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::builder().parse_lossy(&self.filter.0))
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal());
+        match self.log_format {
+            LogFormat::Text => builder.init(),
+            LogFormat::Json => builder.json().flatten_event(true).init(),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What every program here needs of its process: a runtime, a log, signals, file descriptors, an exit status.
+
+mod log;
+mod signals;
+
+use std::process::ExitCode;
+
+use tokio::runtime::Runtime;
+
+pub use self::log::LogSettings;
+pub use self::signals::Signals;
+
+/// Runs a program to its end, and turns how it ended into the exit status: 0, or 1 after one line on stderr.
+pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let result = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let result = runtime.block_on(program);
+        // Not waiting for a name look-up that may still be running in a thread of its own.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets the process have as many files open as the system permits it to: each reader is one, and the usual soft limit is 1024.
+pub fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "can't raise the limit of open files"),
+    }
+}

@@ -1,0 +1,255 @@
+//! The room's memory: the newest messages, encoded once, for all readers together.
+//!
+//! Positions are byte offsets in the endless stream of frames that the room has produced since it began. The log holds the last
+//! stretch of that stream in segments. A read gives everything from a position to the end of its segment as one [`Bytes`], which
+//! is a count, not a copy, and becomes one DATA frame with many messages in it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::draft::Draft;
+use crate::send_time::SendTime;
+
+/// A segment is closed when it has this many bytes, so this is about how much a reader gets at once. A larger message is a
+/// segment of its own.
+pub(super) const SEGMENT: usize = 64 * 1024;
+
+/// What a reader finds at its position.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Whole frames, never empty.
+    Frames(Bytes),
+    /// Nothing yet.
+    Nothing,
+    /// The log no longer reaches back so far.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Segment {
+    start: u64,
+    frames: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Closed segments, oldest first, each non-empty and each beginning where the one before it ends.
+    closed: VecDeque<Segment>,
+    closed_bytes: usize,
+    /// The segment that is being written. Its buffer moves to `closed` as it is.
+    open: Vec<u8>,
+    open_start: u64,
+    /// Readers see the log up to here. All of them thus move in the same steps, and share slices of the open segment.
+    published: u64,
+    /// Slices of the open segment that were handed out since it was last published, with where they start: the first reader that
+    /// comes from somewhere pays for the copy, and the others from there (nearly all) share it.
+    shared: Vec<(u64, Bytes)>,
+    retention: usize,
+}
+
+impl Log {
+    /// An empty log that keeps at most `retention` bytes.
+    pub(super) fn new(retention: usize) -> Self {
+        Self {
+            closed: VecDeque::new(),
+            closed_bytes: 0,
+            open: Vec::with_capacity(SEGMENT),
+            open_start: 0,
+            published: 0,
+            shared: Vec::new(),
+            retention,
+        }
+    }
+
+    /// Where the next message goes.
+    pub(super) fn end(&self) -> u64 {
+        self.open_start + self.open.len() as u64
+    }
+
+    /// Up to where readers can see.
+    pub(super) fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// Adds a message at the end, and forgets the oldest ones if that makes too many bytes.
+    pub(super) fn append(&mut self, draft: Draft, time: SendTime) {
+        if draft.frame_size() >= SEGMENT {
+            self.close_segment();
+            self.push_closed(draft.into_bytes(time));
+        } else {
+            if self.open.len() + draft.frame_size() > SEGMENT {
+                self.close_segment();
+            }
+            draft.append_to(&mut self.open, time);
+        }
+        while self.closed_bytes + self.open.len() > self.retention
+            && let Some(oldest) = self.closed.pop_front()
+        {
+            self.closed_bytes -= oldest.frames.len();
+        }
+    }
+
+    /// Shows readers everything up to the end.
+    pub(super) fn publish(&mut self) {
+        self.published = self.end();
+        self.shared.clear();
+    }
+
+    /// What there is to read at `position`.
+    pub(super) fn read(&mut self, position: u64) -> Found {
+        if position >= self.published {
+            return Found::Nothing;
+        }
+        if position >= self.open_start {
+            return Found::Frames(self.read_open(position));
+        }
+        // The last segment that starts at the position or before it.
+        let index = self.closed.partition_point(|segment| segment.start <= position);
+        match index.checked_sub(1).and_then(|index| self.closed.get(index)) {
+            None => Found::Gone,
+            Some(segment) => {
+                let end = (segment.start + segment.frames.len() as u64).min(self.published);
+                Found::Frames(segment.frames.slice(offset(segment.start, position)..offset(segment.start, end)))
+            }
+        }
+    }
+
+    fn read_open(&mut self, position: u64) -> Bytes {
+        if let Some((_, frames)) = self.shared.iter().find(|(start, _)| *start == position) {
+            return frames.clone();
+        }
+        let range = offset(self.open_start, position)..offset(self.open_start, self.published);
+        let frames = Bytes::copy_from_slice(&self.open[range]);
+        self.shared.push((position, frames.clone()));
+        frames
+    }
+
+    fn close_segment(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let mut frames = std::mem::replace(&mut self.open, Vec::with_capacity(SEGMENT));
+        // What is counted must be what is held.
+        frames.shrink_to_fit();
+        self.shared.clear();
+        self.push_closed(Bytes::from(frames));
+    }
+
+    /// Only while the open segment is empty: the new one takes its place.
+    fn push_closed(&mut self, frames: Bytes) {
+        self.closed_bytes += frames.len();
+        let start = self.open_start;
+        self.open_start += frames.len() as u64;
+        self.closed.push_back(Segment { start, frames });
+    }
+}
+
+/// The index of `position` in a segment that starts at `start`. Both are within one segment, so the difference fits.
+fn offset(start: u64, position: u64) -> usize {
+    usize::try_from(position - start).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    /// Appends a message with a text of `size` bytes, and gives its frame.
+    fn append(log: &mut Log, size: usize) -> Bytes {
+        let time = SendTime::default().next(SystemTime::now());
+        let draft = || Draft::new("author".to_owned(), "x".repeat(size));
+        log.append(draft(), time);
+        draft().into_bytes(time)
+    }
+
+    fn frames(found: Found) -> Bytes {
+        match found {
+            Found::Frames(frames) => frames,
+            other => panic!("no frames but {other:?}"),
+        }
+    }
+
+    /// Reads on from `position` until there is nothing more.
+    fn read_all(log: &mut Log, mut position: u64) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Found::Frames(frames) = log.read(position) {
+            assert!(!frames.is_empty());
+            position += frames.len() as u64;
+            all.extend_from_slice(&frames);
+        }
+        all
+    }
+
+    #[test]
+    fn gives_back_what_was_put_in_from_every_position() {
+        let mut log = Log::new(64 * MIB);
+        let mut expected = Vec::new();
+        let mut starts = Vec::new();
+        for size in (0..400).map(|i| if i % 50 == 49 { i * 700 } else { i * 3 }) {
+            starts.push(expected.len());
+            expected.extend_from_slice(&append(&mut log, size));
+            if size % 7 == 0 {
+                log.publish();
+            }
+        }
+        log.publish();
+        for start in starts {
+            assert!(read_all(&mut log, start as u64) == expected[start..], "from {start}");
+        }
+    }
+
+    #[test]
+    fn shows_nothing_before_it_is_published() {
+        let mut log = Log::new(64 * MIB);
+        let first = append(&mut log, 10);
+        assert_eq!(log.read(0), Found::Nothing);
+        log.publish();
+        append(&mut log, 10);
+        append(&mut log, 2 * SEGMENT);
+        assert_eq!(frames(log.read(0)), first, "a closed segment, published in part");
+        assert_eq!(log.read(first.len() as u64), Found::Nothing);
+    }
+
+    #[test]
+    fn readers_from_one_position_share_one_copy() {
+        let mut log = Log::new(64 * MIB);
+        append(&mut log, 10);
+        log.publish();
+        let (one, other) = (frames(log.read(0)), frames(log.read(0)));
+        assert_eq!(one.as_ptr(), other.as_ptr());
+        append(&mut log, 10);
+        log.publish();
+        assert!(frames(log.read(0)).len() > one.len(), "the next round has the new message too");
+    }
+
+    #[test]
+    fn a_segment_is_as_long_as_promised() {
+        let mut log = Log::new(64 * MIB);
+        for _ in 0..3_000 {
+            append(&mut log, 100);
+        }
+        log.publish();
+        let first = frames(log.read(0)).len();
+        assert!(first <= SEGMENT && first > SEGMENT - 200, "{first}");
+    }
+
+    #[test]
+    fn keeps_no_more_than_retention_and_says_what_is_gone() {
+        let mut log = Log::new(8 * MIB);
+        for i in 0..10_000 {
+            append(&mut log, if i % 100 == 0 { MIB } else { 1_000 });
+            log.publish();
+            assert!(log.closed_bytes + log.open.len() <= 8 * MIB);
+            assert_eq!(log.closed_bytes, log.closed.iter().map(|segment| segment.frames.len()).sum::<usize>());
+        }
+        assert_eq!(log.read(0), Found::Gone);
+        let oldest = log.closed.front().expect("a segment").start;
+        assert_eq!(log.read(oldest - 1), Found::Gone);
+        let kept = read_all(&mut log, oldest).len();
+        assert!(kept > 6 * MIB, "{kept} bytes kept");
+    }
+}

@@ -1,0 +1,138 @@
+//! The chat itself, with no gRPC call and no HTTP in it: messages go in at one end, and all readers get them in one order.
+//!
+//! - A message is encoded once, for everybody ([`Draft`]).
+//! - [`Room::post`] is one critical section: stamp the time, append to the log. Whoever is first in there is first for everyone.
+//! - [`Room::dispatch`] ends a *round*: it publishes what was appended, and wakes the readers.
+//! - A [`Reader`] is a position in the shared log. It reads at its own pace, holds nobody up, and when the log no longer reaches
+//!   back to it, it is told so.
+
+mod dispatch;
+mod draft;
+mod log;
+mod reader;
+mod sync;
+mod waiting;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use slab::Slab;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+pub use self::draft::Draft;
+pub use self::reader::{End, Reader};
+
+use self::log::{Found, Log};
+use self::sync::{Mutex, MutexGuard, lock};
+use self::waiting::{Ticket, Waiting};
+use crate::send_time::SendTime;
+
+/// The room takes no more messages: what it was asked to post is in nobody's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the server is shutting down: the message was not accepted")]
+pub struct Closed;
+
+/// One chat room.
+pub struct Room {
+    // A lock of the standard library and not tokio's: it is held for a few hundred nanoseconds and never across an await.
+    state: Mutex<State>,
+    /// Tells the dispatcher that there is something to publish.
+    posted: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    log: Log,
+    last: SendTime,
+    waiting: Waiting,
+    closed: bool,
+}
+
+impl Room {
+    /// An empty room that keeps the last `retention` bytes of messages, for all its readers together.
+    #[must_use]
+    pub fn new(retention: usize) -> Self {
+        let state =
+            State { log: Log::new(retention), last: SendTime::default(), waiting: Waiting::default(), closed: false };
+        Self { state: Mutex::new(state), posted: Notify::new() }
+    }
+
+    /// Puts a message into the room. When this returns, the message has its time and its place, and every reader there is will get
+    /// it (with the next round of [`Room::dispatch`]).
+    ///
+    /// # Errors
+    /// [`Closed`] after [`Room::close`].
+    pub fn post(&self, draft: Draft) -> Result<SendTime, Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        let time = state.last.next(SystemTime::now());
+        state.last = time;
+        let first_of_its_round = state.log.published() == state.log.end();
+        state.log.append(draft, time);
+        drop(state);
+        if first_of_its_round {
+            self.posted.notify_one();
+        }
+        Ok(time)
+    }
+
+    /// A reader that gets every message posted from now on, and none from before.
+    #[must_use]
+    pub fn subscribe(self: &Arc<Self>) -> Reader {
+        let end = self.lock().log.end();
+        Reader::new(Arc::clone(self), end)
+    }
+
+    /// Ends the room: no further message is accepted, and readers end once they have read what was.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.publish(&mut Slab::new());
+    }
+
+    /// Ends the round: shows readers what was posted, and wakes them. `woken` is empty, before and after, and kept between rounds
+    /// so that its memory is.
+    fn publish(&self, woken: &mut Slab<Waker>) {
+        let mut state = self.lock();
+        state.log.publish();
+        state.waiting.end_round(woken);
+        drop(state);
+        // Outside the lock: each of them comes for it at once.
+        woken.drain().for_each(Waker::wake);
+    }
+
+    fn poll_read(&self, position: u64, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<Result<Bytes, End>> {
+        let mut state = self.lock();
+        match state.log.read(position) {
+            Found::Frames(frames) => Poll::Ready(Ok(frames)),
+            Found::Gone => Poll::Ready(Err(End::FellBehind)),
+            Found::Nothing if state.closed => Poll::Ready(Err(End::Closed)),
+            // Looked and not found, registered to be woken: one critical section, so no round can pass unnoticed in between.
+            Found::Nothing => {
+                *ticket = Some(state.waiting.wait(*ticket, waker));
+                Poll::Pending
+            }
+        }
+    }
+
+    fn leave(&self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            self.lock().waiting.leave(ticket);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}

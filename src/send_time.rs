@@ -1,0 +1,115 @@
+//! The time of a message, which is also its place in the order.
+//!
+//! Two rules make it both. Times strictly increase, whatever the clock does. And they increase *as text*: protobuf's JSON form
+//! prints 0, 3, 6 or 9 fraction digits, and `Z` sorts after the digits, so a time with fewer digits would sort after a later one
+//! of the same second. A [`SendTime`] is therefore never a multiple of 1000 ns, and always prints with 9 digits.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost_types::Timestamp;
+
+/// 9999-12-31T23:59:59Z, the last second that RFC 3339 and `google.protobuf.Timestamp` can name.
+const LAST_SECOND: i64 = 253_402_300_799;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// When the server accepted a message, in nanoseconds since the Unix epoch. Holds until the year 2554.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendTime(u64);
+
+impl SendTime {
+    /// The next time in a strictly increasing sequence: `now`, or just after `self` where the clock stands still or steps back.
+    #[must_use]
+    pub fn next(self, now: SystemTime) -> Self {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(self.0 + 1);
+        // A multiple of 1000 would print with 6 digits or fewer.
+        Self(if nanos.is_multiple_of(1000) { nanos + 1 } else { nanos })
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn as_nanos(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<SendTime> for Timestamp {
+    fn from(time: SendTime) -> Self {
+        // Both fit: the quotient is below 2^35, the remainder below 10^9.
+        #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
+        Self { seconds: (time.0 / NANOS_PER_SECOND) as i64, nanos: (time.0 % NANOS_PER_SECOND) as i32 }
+    }
+}
+
+/// RFC 3339 in UTC with 9 fraction digits: the one form in which a time leaves this project as text.
+impl fmt::Display for SendTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        rfc3339(&Timestamp::from(*self)).fmt(f)
+    }
+}
+
+/// The same form for a time that another implementation of the interface has sent, and that may be anything: what RFC 3339 cannot
+/// name (before 1970, after 9999, a fraction out of range) becomes the nearest that it can.
+#[must_use]
+pub fn rfc3339(time: &Timestamp) -> impl fmt::Display + use<> {
+    let seconds = u64::try_from(time.seconds.min(LAST_SECOND)).unwrap_or_default();
+    let nanos = u32::try_from(time.nanos).unwrap_or_default().min(999_999_999);
+    humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::new(seconds, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(nanos)
+    }
+
+    #[test]
+    fn follows_the_clock() {
+        let time = SendTime::default().next(at(1_758_365_922_665_193_557));
+        assert_eq!(time.to_string(), "2025-09-20T10:58:42.665193557Z");
+    }
+
+    #[test]
+    fn increases_when_the_clock_stands_or_steps_back() {
+        let first = SendTime::default().next(at(5_000_000_000_500));
+        let mut last = first;
+        for now in [5_000_000_000_500, 4_000_000_000_000, 0, 5_000_000_000_499] {
+            let next = last.next(at(now));
+            assert!(next > last);
+            last = next;
+        }
+        assert_eq!(last.as_nanos(), first.as_nanos() + 4);
+        assert!(last.next(UNIX_EPOCH - Duration::from_secs(1)) > last, "a clock before 1970");
+    }
+
+    #[test]
+    fn increases_as_text_too() {
+        let mut last = SendTime::default().next(at(1_758_365_922_999_998_990));
+        for _ in 0..5_000 {
+            let next = last.next(at(0));
+            let text = next.to_string();
+            assert!(text > last.to_string() && text.len() == "2025-09-20T10:58:42.665193557Z".len(), "{text}");
+            assert!(!next.as_nanos().is_multiple_of(1000));
+            last = next;
+        }
+    }
+
+    #[test]
+    fn a_whole_second_keeps_its_digits() {
+        let time = SendTime::default().next(at(1_758_365_922_000_000_000));
+        assert_eq!(time.to_string(), "2025-09-20T10:58:42.000000001Z");
+    }
+
+    #[test]
+    fn foreign_times_always_print() {
+        let text = |seconds, nanos| rfc3339(&Timestamp { seconds, nanos }).to_string();
+        assert_eq!(text(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(text(1_758_365_922, 5_000), "2025-09-20T10:58:42.000005000Z");
+        assert_eq!(text(-1, 5), "1970-01-01T00:00:00.000000005Z");
+        assert_eq!(text(i64::MAX, i32::MAX), "9999-12-31T23:59:59.999999999Z");
+        assert_eq!(text(i64::MIN, i32::MIN), "1970-01-01T00:00:00.000000000Z");
+    }
+}

@@ -1,0 +1,37 @@
+//! What can be set on the server.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::settings::{Bytes, bytes_between, duration, port};
+
+/// Where the server listens, what it keeps, what it refuses.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct Settings {
+    /// TCP port of the gRPC server. 0 takes any free one, which the log then names.
+    #[arg(long, env = "MESSENGER_SERVER_PORT", value_name = "PORT", default_value = "51075", value_parser = port)]
+    pub server_port: u16,
+
+    /// Address that the gRPC server listens on. 127.0.0.1 keeps it to this machine, :: takes IPv6 and IPv4.
+    #[arg(long, env = "MESSENGER_SERVER_BIND", value_name = "IP", default_value = "0.0.0.0")]
+    pub server_bind: IpAddr,
+
+    /// How much the room keeps, for all readers together. A reader that is further behind than this ends with
+    /// RESOURCE_EXHAUSTED. 8MiB to 1TiB.
+    #[arg(long, env = "MESSENGER_RETENTION_BYTES", value_name = "BYTES", default_value = "64MiB",
+          value_parser = bytes_between("8MiB", "1TiB"))]
+    pub retention_bytes: Bytes,
+
+    /// The largest message, as it goes out to readers; a larger one is refused with RESOURCE_EXHAUSTED. 1KiB to 4MiB: 4 MiB is
+    /// what every gRPC library takes by default, and a larger message would end every stream.
+    #[arg(long, env = "MESSENGER_MAX_MESSAGE_BYTES", value_name = "BYTES", default_value = "4MiB",
+          value_parser = bytes_between("1KiB", "4MiB"))]
+    pub max_message_bytes: Bytes,
+
+    /// After SIGTERM or SIGINT, how long calls and streams may take to end before they are cut.
+    #[arg(long, env = "MESSENGER_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
+    pub drain_deadline: Duration,
+}

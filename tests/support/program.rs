@@ -1,0 +1,141 @@
+//! The real programs, as processes with an environment, signals and an exit status.
+
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use super::{soon, until};
+
+pub const SERVER: &str = env!("CARGO_BIN_EXE_messenger-server");
+pub const CLIENT: &str = env!("CARGO_BIN_EXE_messenger-client");
+pub const CHAT: &str = env!("CARGO_BIN_EXE_messenger");
+
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    /// What it has written to stdout and stderr.
+    lines: mpsc::UnboundedReceiver<String>,
+    /// All of that which was looked at.
+    pub log: Vec<String>,
+}
+
+fn command(program: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs a program to its end.
+pub async fn output(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    soon("the program's end", command(program, variables).args(arguments).output()).await.expect("it runs")
+}
+
+/// Starts a program with nothing in its environment but these variables.
+pub fn start(program: &str, variables: &[(&str, &str)]) -> Program {
+    let mut child =
+        command(program, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let (sender, lines) = mpsc::unbounded_channel();
+    let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
+    let (mut out, mut err) = (BufReader::new(out).lines(), BufReader::new(err).lines());
+    let sender_of_err = sender.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = out.next_line().await {
+            let _ = sender.send(line);
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = err.next_line().await {
+            let _ = sender_of_err.send(line);
+        }
+    });
+    Program { child, lines, log: Vec::new() }
+}
+
+impl Program {
+    /// Waits for a line with `text` in it.
+    pub async fn line(&mut self, text: &str) -> String {
+        let log = &mut self.log;
+        let lines = &mut self.lines;
+        let wait = async {
+            while let Some(line) = lines.recv().await {
+                log.push(line.clone());
+                if line.contains(text) {
+                    return Some(line);
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(super::PATIENCE, wait).await {
+            Ok(Some(line)) => line,
+            _ => panic!("no line with {text:?} in {:#?}", self.log),
+        }
+    }
+
+    /// Where it listens, as its log says.
+    pub async fn address(&mut self, what: &str) -> SocketAddr {
+        let line = self.line(what).await;
+        let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
+        let address: SocketAddr = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        messenger::net::reachable(address)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = std::process::Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    pub async fn exit(&mut self) -> ExitStatus {
+        soon("the exit", self.child.wait()).await.expect("a status")
+    }
+
+    /// Whether it ends within this time.
+    pub async fn exits_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        tokio::time::timeout(time, self.child.wait()).await.ok().map(|status| status.expect("a status"))
+    }
+
+    /// Bytes of memory that it holds (`VmRSS`).
+    pub fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has held (`VmHWM`).
+    pub fn peak(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("a field");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("a number") * 1024
+    }
+}
+
+/// Starts the server's program on a free port.
+pub async fn server(variables: &[(&str, &str)]) -> (Program, SocketAddr) {
+    let mut program = start(SERVER, &[&[("MESSENGER_SERVER_PORT", "0")], variables].concat());
+    let address = program.address("server listening").await;
+    (program, address)
+}
+
+/// Starts the server's program on this port, which may take a moment to be free again.
+pub async fn server_at(address: SocketAddr) -> Program {
+    let port = address.port().to_string();
+    until("the port", async || {
+        let mut program = start(SERVER, &[("MESSENGER_SERVER_PORT", &port)]);
+        let mut line = program.lines.recv().await?;
+        while !line.contains("listening") {
+            line = program.lines.recv().await?;
+        }
+        Some(program)
+    })
+    .await
+}

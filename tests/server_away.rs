@@ -1,0 +1,127 @@
+//! A send while the server is away waits for it up to a deadline, and then says so; it never holds up a flush, and a message is
+//! never put into the room twice.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{client, http, server, server_on};
+use tokio::io::AsyncReadExt;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
+    let gone = support::free_port().local_addr().unwrap();
+    let client = client(gone, &["--send-deadline", "1500ms"]);
+    let address = client.address;
+    let sends: Vec<_> =
+        (0..20).map(|_| tokio::spawn(async move { http::try_send(address, "alice", "hey").await })).collect();
+    let started = Instant::now();
+    while !sends.iter().all(tokio::task::JoinHandle::is_finished) {
+        let flush = Instant::now();
+        assert!(client.flush().await.is_empty());
+        assert!(flush.elapsed() < Duration::from_millis(500), "a flush had to wait for {:?}", flush.elapsed());
+    }
+    assert!(started.elapsed() >= Duration::from_millis(1400), "waited for the server");
+    for send in sends {
+        let answer = send.await.unwrap();
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.problem(), "the server is away: the message was not sent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_goes_through_when_the_server_returns() {
+    let first = server(&[]);
+    let server_address = first.address;
+    let client = client(server_address, &[]);
+    client.ready().await;
+    first.stop().await;
+    let address = client.address;
+    let sends: Vec<_> = (0..10)
+        .map(|number| tokio::spawn(async move { http::send(address, "alice", &number.to_string()).await }))
+        .collect();
+    let server = server_on(support::listen(server_address.port()), &[]);
+    let mut times = Vec::new();
+    for send in sends {
+        times.push(send.await.unwrap());
+    }
+    times.sort();
+    let got = client.collect(10).await;
+    assert_eq!(
+        got.iter().map(|message| message.time.clone()).collect::<Vec<_>>(),
+        times,
+        "each once, in the own buffer too"
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_gives_504() {
+    // Takes connections and reads, like a program that hangs: the message may have arrived, so the answer must not say it has not.
+    let silent = support::free_port();
+    let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = silent.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    let answer = http::try_send(client.address, "alice", "hey").await;
+    assert_eq!(answer.status, 504);
+    assert_eq!(answer.problem(), "the server gave no answer in time: the message may or may not be in the chat");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_during_a_shutdown_are_in_the_room_once_or_refused() {
+    for round in 0..8 {
+        let first = server(&[]);
+        let server_address = first.address;
+        let client = client(server_address, &["--send-deadline", "10s"]);
+        client.ready().await;
+        let mut old = first.reader().await;
+        let address = client.address;
+        let sends: Vec<_> = (0..40)
+            .map(|number| {
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(number / 4)).await;
+                    http::try_send(address, "alice", &number.to_string()).await
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        let next = async {
+            first.stop().await;
+            server_on(support::listen(server_address.port()), &[])
+        };
+        let before = async {
+            tokio::join!(next, async {
+                while (support::soon("the end", old.stream.message()).await).is_ok_and(|m| m.is_some()) {}
+            })
+        };
+        let (second, ()) = before.await;
+        let mut acknowledged = Vec::new();
+        for send in sends {
+            let answer = send.await.unwrap();
+            // A break in the middle of a call is told as what it is; everything else waits for the server and goes through.
+            match answer.status.as_u16() {
+                200 => acknowledged.push(answer.json()["sendTime"].as_str().unwrap().to_owned()),
+                503 => assert!(answer.problem().contains("may or may not"), "{}", answer.problem()),
+                other => panic!("{other}: {:?}", answer.body),
+            }
+        }
+        acknowledged.sort();
+        let last = client.send("test", "last").await;
+        let mut got = Vec::new();
+        while got.last().is_none_or(|message: &support::Message| message.time != last) {
+            got.extend(client.flush().await);
+        }
+        let mut texts: Vec<_> = got.iter().map(|message| message.text.clone()).collect();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), got.len(), "no text twice");
+        second.stop().await;
+    }
+}

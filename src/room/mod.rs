@@ -9,6 +9,8 @@
 mod dispatch;
 mod draft;
 mod log;
+#[cfg(test)]
+mod model;
 mod reader;
 mod sync;
 mod waiting;

@@ -1,8 +1,9 @@
-//! The room's one lock: the standard library's, or in a model (`--cfg shuttle`) one whose interleavings the model chooses.
+//! The room's one lock: the standard library's, or in the unit tests one whose interleavings the test chooses (`model.rs`). A unit
+//! test with a room in it must therefore run under shuttle; tests of the room as it really is are in `tests/`.
 
-#[cfg(shuttle)]
+#[cfg(test)]
 pub(super) use shuttle::sync::{Mutex, MutexGuard};
-#[cfg(not(shuttle))]
+#[cfg(not(test))]
 pub(super) use std::sync::{Mutex, MutexGuard};
 
 /// Locks, also when a thread has panicked while it held the lock: what the room does there leaves it whole at every step that

@@ -26,8 +26,9 @@ impl Serving {
         Self(watch::Sender::new(ServingStatus::Serving))
     }
 
-    /// From now on `NOT_SERVING`; those who watch are told, and their streams end so that the connections can close.
-    pub(super) fn end(&self) {
+    /// From now on `NOT_SERVING`. Those who watch are told, and their streams end (with the sender, which this drops) so that the
+    /// connections can close.
+    pub(super) fn end(self) {
         self.0.send_replace(ServingStatus::NotServing);
     }
 
@@ -59,13 +60,8 @@ impl Health for HealthService {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         // The protocol wants a stream for an unknown name too, in case it appears later. None will, but it must end with the rest.
         let known = Self::knows(&request);
-        let mut ended = false;
-        let statuses = WatchStream::new(self.0.clone()).take_while(move |status| {
-            let last = *status == ServingStatus::NotServing;
-            !std::mem::replace(&mut ended, last)
-        });
-        let answers =
-            statuses.map(move |status| Ok(answer(if known { status } else { ServingStatus::ServiceUnknown })));
+        let answers = WatchStream::new(self.0.clone())
+            .map(move |status| Ok(answer(if known { status } else { ServingStatus::ServiceUnknown })));
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -78,8 +78,10 @@ impl Program {
     /// Where it listens, as its log says.
     pub async fn address(&mut self, what: &str) -> SocketAddr {
         let line = self.line(what).await;
-        let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
-        let address: SocketAddr = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        // address=… in the text form, "address":"…" in JSON.
+        let rest = line.split("address").nth(1).unwrap_or_default().trim_start_matches(['=', '"', ':']);
+        let address = rest.split([' ', '"']).next().unwrap_or_default();
+        let address: SocketAddr = address.parse().unwrap_or_else(|_| panic!("{line}"));
         messenger::net::reachable(address)
     }
 

@@ -1,0 +1,114 @@
+//! SIGTERM and SIGINT alike: streams end with `UNAVAILABLE`, running calls finish, the exit status is 0, in under three seconds even
+//! when a peer never reads; a second signal ends at once.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::program::{self, CHAT, CLIENT};
+use support::{grpc, post, reader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+/// The bound of the contract, on a machine that may be busy.
+const BOUND: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_signals_end_streams_with_a_status() {
+    for signal in ["TERM", "INT"] {
+        let (mut server, address) = program::server(&[]).await;
+        let mut readers = Vec::new();
+        for _ in 0..20 {
+            readers.push(reader(&mut grpc(address).await).await);
+        }
+        let last = post(&mut grpc(address).await, "alice", "the last words").await;
+        let asked = Instant::now();
+        server.signal(signal);
+        let status = server.exit().await;
+        assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
+        assert_eq!(status.code(), Some(0), "{signal}");
+        for reader in readers {
+            let (messages, status) = reader.rest().await;
+            assert_eq!(messages.last().expect("the message").time, last, "accepted before, delivered before the end");
+            let status = status.expect("not a clean end");
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, "the server is shutting down"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_never_read_do_not_hold_it_up() {
+    let (mut server, address) = program::server(&[]).await;
+    // One that has stopped in the middle of a stream with more on its way than any buffer takes, one that has not even begun, and
+    // one that keeps a stream of another service open.
+    let stopped = reader(&mut grpc(address).await).await;
+    let mut sender = grpc(address).await;
+    for _ in 0..30 {
+        post(&mut sender, "alice", &"x".repeat(1024 * 1024)).await;
+    }
+    let silent = TcpStream::connect(address).await.unwrap();
+    let asked = Instant::now();
+    server.signal("TERM");
+    let status = server.exit().await;
+    assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
+    assert_eq!(status.code(), Some(0));
+    drop((stopped, silent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_ends_with_requests_running_and_peers_that_hang() {
+    for (server, signal) in [(true, "TERM"), (false, "INT")] {
+        let (_server, address) = program::server(&[]).await;
+        let server_addr = if server { address.to_string() } else { "localhost:1".to_owned() };
+        let mut client =
+            program::start(CLIENT, &[("MESSENGER_SERVER_ADDR", &server_addr), ("MESSENGER_HTTP_PORT", "0")]);
+        let http = client.address("client listening").await;
+        // A request that never ends, an idle connection, and a send that waits for a server which is not there.
+        let mut half = TcpStream::connect(http).await.unwrap();
+        half.write_all(b"POST /sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
+        let _idle = TcpStream::connect(http).await.unwrap();
+        let mut send = TcpStream::connect(http).await.unwrap();
+        let body = r#"{"author": "alice", "text": "hey"}"#;
+        let request = format!("POST /sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        send.write_all(request.as_bytes()).await.unwrap();
+        if server {
+            let mut answer = [0; 12];
+            support::soon("an answer", send.read_exact(&mut answer)).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        }
+        let asked = Instant::now();
+        client.signal(signal);
+        assert_eq!(client.exit().await.code(), Some(0));
+        assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
+    // A drain that would take a minute.
+    let (mut server, address) = program::server(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
+    let _stopped = reader(&mut grpc(address).await).await;
+    let mut sender = grpc(address).await;
+    for _ in 0..30 {
+        post(&mut sender, "alice", &"x".repeat(1024 * 1024)).await;
+    }
+    server.signal("TERM");
+    server.line("draining").await;
+    assert!(server.exits_within(Duration::from_millis(300)).await.is_none(), "draining");
+    server.signal("INT");
+    assert_eq!(server.exit().await.code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_chat_ends_in_good_order() {
+    let mut chat = program::start(CHAT, &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")]);
+    let address = chat.address("server listening").await;
+    chat.line("stream open").await;
+    let stream = reader(&mut grpc(address).await).await;
+    let asked = Instant::now();
+    chat.signal("INT");
+    assert_eq!(chat.exit().await.code(), Some(0));
+    assert!(asked.elapsed() < BOUND);
+    assert_eq!(stream.rest().await.1.expect("a status").code(), Code::Unavailable);
+}

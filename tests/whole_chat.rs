@@ -1,0 +1,42 @@
+//! `messenger` is the whole chat in one command: it prints where to connect, and the lines that it prints to paste work.
+
+mod support;
+
+use support::program::{self, CHAT};
+use support::{grpc, http, reader};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_lines_work() {
+    let mut chat = program::start(CHAT, &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")]);
+    chat.line("Ctrl-C ends it.").await;
+    let log = chat.log.clone();
+    let line = |text: &str| {
+        log.iter().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{text} in {log:#?}")).clone()
+    };
+    let last = |line: &str| line.split(' ').next_back().unwrap().to_owned();
+
+    let grpc_address = last(&line("  gRPC  "));
+    let mut stream = reader(&mut grpc(grpc_address.parse().unwrap()).await).await;
+
+    let send = line("/sendMessage");
+    let (url, body) = send.split_once(" -d ").unwrap();
+    let url = url.strip_prefix("  curl -X POST ").unwrap();
+    let address = url.strip_suffix("/sendMessage").unwrap().parse().unwrap();
+    let answer = http::post(address, "/sendMessage", body.trim_matches('\'').to_owned()).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let message = stream.next().await;
+    assert_eq!((message.author.as_str(), message.text.as_str()), ("alice", "hey"));
+
+    assert_eq!(line("/getAndFlushMessages"), format!("  curl -X POST {address}/getAndFlushMessages"));
+    support::until("the message", async || http::flush(address).await.contains(&message).then_some(())).await;
+
+    for method in ["SendMessage", "ReadMessages"] {
+        let grpcurl = line(&format!("mes_grpc.MessengerServer/{method}"));
+        assert!(grpcurl.contains("-plaintext") && grpcurl.contains(&grpc_address), "{grpcurl}");
+    }
+    // The real curl, the line as it stands, where there is one.
+    if let Ok(output) = tokio::process::Command::new("sh").args(["-c", &format!("{} -s", send.trim())]).output().await {
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(127) || text.starts_with("{\"sendTime\":\""), "{text}");
+    }
+}

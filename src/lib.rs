@@ -20,6 +20,8 @@
 //! appends it to the log in one critical section, which is the whole order. [`room::Room::dispatch`] publishes what has come since
 //! its last round and wakes the readers; each is the body of a `ReadMessages` response, and a position in that log.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod client;
 pub mod net;
 pub mod process;

@@ -45,7 +45,7 @@ async fn texts_and_authors_come_back_as_they_were() {
             let expected = Message { author: author.to_owned(), text: text.clone(), time };
             assert_eq!(reader.next().await, expected);
             for client in &clients {
-                assert_eq!(client.collect(1).await, [expected.clone()]);
+                assert_eq!(client.collect(1).await, std::slice::from_ref(&expected));
             }
         }
     }

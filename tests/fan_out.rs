@@ -55,7 +55,9 @@ async fn a_thousand_readers_have_every_message() {
     let order: Vec<Message> = watch.take(SENDERS * EACH).await;
     support::assert_increasing(&order);
     let mut expected = DefaultHasher::new();
-    order.iter().for_each(|message| message.hash(&mut expected));
+    for message in &order {
+        message.hash(&mut expected);
+    }
     let seen = readers.join_all().await;
     assert_eq!(seen.len(), READERS);
     assert!(seen.iter().all(|seen| *seen == expected.finish()), "all readers saw what one saw");

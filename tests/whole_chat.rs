@@ -40,3 +40,30 @@ async fn the_printed_lines_work() {
         assert!(output.status.code() == Some(127) || text.starts_with("{\"sendTime\":\""), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_runs_on_when_nobody_reads_what_it_prints() {
+    let mut chat = std::process::Command::new(CHAT)
+        .args(["--server-port", "0", "--http-port", "0"])
+        .env("RUST_LOG", "trace")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first line of the log has an address; then both pipes break.
+    let mut line = String::new();
+    let mut log = std::io::BufReader::new(chat.stderr.take().unwrap());
+    while !line.contains("client listening") {
+        line.clear();
+        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+    }
+    drop((log, chat.stdout.take()));
+    let port = line.split("address=0.0.0.0:").nth(1).unwrap().split(' ').next().unwrap();
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    for _ in 0..10 {
+        http::send(address, "alice", "hey").await;
+    }
+    assert!(chat.try_wait().unwrap().is_none(), "still there");
+    chat.kill().unwrap();
+    chat.wait().unwrap();
+}

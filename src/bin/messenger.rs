@@ -1,5 +1,6 @@
 //! The whole chat in one process: the gRPC server, and a client of it.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -39,7 +40,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
     let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
     let (grpc_at, http_at) = (ServerAddr::local(server.local_addr()?), net::reachable(http.local_addr()?));
-    println!("{}", welcome(&grpc_at, http_at));
+    // Whoever started this may have closed stdout; the chat is open all the same.
+    let _ = writeln!(io::stdout(), "{}", welcome(&grpc_at, http_at));
 
     let client_settings = client::Settings { server_addr: grpc_at, http: cli.http };
     let ending = watch::Sender::new(false);

@@ -48,6 +48,8 @@ impl LogSettings {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::builder().parse_lossy(&self.filter.0))
             .with_writer(io::stderr)
+            // A log that nobody reads any more must not end the program, as a complaint about it on the same stderr would.
+            .log_internal_errors(false)
             .with_ansi(io::stderr().is_terminal());
         match self.log_format {
             LogFormat::Text => builder.init(),

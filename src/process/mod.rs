@@ -3,6 +3,7 @@
 mod log;
 mod signals;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tokio::runtime::Runtime;
@@ -21,7 +22,8 @@ pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> Exi
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            // `eprintln!` would panic where stderr is closed.
+            let _ = writeln!(io::stderr(), "{name}: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -109,7 +109,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
         return Ok(None);
     };
     let parse = || {
-        let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len() - 1)?;
+        let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
         if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }

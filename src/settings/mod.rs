@@ -6,6 +6,7 @@
 mod units;
 
 use std::error::Error as _;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -32,7 +33,7 @@ pub fn parse<S: Parser>() -> Result<S, ExitCode> {
             return ExitCode::SUCCESS;
         }
         let command = S::command();
-        eprintln!("{}: {}", command.get_name(), one_line(&error, &command));
+        let _ = writeln!(io::stderr(), "{}: {}", command.get_name(), one_line(&error, &command));
         ExitCode::from(BAD_SETTING)
     })
 }

@@ -123,11 +123,6 @@ async fn foreign_server_first_message_after_a_cold_start() {
         assert!(start.elapsed() < Duration::from_secs(4), "answered after {:?}", start.elapsed());
         assert_eq!(collect(&client, 1).await[0].time, time);
         server.reader_opened().await;
-        // Now the headers are there: nothing to wait for any more.
-        let start = Instant::now();
-        client.send("alice", "second").await;
-        assert!(start.elapsed() < Duration::from_millis(900), "answered after {:?}", start.elapsed());
-        collect(&client, 1).await;
         client.stop().await;
     }
 }

@@ -66,6 +66,10 @@ impl Connection {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                // While nobody listens on a local port, the kernel may pick that very port for our end, and connect us to ourselves.
+                Ok(Ok(stream)) if stream.local_addr().ok() == stream.peer_addr().ok() => {
+                    last = io::Error::from(io::ErrorKind::ConnectionRefused);
+                }
                 Ok(Ok(stream)) => return Self::handshake(server, stream).await,
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),

@@ -11,6 +11,7 @@ pub const SERVICE: &str = "mes_grpc.MessengerServer";
 /// The encoded `FileDescriptorSet` of the interface with all that it imports, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messenger.fds"));
 
-/// Tells the caller of a failed call that it was not processed and may be sent again after so many milliseconds.
-/// <https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback>
-pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Trailer of a `SendMessage` that our server has refused before looking at it: the message is surely not in the room, and may be sent
+/// again. No other status says that for certain, `UNAVAILABLE` does not, and neither does gRPC's `grpc-retry-pushback-ms`, which is
+/// about when to retry.
+pub const NOT_ACCEPTED: &str = "messenger-not-accepted";

@@ -2,9 +2,13 @@
 
 mod support;
 
+use std::net::SocketAddr;
+
 use http::Method;
 use support::http::{call, post};
 use support::{client, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_no_message() {
@@ -115,4 +119,55 @@ async fn pages_of_other_sites_are_kept_out() {
         );
     }
     assert_eq!(client.collect(3).await.len(), 3, "and nothing of the refused ones");
+}
+
+/// Writes raw bytes, and reads until the client closes.
+async fn raw(address: SocketAddr, request: &[u8], close: bool) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    if close {
+        stream.shutdown().await.unwrap();
+    }
+    let mut answer = String::new();
+    support::soon("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_reaches_who_is_still_sending() {
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    let body = "x".repeat(20 * 1024 * 1024);
+    for (path, status) in [("/sendMessage", 413), ("/getAndFlushMessages", 413), ("/nothing", 413)] {
+        for _ in 0..5 {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let answer = raw(client.address, format!("{head}{body}").as_bytes(), false).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer:.100}");
+        }
+    }
+    // A flush whose request is cut takes nothing.
+    let time = client.send("alice", "kept").await;
+    let mut cut = TcpStream::connect(client.address).await.unwrap();
+    cut.write_all(b"POST /getAndFlushMessages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab").await.unwrap();
+    drop(cut);
+    assert_eq!(client.collect(1).await[0].time, time);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_said_everything_still_gets_an_answer() {
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    client.flush().await;
+    let body = r#"{"author": "alice", "text": "hey"}"#;
+    for _ in 0..20 {
+        let request = format!("POST /sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = raw(client.address, request.as_bytes(), true).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(client.collect(20).await.len(), 20);
 }

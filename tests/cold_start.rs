@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use support::{client, http, server, server_on};
@@ -33,14 +34,11 @@ async fn server_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn client_first_with_a_send_already_waiting() {
     for round in 0..5 {
-        // A port that is taken and silent: bound, and not yet served.
-        let listener = support::free_port();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
         let client = client(address, &[]);
         assert!(client.flush().await.is_empty(), "HTTP answers before the server is there");
         let send = tokio::spawn(async move { http::send(client.address, "alice", "waits").await });
-        // The send is under way: it has been refused the connection at least once.
+        // From at once to after several tries.
         tokio::time::sleep(Duration::from_millis(60 * round)).await;
         let _server = server_on(support::listen(address.port()), &[]);
         let time = send.await.unwrap();

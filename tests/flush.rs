@@ -51,9 +51,11 @@ async fn concurrent_flushes_share_the_messages_out() {
     done.store(true, Ordering::Relaxed);
     let answers: Vec<Vec<_>> = flushes.join_all().await.into_iter().flatten().collect();
     let seen = answers.iter().flatten().any(|message| message.time == last);
-    while !seen && rest.last().is_none_or(|message: &support::Message| message.time != last) {
+    support::until("the last message", async || {
         rest.extend(client.flush().await);
-    }
+        (seen || rest.last().is_some_and(|message: &support::Message| message.time == last)).then_some(())
+    })
+    .await;
 
     for answer in answers.iter().chain([&rest]) {
         assert_increasing(answer);

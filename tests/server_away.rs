@@ -3,14 +3,15 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use support::{client, http, server, server_on};
+use support::{client, http, server_on};
 use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
-    let gone = support::free_port().local_addr().unwrap();
+    let gone = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let client = client(gone, &["--send-deadline", "1500ms"]);
     let address = client.address;
     let sends: Vec<_> =
@@ -31,7 +32,7 @@ async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_send_goes_through_when_the_server_returns() {
-    let first = server(&[]);
+    let first = server_on(support::listen(support::fixed_port()), &[]);
     let server_address = first.address;
     let client = client(server_address, &[]);
     client.ready().await;
@@ -77,7 +78,7 @@ async fn a_server_that_never_answers_gives_504() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_during_a_shutdown_are_in_the_room_once_or_refused() {
     for round in 0..8 {
-        let first = server(&[]);
+        let first = server_on(support::listen(support::fixed_port()), &[]);
         let server_address = first.address;
         let client = client(server_address, &["--send-deadline", "10s"]);
         client.ready().await;
@@ -115,9 +116,11 @@ async fn sends_during_a_shutdown_are_in_the_room_once_or_refused() {
         acknowledged.sort();
         let last = client.send("test", "last").await;
         let mut got = Vec::new();
-        while got.last().is_none_or(|message: &support::Message| message.time != last) {
+        support::until("the last message", async || {
             got.extend(client.flush().await);
-        }
+            got.last().is_some_and(|message: &support::Message| message.time == last).then_some(())
+        })
+        .await;
         let mut texts: Vec<_> = got.iter().map(|message| message.text.clone()).collect();
         texts.sort();
         texts.dedup();

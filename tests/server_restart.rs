@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
 
 use support::program::{self, server_at};
@@ -10,7 +11,8 @@ use support::{assert_increasing, client, http, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_and_restarts_at_random_moments() {
-    let (mut server, address) = program::server(&[]).await;
+    let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
+    let mut server = server_at(address).await;
     let client = client(address, &["--send-deadline", "10s"]);
     client.ready().await;
     let mut kept = Vec::new();
@@ -68,7 +70,8 @@ async fn kills_and_restarts_at_random_moments() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_client_survives_too() {
-    let (mut server, address) = program::server(&[]).await;
+    let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
+    let mut server = server_at(address).await;
     let server_addr = address.to_string();
     let mut client =
         program::start(program::CLIENT, &[("MESSENGER_SERVER_ADDR", &server_addr), ("MESSENGER_HTTP_PORT", "0")]);

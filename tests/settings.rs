@@ -34,6 +34,7 @@ async fn bad_values_name_the_variable_and_the_value() {
         (CLIENT, "MESSENGER_HTTP_PORT", ""),
         (CLIENT, "MESSENGER_MAX_BODY_BYTES", "0"),
         (CLIENT, "MESSENGER_SEND_DEADLINE", "later"),
+        (CLIENT, "MESSENGER_SEND_DEADLINE", "0s"),
         (CHAT, "MESSENGER_SERVER_PORT", "99999"),
         (CHAT, "MESSENGER_HTTP_PORT", "99999"),
     ];
@@ -48,6 +49,15 @@ async fn bad_values_name_the_variable_and_the_value() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_is_not_utf8_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let value = std::ffi::OsStr::from_bytes(b"\xff");
+    let output = std::process::Command::new(SERVER).env("MESSENGER_SERVER_PORT", value).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(2), 1));
+    assert!(stderr(&output).contains("MESSENGER_SERVER_PORT is \u{fffd}: not UTF-8"), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_flags_are_one_line_too() {
     for (program, flags, expected) in [
         (SERVER, &["--server-port", "99999"][..], "--server-port"),
@@ -55,6 +65,7 @@ async fn bad_flags_are_one_line_too() {
         (SERVER, &["--port", "5"], "--port"),
         (CLIENT, &["localhost:51075"], "localhost:51075"),
         (CLIENT, &["--http-port", "1", "--http-port", "2"], "--http-port"),
+        (SERVER, &["--health-check=5"], "--health-check"),
     ] {
         let output = output(program, flags, &[]).await;
         let line = stderr(&output);
@@ -83,7 +94,8 @@ async fn a_port_in_use_is_said_in_one_line() {
         let line = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
-        assert!(line.contains("in use") && line.contains(&port), "{line}");
+        assert_eq!(line.matches("in use").count(), 1, "{line}");
+        assert!(line.contains(&port), "{line}");
         assert!(output.stdout.is_empty(), "no welcome to a chat that is not there");
     }
 }
@@ -121,6 +133,16 @@ async fn the_health_check_tells_serving_from_not() {
     };
     assert_eq!(check(SERVER, "MESSENGER_SERVER_PORT", &server_port).await, (Some(0), String::new()));
     assert_eq!(check(CLIENT, "MESSENGER_HTTP_PORT", &http_port).await, (Some(0), String::new()));
+    // One that hangs fails its check, and does not hang that too.
+    server.signal("STOP");
+    client.signal("STOP");
+    for (program, variable, port) in
+        [(SERVER, "MESSENGER_SERVER_PORT", &server_port), (CLIENT, "MESSENGER_HTTP_PORT", &http_port)]
+    {
+        let (status, line) = check(program, variable, port).await;
+        assert_eq!((status, line.contains("no answer from")), (Some(1), true), "{line}");
+    }
+    client.signal("CONT");
     server.signal("KILL");
     server.exit().await;
     let (status, line) = check(SERVER, "MESSENGER_SERVER_PORT", &server_port).await;

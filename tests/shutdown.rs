@@ -5,11 +5,13 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use messenger::net::{Connection, ServerAddr};
 use support::program::{self, CHAT, CLIENT};
 use support::{grpc, post, reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 /// The bound of the contract, on a machine that may be busy.
 const BOUND: Duration = Duration::from_secs(3);
@@ -48,12 +50,18 @@ async fn peers_that_never_read_do_not_hold_it_up() {
         post(&mut sender, "alice", &"x".repeat(1024 * 1024)).await;
     }
     let silent = TcpStream::connect(address).await.unwrap();
+    let local = ServerAddr::local(address);
+    let connection = Connection::open(&local).await.unwrap();
+    let other = ServerReflectionClient::with_origin(connection, local.origin())
+        .server_reflection_info(tokio_stream::pending())
+        .await
+        .unwrap();
     let asked = Instant::now();
     server.signal("TERM");
     let status = server.exit().await;
     assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
     assert_eq!(status.code(), Some(0));
-    drop((stopped, silent));
+    drop((stopped, silent, other));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,13 +80,22 @@ async fn a_client_ends_with_requests_running_and_peers_that_hang() {
         let body = r#"{"author": "alice", "text": "hey"}"#;
         let request = format!("POST /sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         send.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
         if server {
-            let mut answer = [0; 12];
             support::soon("an answer", send.read_exact(&mut answer)).await.unwrap();
             assert_eq!(&answer, b"HTTP/1.1 200");
+        } else {
+            // It has to be there before the end begins: requests are served in the order in which they are accepted.
+            assert_eq!(support::http::post(http, "/getAndFlushMessages", "").await.status, 200);
         }
         let asked = Instant::now();
         client.signal(signal);
+        if !server {
+            let mut all = String::new();
+            support::soon("an answer", send.read_to_string(&mut all)).await.unwrap();
+            assert!(all.starts_with("HTTP/1.1 503"), "a running call is answered: {all:?}");
+            assert!(all.contains("the client is shutting down: the message was not sent"), "{all}");
+        }
         assert_eq!(client.exit().await.code(), Some(0));
         assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
     }

@@ -67,3 +67,29 @@ async fn it_runs_on_when_nobody_reads_what_it_prints() {
     chat.kill().unwrap();
     chat.wait().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_runs_on_when_nobody_drains_its_log() {
+    // A pipe that is never read is full after 64 KiB, and whoever writes to it then waits.
+    let mut server = std::process::Command::new(program::SERVER)
+        .args(["--server-port", "0", "--log", "trace"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut log = std::io::BufReader::with_capacity(64, server.stderr.take().unwrap());
+    while !line.contains("server listening") {
+        line.clear();
+        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+    }
+    let port = line.split("address=0.0.0.0:").nth(1).unwrap().trim();
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let mut sender = grpc(address).await;
+    for _ in 0..2_000 {
+        support::post(&mut sender, "alice", "hey").await;
+    }
+    let pid = server.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = support::until("the end", async || server.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
+}

@@ -36,7 +36,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if cli.health_check {
         return client::health_check(net::reachable(address)).await;
     }
-    cli.log.start();
+    let _log = cli.log.start()?;
     process::raise_file_limit();
     let signals = Signals::catch()?;
     let listener = net::listen(address)?;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    cli.log.start();
+    let _log = cli.log.start()?;
     process::raise_file_limit();
     let signals = Signals::catch()?;
     // Both ports are open before anything runs: either the whole chat is there, or a line says which port is not.

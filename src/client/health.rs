@@ -1,6 +1,7 @@
 //! Asking a running client whether it serves.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -10,11 +11,18 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+/// A client that hangs must fail its health check, not hang it too.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Asks the client at `address` for its `/health`, as an orchestrator would (`messenger-client --health-check`).
 ///
 /// # Errors
 /// Why it does not serve: no connection, no answer, or another status than 200.
 pub async fn check(address: SocketAddr) -> anyhow::Result<()> {
+    tokio::time::timeout(CHECK_TIMEOUT, ask(address)).await.map_err(|_| anyhow::anyhow!("no answer from {address}"))?
+}
+
+async fn ask(address: SocketAddr) -> anyhow::Result<()> {
     let stream = TcpStream::connect(address).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get("/health").header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware;
@@ -20,6 +19,7 @@ use super::message_body;
 use super::postbox::Postbox;
 use super::problem::Problem;
 use super::sender::{SendError, Sender};
+use super::whole_body;
 use crate::send_time::rfc3339;
 
 /// What the handlers work with.
@@ -27,7 +27,6 @@ use crate::send_time::rfc3339;
 struct Chat {
     postbox: Arc<Postbox>,
     sender: Sender,
-    max_body: usize,
 }
 
 /// All routes of the client.
@@ -39,16 +38,14 @@ pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, max_body: usize) -> 
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(cross_site::refuse))
-        .layer(DefaultBodyLimit::max(max_body))
-        .with_state(Chat { postbox, sender, max_body })
+        // The routes get bodies that are whole and not too large.
+        .layer(middleware::from_fn_with_state(max_body, whole_body::read))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Chat { postbox, sender })
 }
 
 /// Sends a message; the answer is its `sendTime`.
-async fn send_message(State(chat): State<Chat>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(format!("the body is larger than {} bytes", chat.max_body)),
-        _ => Problem::bad_request("the body did not arrive whole"),
-    })?;
+async fn send_message(State(chat): State<Chat>, body: Bytes) -> Result<Response, Problem> {
     let time = chat.sender.send(message_body::parse(&body)?).await?;
     Ok(json(format!("{{\"sendTime\":\"{}\"}}", rfc3339(&time)).into()))
 }
@@ -81,22 +78,19 @@ fn json(body: Body) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-fn too_large(detail: String) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-}
-
 impl From<SendError> for Problem {
     fn from(error: SendError) -> Self {
         let status = match &error {
-            SendError::ServerAway | SendError::Broken => StatusCode::SERVICE_UNAVAILABLE,
+            SendError::ServerAway | SendError::ShuttingDown | SendError::Broken => StatusCode::SERVICE_UNAVAILABLE,
             SendError::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             SendError::Refused(status) => match status.code() {
                 Code::InvalidArgument => StatusCode::BAD_REQUEST,
-                // The one thing of which a message can have too much is size.
+                // Our server says so of one thing, the message's size.
                 Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
-                Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::BAD_GATEWAY,
             },
+            SendError::Failed(status) if status.code() == Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            SendError::Failed(_) => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, error.to_string())
     }

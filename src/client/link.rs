@@ -97,6 +97,7 @@ impl Link {
         let connection = Connection::open(&self.server).await?;
         let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin())
             .max_decoding_message_size(MAX_MESSAGE);
+        info!(server = %self.server, "connected, opening the stream");
         self.state.send_replace(LinkState::Opening(connection.clone(), Instant::now()));
         let messages = client.read_messages(()).await?.into_inner();
         Ok((connection, messages))

@@ -37,8 +37,9 @@ pub(super) fn parse(body: &[u8]) -> Result<SendMessageRequest, Problem> {
 fn string(name: &str, value: Option<Value>) -> Result<String, Problem> {
     let found = match value {
         Some(Value::String(text)) => return Ok(text),
-        None => return Err(Problem::bad_request(format!("the field {name} is missing or null"))),
-        Some(Value::Null) => "null",
+        None | Some(Value::Null) => {
+            return Err(Problem::bad_request(format!("the field {name} is missing or null")));
+        }
         Some(Value::Bool(_)) => "a boolean",
         Some(Value::Number(_)) => "a number",
         Some(Value::Array(_)) => "an array",

@@ -15,6 +15,7 @@ mod postbox;
 mod problem;
 mod sender;
 mod settings;
+mod whole_body;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 pub use self::health::check as health_check;
@@ -40,18 +42,26 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     }
     let postbox = Arc::new(Postbox::default());
     let link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox));
-    let sender = Sender::new(link.state(), settings.server_addr.origin(), settings.http.send_deadline);
+    let ending = watch::Sender::new(false);
+    let sender =
+        Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);
     let router = http::router(postbox, sender, settings.http.max_body_bytes.0);
 
     let connections = net::serve_connections(
         listener,
         shutdown,
         settings.http.http_drain_deadline,
-        || info!("draining"),
+        || {
+            info!("draining");
+            ending.send_replace(true);
+        },
         |stream, watcher| {
             let service = TowerToHyperService::new(router.clone());
-            let connection =
-                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                // A peer that has said all it will say (`nc -N`) still waits for the answer.
+                .half_close(true)
+                .serve_connection(TokioIo::new(stream), service);
             let connection = watcher.watch(connection);
             async move {
                 if let Err(error) = connection.await {

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use super::link::LinkState;
 use crate::net::Connection;
 use crate::proto::messenger_server_client::MessengerServerClient;
-use crate::proto::{RETRY_PUSHBACK, SendMessageRequest};
+use crate::proto::{NOT_ACCEPTED, SendMessageRequest};
 
 /// How long a send waits for the stream's response headers, counted from when the stream was asked for.
 const STREAM_PATIENCE: Duration = Duration::from_secs(1);
@@ -33,22 +33,35 @@ pub(super) enum SendError {
     /// The connection broke while the call was on its way.
     #[error("the connection to the server broke: the message may or may not be in the chat")]
     Broken,
-    /// The server answered with a status.
+    /// The client ends. The message is not in the room.
+    #[error("the client is shutting down: the message was not sent")]
+    ShuttingDown,
+    /// The server answered with a status that says no. The message is not in the room.
     #[error("the server refused the message: {}", .0.message())]
     Refused(Status),
+    /// The server answered with a status that says nothing about the message.
+    #[error("the server failed ({}: {}): the message may or may not be in the chat", .0.code(), .0.message())]
+    Failed(Status),
 }
 
 /// Sends messages over the connection whose stream brings them back.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
     link: watch::Receiver<LinkState>,
+    ending: watch::Receiver<bool>,
     origin: Uri,
     deadline: Duration,
 }
 
 impl Sender {
-    pub(super) fn new(link: watch::Receiver<LinkState>, origin: Uri, deadline: Duration) -> Self {
-        Self { link, origin, deadline }
+    /// `ending` becomes true when the client shuts down; who still waits for a server then waits in vain.
+    pub(super) fn new(
+        link: watch::Receiver<LinkState>,
+        ending: watch::Receiver<bool>,
+        origin: Uri,
+        deadline: Duration,
+    ) -> Self {
+        Self { link, ending, origin, deadline }
     }
 
     /// Sends one message, waiting for the server if it is away. Tries again only what surely never reached the room, so that no
@@ -58,10 +71,13 @@ impl Sender {
     /// What is known about the message: see [`SendError`].
     pub(super) async fn send(&self, message: SendMessageRequest) -> Result<Timestamp, SendError> {
         let deadline = Instant::now() + self.deadline;
-        let mut link = self.link.clone();
+        let (mut link, mut ending) = (self.link.clone(), self.ending.clone());
         loop {
-            let ready = tokio::time::timeout_at(deadline, ready_connection(&mut link)).await;
-            let connection = ready.map_err(|_| SendError::ServerAway)?;
+            let connection = tokio::select! {
+                connection = ready_connection(&mut link) => connection,
+                () = tokio::time::sleep_until(deadline) => return Err(SendError::ServerAway),
+                _ = ending.wait_for(|ending| *ending) => return Err(SendError::ShuttingDown),
+            };
             let mut client = MessengerServerClient::with_origin(connection, self.origin.clone());
             let mut request = tonic::Request::new(message.clone());
             request.set_timeout(deadline.duration_since(Instant::now()));
@@ -73,7 +89,8 @@ impl Sender {
                 }
                 Ok(Err(status)) if is_transport(&status) => return Err(SendError::Broken),
                 Ok(Err(status)) if status.code() == Code::DeadlineExceeded => return Err(SendError::NoAnswer),
-                Ok(Err(status)) => return Err(SendError::Refused(status)),
+                Ok(Err(status)) if is_refusal(&status) => return Err(SendError::Refused(status)),
+                Ok(Err(status)) => return Err(SendError::Failed(status)),
                 Err(_) => return Err(SendError::NoAnswer),
             }
         }
@@ -105,7 +122,7 @@ async fn ready_connection(link: &mut watch::Receiver<LinkState>) -> Connection {
 /// Whether the call surely did not reach the room: it never left this process, the server's HTTP/2 layer refused its stream (RFC 9113,
 /// 8.7), or the server itself says so.
 fn never_processed(status: &Status) -> bool {
-    if status.metadata().contains_key(RETRY_PUSHBACK) {
+    if status.metadata().contains_key(NOT_ACCEPTED) {
         return true;
     }
     let mut source = status.source();
@@ -122,6 +139,22 @@ fn never_processed(status: &Status) -> bool {
         source = error.source();
     }
     false
+}
+
+/// Whether the status is one that a server gives before it does anything (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>).
+/// With any other it may have taken the message first and failed then.
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::ResourceExhausted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::NotFound
+    )
 }
 
 /// Whether the status stands for a failure of the connection and was not sent by the server.

@@ -27,6 +27,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
+/// How long what we have sent may stay unacknowledged. TCP's keepalive is silent meanwhile, and the kernel alone would go on sending
+/// it again for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// Pings for a server whose machine answers and which does not itself, such as one that hangs. Less often than every five minutes: see
+/// above.
+const PING_INTERVAL: Duration = Duration::from_secs(330);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy stream wait for its window,
 /// and a reader that falls behind in small frames is cut; this client always drains its stream, so large windows cost it nothing.
@@ -87,11 +94,15 @@ impl Connection {
         stream
             .set_nodelay(true)
             .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+            .and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)))
             .map_err(|error| ConnectError::Connect(server.clone(), error))?;
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Handshake(server.clone(), error))?;

@@ -12,7 +12,7 @@ const BACKLOG: u32 = 4096;
 
 /// The port could not be opened.
 #[derive(Debug, Error)]
-#[error("can't listen on {address}: {source}")]
+#[error("can't listen on {address}")]
 pub struct ListenError {
     address: SocketAddr,
     source: io::Error,

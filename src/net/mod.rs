@@ -2,10 +2,10 @@
 
 mod address;
 mod connection;
-mod connections;
 mod listen;
+mod serve;
 
 pub use self::address::{AddressError, ServerAddr, reachable};
 pub use self::connection::{ConnectError, Connection};
-pub use self::connections::{Watcher, serve_connections};
 pub use self::listen::{ListenError, listen};
+pub use self::serve::{Watcher, serve_connections};

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use super::stderr::{LogGuard, Stderr};
+
 /// What is logged, and how.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Log")]
@@ -43,17 +45,20 @@ impl FromStr for LogFilter {
 }
 
 impl LogSettings {
-    /// Starts the log of this process. Call it once.
-    pub fn start(&self) {
+    /// Starts the log of this process. Call it once, and keep what it gives until the end.
+    ///
+    /// # Errors
+    /// If the system gives no thread to write from.
+    pub fn start(&self) -> io::Result<LogGuard> {
+        let (stderr, guard) = Stderr::start()?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::builder().parse_lossy(&self.filter.0))
-            .with_writer(io::stderr)
-            // A log that nobody reads any more must not end the program, as a complaint about it on the same stderr would.
-            .log_internal_errors(false)
+            .with_writer(stderr)
             .with_ansi(io::stderr().is_terminal());
         match self.log_format {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().flatten_event(true).init(),
         }
+        Ok(guard)
     }
 }

@@ -2,6 +2,7 @@
 
 mod log;
 mod signals;
+mod stderr;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use tokio::runtime::Runtime;
 
 pub use self::log::LogSettings;
 pub use self::signals::Signals;
+pub use self::stderr::LogGuard;
 
 /// Runs a program to its end, and turns how it ended into the exit status: 0, or 1 after one line on stderr.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {

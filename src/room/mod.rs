@@ -40,7 +40,7 @@ pub struct Closed;
 
 /// One chat room.
 pub struct Room {
-    // A lock of the standard library and not tokio's: it is held for a few hundred nanoseconds and never across an await.
+    // A lock of the standard library and not tokio's: it is held for at most a copy of one segment, and never across an await.
     state: Mutex<State>,
     /// Tells the dispatcher that there is something to publish.
     posted: Notify,
@@ -93,14 +93,19 @@ impl Room {
 
     /// Ends the room: no further message is accepted, and readers end once they have read what was.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.publish(&mut Slab::new());
+        self.end_round(&mut Slab::new(), true);
     }
 
-    /// Ends the round: shows readers what was posted, and wakes them. `woken` is empty, before and after, and kept between rounds
-    /// so that its memory is.
+    /// Shows readers what was posted, and wakes them. `woken` is empty, before and after, and kept between rounds so that its memory
+    /// is.
     fn publish(&self, woken: &mut Slab<Waker>) {
+        self.end_round(woken, false);
+    }
+
+    fn end_round(&self, woken: &mut Slab<Waker>, closing: bool) {
         let mut state = self.lock();
+        // Together with what was posted last, or a reader in between would end without it.
+        state.closed |= closing;
         state.log.publish();
         state.waiting.end_round(woken);
         drop(state);

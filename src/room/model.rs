@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::{Draft, End, Reader, Room};
 use crate::proto::ReadMessagesResponse;
+use crate::send_time::SendTime;
 
 const ITERATIONS: usize = 5_000;
 const POSTERS: usize = 2;
@@ -26,6 +27,26 @@ fn every_reader_sees_one_order_and_none_sleeps_through_it() {
 #[test]
 fn the_same_with_few_switches_at_the_worst_places() {
     shuttle::check_pct(model, ITERATIONS, 4);
+}
+
+#[test]
+fn a_reader_ends_only_after_all_that_was_accepted() {
+    shuttle::check_random(close_while_posting, ITERATIONS);
+}
+
+fn close_while_posting() {
+    let room = Arc::new(Room::new(1024 * 1024));
+    let early = room.subscribe();
+    let early = thread::spawn(move || read(early, usize::MAX));
+    let poster = {
+        let room = Arc::clone(&room);
+        thread::spawn(move || {
+            let draft = || Draft::new(String::new(), String::new());
+            (0..EACH).filter_map(|_| room.post(draft()).ok()).map(SendTime::as_nanos).collect::<Vec<_>>()
+        })
+    };
+    room.close();
+    assert_eq!(early.join().unwrap(), poster.join().unwrap());
 }
 
 fn model() {

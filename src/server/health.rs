@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -16,6 +17,9 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::net::{Connection, ServerAddr};
 use crate::proto;
+
+/// A server that hangs must fail its health check, not hang it too.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the server takes messages: yes, until it drains.
 #[derive(Debug)]
@@ -81,6 +85,10 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
 /// # Errors
 /// Why it does not: no connection, no answer, or another status than `SERVING`.
 pub async fn check(address: &ServerAddr) -> anyhow::Result<()> {
+    tokio::time::timeout(CHECK_TIMEOUT, ask(address)).await.map_err(|_| anyhow::anyhow!("no answer from {address}"))?
+}
+
+async fn ask(address: &ServerAddr) -> anyhow::Result<()> {
     let connection = Connection::open(address).await?;
     let request = HealthCheckRequest { service: proto::SERVICE.to_owned() };
     let answer = HealthClient::with_origin(connection, address.origin()).check(request).await?.into_inner();

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::service::Routes;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 pub use self::health::check as health_check;
 pub use self::settings::Settings;
@@ -30,7 +30,8 @@ use crate::room::Room;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(25);
 /// ... and closed if the answer takes longer than this. Without it a reader whose machine has vanished would stay for ever.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that may wait in one stream for its reader's flow control; what they point to is the room's shared log.
+/// Bytes that wait in one stream for its reader's flow control before the body is asked for more. They are slices of the room's log,
+/// which a stopped reader keeps alive beyond the retention: at most two of them, each up to 64 KiB or one larger message.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Serves the chat on `listener` until `shutdown` completes; returns when everything has ended, at most
@@ -70,10 +71,11 @@ fn routes(room: &Arc<Room>, serving: &Serving, settings: &Settings) -> Routes {
     let mut routes = Routes::default()
         .add_service(Messenger::new(Arc::clone(room), settings.max_message_bytes.0))
         .add_service(serving.service());
-    // Two versions of one protocol: new tools ask for v1, older ones for v1alpha. Building can only fail for descriptors that do
-    // not parse, and these two are part of the program; the reflection test would see it.
-    if let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) {
-        routes = routes.add_service(v1).add_service(v1alpha);
+    // Two versions of one protocol: new tools ask for v1, older ones for v1alpha.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        // Only for descriptors that do not parse, and these are part of the program.
+        (Err(error), _) | (_, Err(error)) => error!(%error, "no reflection"),
     }
     routes.prepare()
 }

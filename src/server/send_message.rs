@@ -7,7 +7,7 @@ use tonic::metadata::MetadataValue;
 use tonic::server::UnaryService;
 use tonic::{Request, Response, Status};
 
-use crate::proto::{RETRY_PUSHBACK, SendMessageRequest, SendMessageResponse};
+use crate::proto::{NOT_ACCEPTED, SendMessageRequest, SendMessageResponse};
 use crate::room::{Closed, Draft, Room};
 
 /// The call, for tonic's [`tonic::server::Grpc::unary`].
@@ -44,7 +44,7 @@ impl SendMessage {
 impl From<Closed> for Status {
     fn from(closed: Closed) -> Self {
         let mut status = Self::unavailable(closed.to_string());
-        status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from_static("100"));
+        status.metadata_mut().insert(NOT_ACCEPTED, MetadataValue::from_static("true"));
         status
     }
 }

@@ -27,12 +27,13 @@ const MAX_READ_REQUEST: usize = 4096;
 /// Both calls over one room.
 #[derive(Debug, Clone)]
 pub(super) struct Messenger {
-    send_message: SendMessage,
+    room: Arc<Room>,
+    max_message_bytes: usize,
 }
 
 impl Messenger {
     pub(super) fn new(room: Arc<Room>, max_message_bytes: usize) -> Self {
-        Self { send_message: SendMessage { room, max_message_bytes } }
+        Self { room, max_message_bytes }
     }
 
     async fn call(self, request: Request<Body>) -> Response<Body> {
@@ -51,9 +52,9 @@ impl Messenger {
     }
 
     async fn send_message(self, request: Request<Body>) -> Response<Body> {
-        let limit = self.send_message.max_message_bytes;
-        let response =
-            Grpc::new(StrictCodec::new()).max_decoding_message_size(limit).unary(self.send_message, request).await;
+        let limit = self.max_message_bytes;
+        let call = SendMessage { room: self.room, max_message_bytes: limit };
+        let response = Grpc::new(StrictCodec::new()).max_decoding_message_size(limit).unary(call, request).await;
         // tonic answers OUT_OF_RANGE to a message over the limit; the code that gRPC has for it is RESOURCE_EXHAUSTED.
         // https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
         match Status::from_header_map(response.headers()) {
@@ -78,7 +79,7 @@ impl Messenger {
             return response;
         }
         // The headers go out as soon as this returns, before any message: whoever has seen them is subscribed.
-        let reader = self.send_message.room.subscribe();
+        let reader = self.room.subscribe();
         response.map(|_| Body::new(ReaderBody::new(reader, timeout)))
     }
 }

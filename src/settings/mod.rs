@@ -43,6 +43,12 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return not_utf8(command);
+    }
+    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        return first_line(error);
+    }
     let (Some(flag), Some(value)) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) else {
         return first_line(error);
     };
@@ -63,6 +69,18 @@ fn setting_name(flag: &str, command: &Command) -> String {
     match argument.and_then(clap::Arg::get_env).and_then(|name| name.to_str()) {
         Some(variable) => format!("{variable} ({flag})"),
         None => flag.to_owned(),
+    }
+}
+
+/// Which variable it is; clap does not say.
+fn not_utf8(command: &Command) -> String {
+    let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+    let found = variables
+        .filter_map(|name| Some((name.to_str()?, std::env::var_os(name)?)))
+        .find(|(_, value)| value.to_str().is_none());
+    match found {
+        Some((name, value)) => format!("{name} is {}: not UTF-8", value.display()),
+        None => "an argument is not UTF-8".to_owned(),
     }
 }
 

@@ -56,11 +56,14 @@ pub fn bytes_between(
 /// A parser for a time: a number with a unit, as in `1500ms`, `5s` or `1m 30s`.
 ///
 /// # Errors
-/// What is wrong with it; more than a day is taken for a mistake.
+/// What is wrong with it; nothing at all and more than a day are taken for mistakes.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration =
         humantime::parse_duration(text).map_err(|error| format!("not a time, such as 1500ms or 5s: {error}"))?;
-    if duration > Duration::from_hours(24) { Err("more than a day".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() || duration > Duration::from_hours(24) {
+        return Err("not more than nothing and at most a day".to_owned());
+    }
+    Ok(duration)
 }
 
 /// A parser for a TCP port.

@@ -34,6 +34,8 @@ class Messenger(services.MessengerServerServicer):
             say(f"asked for {request.text}")
             if request.text == "raise":
                 raise ValueError("as asked")
+            # When to retry, in gRPC's words. It says nothing about whether the message was taken.
+            context.set_trailing_metadata([("grpc-retry-pushback-ms", "100")])
             context.abort(grpc.StatusCode[request.text], "as asked: нет")
         message = messages.ReadMessagesResponse(author=request.author, text=request.text)
         with self.lock:

@@ -68,6 +68,17 @@ pub fn listen(port: u16) -> TcpListener {
     net::listen((Ipv4Addr::LOCALHOST, port).into()).expect("a port")
 }
 
+/// A port at which a server can start, end and start again. It is below those from which the kernel takes the near end of outgoing
+/// connections: one of them might otherwise have it while the server is away.
+pub fn fixed_port() -> u16 {
+    loop {
+        let port = fastrand::u16(10_000..30_000);
+        if net::listen((Ipv4Addr::LOCALHOST, port).into()).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Starts a server.
 pub fn server(flags: &[&str]) -> Running {
     server_on(free_port(), flags)

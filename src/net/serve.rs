@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 pub use hyper_util::server::graceful::Watcher;
 
@@ -28,18 +30,19 @@ pub async fn serve_connections<F>(
 {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut acceptor = Acceptor { listener, next_try: Instant::now(), failing: false };
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            stream = accept(&listener) => {
+            stream = acceptor.accept() => {
                 connections.spawn(serve(stream, graceful.watcher()));
             }
             // Finished connections leave the set at once, or it would grow for as long as the program runs.
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
+    drop(acceptor);
     begin_drain();
     if tokio::time::timeout(deadline, graceful.shutdown()).await.is_err() {
         while connections.try_join_next().is_some() {}
@@ -48,16 +51,37 @@ pub async fn serve_connections<F>(
     connections.shutdown().await;
 }
 
-/// The next connection. Both interfaces send small answers that somebody waits for, so Nagle's delay is off.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) if stream.set_nodelay(true).is_ok() => return stream,
-            // Already gone again.
-            Ok(_) => {}
-            Err(error) => {
-                warn!(%error, "can't accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+/// A listener, and how its last try went.
+struct Acceptor {
+    listener: TcpListener,
+    /// Not before this. Kept here and not in `accept`, which is dropped and called again whenever a connection ends.
+    next_try: Instant,
+    failing: bool,
+}
+
+impl Acceptor {
+    /// The next connection. Both interfaces send small answers that somebody waits for, so Nagle's delay is off; a peer that is gone
+    /// without a word is found by TCP's keepalive.
+    async fn accept(&mut self) -> TcpStream {
+        loop {
+            tokio::time::sleep_until(self.next_try).await;
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    if std::mem::take(&mut self.failing) {
+                        info!("accepting connections again");
+                    }
+                    let options = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true));
+                    if options.is_ok() {
+                        return stream;
+                    }
+                    // It has gone again already.
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        warn!(%error, "can't accept connections");
+                    }
+                    self.next_try = Instant::now() + ACCEPT_PAUSE;
+                }
             }
         }
     }

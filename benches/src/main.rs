@@ -1,0 +1,121 @@
+//! A load generator for any server of `mes_grpc.MessengerServer` (and nats-server), and the comparison of the messenger with its
+//! peers. See benches/README.md.
+#![forbid(unsafe_code)]
+
+mod compare;
+mod plot;
+mod readers;
+mod senders;
+mod server;
+mod text;
+mod wire;
+mod work;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, ValueEnum};
+
+use crate::senders::Pace;
+use crate::server::Server;
+use crate::wire::Protocol;
+use crate::work::{Work, measure};
+
+/// Measures servers. It only ever loads a server that it has started itself.
+#[derive(Debug, Parser)]
+enum Cli {
+    /// Measure one server under one kind of work.
+    One(One),
+    /// Measure the messenger and its peers under all kinds of work, interleaved; write performance.md and performance.svg.
+    Compare {
+        /// The messenger's server program.
+        #[arg(long, default_value = "target/release/messenger-server")]
+        messenger: String,
+        #[arg(long, default_value = "3")]
+        runs: usize,
+        #[arg(long, default_value = "3")]
+        seconds: f64,
+        /// Where to write the results.
+        #[arg(long, default_value = "docs")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct One {
+    /// The command that starts the server; {port} in it is a free port. Variables may stand before it.
+    #[arg(long)]
+    server: String,
+    #[arg(long, value_enum, default_value = "grpc")]
+    protocol: ProtocolName,
+    #[arg(long, value_enum, default_value = "fan-out")]
+    work: WorkName,
+    #[arg(long, default_value = "100")]
+    readers: usize,
+    #[arg(long, default_value = "1")]
+    per_connection: usize,
+    #[arg(long, default_value = "4")]
+    senders: usize,
+    /// Messages a second; as fast as they are acknowledged without it.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Unacknowledged messages of all senders together.
+    #[arg(long, default_value = "64")]
+    in_flight: usize,
+    /// Bytes of a text.
+    #[arg(long, default_value = "100")]
+    text: usize,
+    #[arg(long, default_value = "3")]
+    seconds: f64,
+    #[arg(long, default_value = "1")]
+    runs: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProtocolName {
+    Grpc,
+    Nats,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WorkName {
+    FanOut,
+    Unary,
+    Idle,
+}
+
+fn main() -> Result<()> {
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    match Cli::parse() {
+        Cli::One(one) => one.run(),
+        Cli::Compare { messenger, runs, seconds, out } => compare::run(&messenger, runs, seconds, &out),
+    }
+}
+
+impl One {
+    fn run(&self) -> Result<()> {
+        let protocol = match self.protocol {
+            ProtocolName::Grpc => Protocol::Grpc,
+            ProtocolName::Nats => Protocol::Nats,
+        };
+        let (time, senders, text) = (Duration::from_secs_f64(self.seconds), self.senders, self.text);
+        let pace = match self.rate {
+            Some(rate) => Pace::Fixed { rate },
+            None => Pace::Full { in_flight: self.in_flight / senders },
+        };
+        let work = match self.work {
+            WorkName::FanOut => Work::FanOut { readers: self.readers, senders, pace, time, text },
+            WorkName::Unary => Work::Unary { senders, in_flight: self.in_flight, time, text },
+            WorkName::Idle => Work::Idle { readers: self.readers, per_connection: self.per_connection },
+        };
+        for _ in 0..self.runs {
+            let server = Server::start(&self.server)?;
+            let figures = measure(&server, protocol, work)?;
+            println!("{figures:#?}");
+            anyhow::ensure!(figures.lost == 0 && figures.disordered == 0, "messages are lost or out of order");
+            anyhow::ensure!(figures.failures.is_empty(), "{}", figures.failures[0]);
+        }
+        Ok(())
+    }
+}

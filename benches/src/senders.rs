@@ -1,0 +1,157 @@
+//! Senders: as fast as the server acknowledges, or at a fixed rate whatever it does.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use mio::{Events, Poll, Token};
+
+use crate::readers::Shared;
+use crate::text;
+use crate::wire::{Connection, Event, Protocol};
+
+/// How long to wait for the readers to open, and for the last acknowledgements.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much is sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// So many unacknowledged messages per sender at any time.
+    Full { in_flight: usize },
+    /// So many messages a second, from all senders together.
+    Fixed { rate: u32 },
+}
+
+struct Sender {
+    connection: Connection,
+    sent: u64,
+    acknowledged: u64,
+}
+
+/// The senders, connected and ready.
+pub struct Senders {
+    poll: Poll,
+    senders: Vec<Sender>,
+    text: Vec<u8>,
+    scratch: Vec<u8>,
+    events: Events,
+    failures: Vec<&'static str>,
+}
+
+impl Senders {
+    pub fn connect(address: SocketAddr, protocol: Protocol, count: usize, text: usize) -> Result<Self> {
+        let poll = Poll::new()?;
+        let mut senders = Vec::new();
+        for index in 0..count {
+            let mut connection = Connection::open(address, protocol)?;
+            connection.register(poll.registry(), Token(index))?;
+            connection.flush()?;
+            senders.push(Sender { connection, sent: 0, acknowledged: 0 });
+        }
+        let events = Events::with_capacity(64);
+        Ok(Self { poll, senders, text: vec![0; text], scratch: vec![0; 1 << 20], events, failures: Vec::new() })
+    }
+
+    /// Sends messages that do not count until every reader has had one.
+    pub fn warm_up(&mut self, shared: &Shared, readers: usize) -> Result<()> {
+        let start = Instant::now();
+        while shared.warm.load(Ordering::Acquire) < readers {
+            if start.elapsed() > PATIENCE {
+                bail!("only {} of {readers} readers opened", shared.warm.load(Ordering::Acquire));
+            }
+            text::write(&mut self.text, text::WARM_UP, 0, 0);
+            for _ in 0..16 {
+                self.senders[0].connection.publish(&self.text);
+            }
+            self.senders[0].connection.flush()?;
+            self.receive(Duration::from_millis(100))?;
+        }
+        // Their acknowledgements must not be taken for later ones.
+        self.receive(Duration::from_millis(200))?;
+        self.receive(Duration::from_millis(200))?;
+        for sender in &mut self.senders {
+            sender.acknowledged = 0;
+        }
+        Ok(())
+    }
+
+    /// Sends for so long, and waits until everything is acknowledged. Gives the number of messages.
+    pub fn send(&mut self, pace: Pace, time: Duration, epoch: Instant, shared: &Shared) -> Result<u64> {
+        let start = Instant::now();
+        match pace {
+            Pace::Full { in_flight } => {
+                while start.elapsed() < time {
+                    for index in 0..self.senders.len() {
+                        while self.senders[index].sent - self.senders[index].acknowledged < in_flight as u64 {
+                            if !self.publish(index, epoch.elapsed()) {
+                                break;
+                            }
+                        }
+                        self.senders[index].connection.flush()?;
+                    }
+                    self.receive(Duration::from_millis(10))?;
+                }
+            }
+            Pace::Fixed { rate } => {
+                let interval = Duration::from_secs(1) / rate;
+                let mut intended = start;
+                let mut index = 0;
+                while intended < start + time {
+                    let now = Instant::now();
+                    if intended > now {
+                        std::thread::sleep(intended - now);
+                    }
+                    while intended <= Instant::now() {
+                        if !self.publish(index, intended - epoch) {
+                            bail!("the server's flow control is behind at {rate} messages a second");
+                        }
+                        self.senders[index].connection.flush()?;
+                        index = (index + 1) % self.senders.len();
+                        intended += interval;
+                    }
+                    self.receive(Duration::ZERO)?;
+                }
+            }
+        }
+        let stopped = Instant::now();
+        let sent: u64 = self.senders.iter().map(|sender| sender.sent).sum();
+        // NATS acknowledges in groups; the readers' count tells about the last ones.
+        while self.senders.iter().map(|sender| sender.acknowledged).sum::<u64>() + 16 * self.senders.len() as u64
+            <= sent
+        {
+            if stopped.elapsed() > PATIENCE {
+                bail!("not all messages were acknowledged");
+            }
+            self.receive(Duration::from_millis(10))?;
+        }
+        shared.published.store(sent, Ordering::Release);
+        shared.done.store(true, Ordering::Release);
+        if let Some(why) = self.failures.first() {
+            bail!("{why}");
+        }
+        Ok(sent)
+    }
+
+    fn publish(&mut self, index: usize, intended: Duration) -> bool {
+        let sender = &mut self.senders[index];
+        let intended = u64::try_from(intended.as_nanos()).unwrap_or(u64::MAX);
+        text::write(&mut self.text, index, sender.sent, intended);
+        let taken = sender.connection.publish(&self.text);
+        sender.sent += u64::from(taken);
+        taken
+    }
+
+    fn receive(&mut self, wait: Duration) -> Result<()> {
+        self.poll.poll(&mut self.events, Some(wait))?;
+        for event in &self.events {
+            let sender = &mut self.senders[event.token().0];
+            sender.connection.receive(&mut self.scratch, &mut |event| match event {
+                Event::Acknowledged(count) => sender.acknowledged += count as u64,
+                Event::Failed(why) => self.failures.push(why),
+                _ => {}
+            })?;
+        }
+        Ok(())
+    }
+}

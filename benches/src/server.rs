@@ -1,0 +1,83 @@
+//! The server that is measured: started here, and looked at through `/proc`.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// A server of our own. There is no way to name one that runs already: figures of a process that others use too mean nothing, and
+/// nobody's chat shall be flooded by mistake.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `command`, in which `{port}` stands for a free port, and waits until it listens.
+    pub fn start(command: &str) -> Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let command = command.replace("{port}", &port.to_string());
+        let mut words = command.split(' ').filter(|word| !word.is_empty()).peekable();
+        let variables: Vec<_> =
+            std::iter::from_fn(|| words.next_if(|word| word.contains('=') && !word.starts_with('-')))
+                .filter_map(|word| word.split_once('='))
+                .collect();
+        let program = words.next().context("no command")?;
+        let mut child = Command::new(program)
+            .args(words)
+            .envs(variables)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("can't start {program}"))?;
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = child.try_wait()? {
+                bail!("`{command}` ended with {status}");
+            }
+            if start.elapsed() > Duration::from_secs(20) {
+                let _ = child.kill();
+                bail!("`{command}` does not listen on port {port}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { child, address })
+    }
+
+    /// Processor time of all its threads so far.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let nanos = tasks.filter_map(|task| {
+            let line = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            line.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    /// Resident memory in bytes, now.
+    pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory so far, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

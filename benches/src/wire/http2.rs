@@ -1,0 +1,230 @@
+//! Just enough HTTP/2 (RFC 9113) and gRPC for a load generator: constant headers, windows that never close, frames parsed in place.
+
+use super::{Event, Wire};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const PADDED: u8 = 8;
+const FRAME_HEADER: usize = 9;
+/// The largest window there is; after as many bytes as this leaves, it is opened again.
+const WINDOW: u32 = (1 << 31) - 1;
+const REOPEN: u32 = 1 << 30;
+const DEFAULT_WINDOW: u32 = 65_535;
+
+/// A connection of readers, or of a sender, or of both.
+#[derive(Debug)]
+pub struct Http2 {
+    next_stream: u32,
+    /// Readers' streams, in the order in which they were opened.
+    readers: Vec<Reader>,
+    received: u32,
+    /// What the server lets us send on this connection.
+    window: i64,
+}
+
+#[derive(Debug)]
+struct Reader {
+    stream: u32,
+    received: u32,
+    /// The beginning of a message whose end is in the next frame.
+    partial: Vec<u8>,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { next_stream: 1, readers: Vec::new(), received: 0, window: i64::from(DEFAULT_WINDOW) }
+    }
+}
+
+impl Wire for Http2 {
+    fn hello(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        frame(out, SETTINGS, 0, 0, &[&[0, 2, 0, 0, 0, 0][..], &[0, 4], &WINDOW.to_be_bytes()].concat());
+        window_update(out, 0, WINDOW - DEFAULT_WINDOW);
+    }
+
+    fn subscribe(&mut self, out: &mut Vec<u8>) {
+        let stream = self.request(b"/mes_grpc.MessengerServer/ReadMessages", &[0; 5], out);
+        self.readers.push(Reader { stream, received: 0, partial: Vec::new() });
+    }
+
+    fn publish(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {
+        // author = "bench", text; both short enough for a length of one byte.
+        let mut body = [0; 5 + 7 + 2 + 127];
+        let size = 7 + 2 + text.len();
+        body[4] = u8::try_from(size).expect("a short text");
+        body[5..12].copy_from_slice(b"\x0a\x05bench");
+        body[12..14].copy_from_slice(&[0x12, u8::try_from(text.len()).expect("a short text")]);
+        body[14..14 + text.len()].copy_from_slice(text);
+        let body = &body[..5 + size];
+        if self.window < body.len() as i64 {
+            return false;
+        }
+        self.window -= body.len() as i64;
+        self.request(b"/mes_grpc.MessengerServer/SendMessage", body, out);
+        true
+    }
+
+    fn receive(&mut self, input: &[u8], out: &mut Vec<u8>, on: &mut dyn FnMut(Event<'_>)) -> usize {
+        let mut used = 0;
+        while let Some(header) = input.get(used..used + FRAME_HEADER) {
+            let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+            let (kind, flags) = (header[3], header[4]);
+            let stream = u32::from_be_bytes([header[5] & 0x7f, header[6], header[7], header[8]]);
+            let Some(payload) = input.get(used + FRAME_HEADER..used + FRAME_HEADER + length) else { break };
+            used += FRAME_HEADER + length;
+            match kind {
+                DATA => self.data(stream, flags, payload, out, on),
+                HEADERS if self.reader(stream).is_some() => {
+                    on(if flags & END_STREAM == 0 { Event::Opened } else { Event::Failed("a reader's stream ended") });
+                }
+                HEADERS if flags & END_STREAM != 0 => on(Event::Acknowledged(1)),
+                SETTINGS if flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, &[]),
+                PING if flags & ACK == 0 => frame(out, PING, ACK, 0, payload),
+                WINDOW_UPDATE if stream == 0 => self.window += i64::from(u32_at(payload, 0)),
+                RST_STREAM => on(Event::Failed("a stream was reset")),
+                GOAWAY => on(Event::Failed("the server sent GOAWAY")),
+                _ => {}
+            }
+        }
+        used
+    }
+}
+
+impl Http2 {
+    fn request(&mut self, path: &[u8], body: &[u8], out: &mut Vec<u8>) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        // HPACK (RFC 7541) without a dynamic table: two indexed fields of the static one, the others as literals.
+        let mut block = vec![0x83, 0x86];
+        literal(&mut block, Name::Indexed(4), path);
+        literal(&mut block, Name::Indexed(1), b"bench");
+        literal(&mut block, Name::Literal(b"te"), b"trailers");
+        literal(&mut block, Name::Literal(b"content-type"), b"application/grpc");
+        frame(out, HEADERS, 4, stream, &block);
+        frame(out, DATA, END_STREAM, stream, body);
+        stream
+    }
+
+    /// The number of the reader with this stream.
+    fn reader(&self, stream: u32) -> Option<usize> {
+        self.readers.binary_search_by_key(&stream, |reader| reader.stream).ok()
+    }
+
+    fn data(&mut self, stream: u32, flags: u8, payload: &[u8], out: &mut Vec<u8>, on: &mut dyn FnMut(Event<'_>)) {
+        self.received += u32::try_from(payload.len()).expect("a frame");
+        if self.received > REOPEN {
+            window_update(out, 0, self.received);
+            self.received = 0;
+        }
+        let Some(number) = self.reader(stream) else { return };
+        let reader = &mut self.readers[number];
+        reader.received += u32::try_from(payload.len()).expect("a frame");
+        if reader.received > REOPEN {
+            window_update(out, stream, reader.received);
+            reader.received = 0;
+        }
+        let payload = if flags & PADDED == 0 { payload } else { &payload[1..payload.len() - usize::from(payload[0])] };
+        if reader.partial.is_empty() {
+            let used = messages(number, payload, on);
+            reader.partial.extend_from_slice(&payload[used..]);
+        } else {
+            reader.partial.extend_from_slice(payload);
+            let used = messages(number, &reader.partial, on);
+            reader.partial.drain(..used);
+        }
+        if flags & END_STREAM != 0 {
+            on(Event::Failed("a reader's stream ended"));
+        }
+    }
+}
+
+/// Takes whole gRPC messages, and says how many bytes they were.
+fn messages(reader: usize, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) -> usize {
+    let mut used = 0;
+    while let Some(prefix) = bytes.get(used..used + 5) {
+        let length = u32_at(prefix, 1) as usize;
+        let Some(message) = bytes.get(used + 5..used + 5 + length) else { break };
+        used += 5 + length;
+        let (text, time) = decode(message);
+        on(Event::Message { reader, text, time });
+    }
+    used
+}
+
+/// The text of a `ReadMessagesResponse`, and its time in nanoseconds.
+fn decode(mut message: &[u8]) -> (&[u8], u64) {
+    let (mut text, mut time) = (&[][..], 0);
+    while let [tag, rest @ ..] = message {
+        let (length, rest) = varint(rest);
+        let (field, rest) = rest.split_at(usize::try_from(length).expect("a length"));
+        match tag >> 3 {
+            2 => text = field,
+            3 => time = timestamp(field),
+            _ => {}
+        }
+        message = rest;
+    }
+    (text, time)
+}
+
+fn timestamp(mut bytes: &[u8]) -> u64 {
+    let mut time = 0;
+    while let [tag, rest @ ..] = bytes {
+        let (value, rest) = varint(rest);
+        time += if tag >> 3 == 1 { value * 1_000_000_000 } else { value };
+        bytes = rest;
+    }
+    time
+}
+
+fn varint(bytes: &[u8]) -> (u64, &[u8]) {
+    let (mut value, mut shift) = (0, 0);
+    for (index, byte) in bytes.iter().enumerate() {
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return (value, &bytes[index + 1..]);
+        }
+    }
+    (value, &[])
+}
+
+enum Name {
+    Indexed(u8),
+    Literal(&'static [u8]),
+}
+
+fn literal(block: &mut Vec<u8>, name: Name, value: &[u8]) {
+    match name {
+        Name::Indexed(index) => block.push(index),
+        Name::Literal(name) => {
+            block.extend_from_slice(&[0, u8::try_from(name.len()).expect("short")]);
+            block.extend_from_slice(name);
+        }
+    }
+    block.push(u8::try_from(value.len()).expect("short"));
+    block.extend_from_slice(value);
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    out.extend_from_slice(&u32::try_from(payload.len()).expect("a frame").to_be_bytes()[1..]);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&stream.to_be_bytes());
+    out.extend_from_slice(payload);
+}
+
+fn window_update(out: &mut Vec<u8>, stream: u32, by: u32) {
+    frame(out, WINDOW_UPDATE, 0, stream, &by.to_be_bytes());
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}

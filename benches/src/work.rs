@@ -1,0 +1,126 @@
+//! The kinds of work that are measured.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::readers::{self, Shared};
+use crate::senders::{Pace, Senders};
+use crate::server::Server;
+use crate::wire::Protocol;
+
+/// One kind of work.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    /// Messages to readers, each on a connection of its own.
+    FanOut { readers: usize, senders: usize, pace: Pace, time: Duration, text: usize },
+    /// `SendMessage` with nobody reading.
+    Unary { senders: usize, in_flight: usize, time: Duration, text: usize },
+    /// Readers that only wait.
+    Idle { readers: usize, per_connection: usize },
+}
+
+/// What was measured; what does not apply is 0.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Server CPU in ns, per delivery or per call.
+    pub cpu: f64,
+    /// Deliveries or calls a second.
+    pub rate: f64,
+    /// Latency in µs from the intended time of sending: median, 99th percentile, most.
+    pub latency: [u64; 3],
+    pub lost: u64,
+    pub disordered: u64,
+    pub failures: Vec<&'static str>,
+    /// Server memory: the most of it in MiB, or KiB per idle reader.
+    pub memory: f64,
+}
+
+pub fn measure(server: &Server, protocol: Protocol, work: Work) -> Result<Figures> {
+    match work {
+        Work::FanOut { readers, senders, pace, time, text } => {
+            fan_out(server, protocol, readers, senders, pace, time, text)
+        }
+        Work::Unary { senders, in_flight, time, text } => unary(server, protocol, senders, in_flight, time, text),
+        Work::Idle { readers, per_connection } => idle(server, protocol, readers, per_connection),
+    }
+}
+
+fn fan_out(
+    server: &Server,
+    protocol: Protocol,
+    count: usize,
+    senders: usize,
+    pace: Pace,
+    time: Duration,
+    text: usize,
+) -> Result<Figures> {
+    let (epoch, shared) = (Instant::now(), Arc::new(Shared::default()));
+    let readers = readers::start(server.address, protocol, count, 1, senders, epoch, Arc::clone(&shared))?;
+    let mut senders = Senders::connect(server.address, protocol, senders, text)?;
+    senders.warm_up(&shared, count)?;
+    let (cpu, start) = (server.cpu(), Instant::now());
+    senders.send(pace, time, epoch, &shared)?;
+    let seen = match readers.join() {
+        Ok(seen) => seen?,
+        Err(_) => bail!("the readers' thread panicked"),
+    };
+    let cpu = server.cpu() - cpu;
+    let latency = [0.5, 0.99, 1.0].map(|quantile| seen.latency.value_at_quantile(quantile));
+    Ok(Figures {
+        cpu: cpu.as_nanos() as f64 / seen.delivered as f64,
+        rate: seen.delivered as f64 / (seen.last - start).as_secs_f64(),
+        latency,
+        lost: seen.lost,
+        disordered: seen.disordered,
+        failures: seen.failures,
+        memory: server.peak() as f64 / (1 << 20) as f64,
+    })
+}
+
+fn unary(
+    server: &Server,
+    protocol: Protocol,
+    senders: usize,
+    in_flight: usize,
+    time: Duration,
+    text: usize,
+) -> Result<Figures> {
+    let mut connected = Senders::connect(server.address, protocol, senders, text)?;
+    connected.warm_up(&Shared::default(), 0)?;
+    let pace = Pace::Full { in_flight: in_flight / senders };
+    connected.send(pace, time / 4, Instant::now(), &Shared::default())?;
+    let mut connected = Senders::connect(server.address, protocol, senders, text)?;
+    let (cpu, start) = (server.cpu(), Instant::now());
+    let sent = connected.send(pace, time, Instant::now(), &Shared::default())?;
+    let cpu = server.cpu() - cpu;
+    Ok(Figures {
+        cpu: cpu.as_nanos() as f64 / sent as f64,
+        rate: sent as f64 / start.elapsed().as_secs_f64(),
+        memory: server.peak() as f64 / (1 << 20) as f64,
+        ..Default::default()
+    })
+}
+
+fn idle(server: &Server, protocol: Protocol, count: usize, per_connection: usize) -> Result<Figures> {
+    std::thread::sleep(Duration::from_millis(200));
+    let before = server.resident();
+    let (epoch, shared) = (Instant::now(), Arc::new(Shared::default()));
+    let readers = readers::start(server.address, protocol, count, per_connection, 1, epoch, Arc::clone(&shared))?;
+    let mut sender = Senders::connect(server.address, protocol, 1, 100)?;
+    sender.warm_up(&shared, count)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let resident = server.resident();
+    shared.done.store(true, std::sync::atomic::Ordering::Release);
+    let seen = match readers.join() {
+        Ok(seen) => seen?,
+        Err(_) => bail!("the readers' thread panicked"),
+    };
+    Ok(Figures {
+        memory: (resident - before) as f64 / 1024.0 / count as f64,
+        rate: before as f64 / (1 << 20) as f64,
+        failures: seen.failures,
+        ..Default::default()
+    })
+}

@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod program;
+pub mod proxy;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,0 +1,74 @@
+//! A message is never put into the room twice. Where a connection breaks between the server's taking the message and the client's
+//! hearing of it, nobody can know, and the client says so instead of sending again.
+
+mod support;
+
+use support::proxy::{Mode, proxy};
+use support::{client, http, post, server, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_whose_answer_is_lost_is_not_repeated() {
+    let server = server(&[]);
+    let proxy = proxy(server.address);
+    let client = client(proxy.address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    let mut room = server.reader().await;
+    let mut direct = server.grpc().await;
+    for round in 0..5 {
+        proxy.set(Mode::SwallowAnswers);
+        let (address, text) = (client.address, format!("round {round}"));
+        let send = tokio::spawn(async move { http::try_send(address, "alice", &text).await });
+        assert_eq!(room.next().await.text, format!("round {round}"), "the server has it");
+        proxy.set(Mode::Cut);
+        let answer = send.await.unwrap();
+        assert_eq!(answer.status, 503);
+        assert!(answer.problem().contains("may or may not be in the chat"), "{}", answer.problem());
+
+        // The next message of the room is the next one that somebody sends.
+        proxy.set(Mode::Pass);
+        let time = client.send("alice", "after").await;
+        assert_eq!(room.next().await.time, time);
+        post(&mut direct, "test", "mark").await;
+        assert_eq!(room.next().await.text, "mark");
+        until("the message after", async || {
+            client.flush().await.iter().any(|message| message.time == time).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_finds_no_connection_waits_and_goes_through_once() {
+    let server = server(&[]);
+    let proxy = proxy(server.address);
+    let client = client(proxy.address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    let mut room = server.reader().await;
+    for round in 0..5 {
+        proxy.set(Mode::Cut);
+        let (address, text) = (client.address, format!("round {round}"));
+        let sends: Vec<_> = (0..5)
+            .map(|_| {
+                let text = text.clone();
+                tokio::spawn(async move { http::try_send(address, "alice", &text).await })
+            })
+            .collect();
+        proxy.set(Mode::Pass);
+        let mut accepted = 0;
+        for send in sends {
+            let answer = send.await.unwrap();
+            match answer.status.as_u16() {
+                200 => accepted += 1,
+                // Sent in the moment of the cut.
+                503 => assert!(answer.problem().contains("may or may not"), "{}", answer.problem()),
+                other => panic!("{other}: {:?}", answer.body),
+            }
+        }
+        post(&mut server.grpc().await, "test", "mark").await;
+        let mut got = 0;
+        while room.next().await.text != "mark" {
+            got += 1;
+        }
+        assert!(got >= accepted && got <= 5, "{accepted} acknowledged, {got} in the room");
+    }
+}

@@ -45,10 +45,10 @@ in
     nativeBuildInputs = old.nativeBuildInputs ++ [ clippy ];
     # Clippy's own settings, which the package does not need.
     env = old.env // {
-      CLIPPY_CONF_DIR = lib.fileset.toSource {
+      CLIPPY_CONF_DIR = "${lib.fileset.toSource {
         root = ../.;
         fileset = ../clippy.toml;
-      };
+      }}";
     };
     buildPhase = "cargo clippy --offline --all-targets -- --deny warnings";
     doCheck = false;

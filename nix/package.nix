@@ -17,7 +17,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
     fileset = lib.fileset.unions [
       ../Cargo.toml
       ../Cargo.lock
-      ../benches
+      ../benches/startup.rs
       ../build.rs
       ../messenger/proto
       ../src

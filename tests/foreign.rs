@@ -76,9 +76,7 @@ impl Python {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("still running").to_string();
-        let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
-        assert!(status.expect("kill runs").success());
+        program::signal(self.child.id().expect("still running"), name);
     }
 
     async fn reader_opened(&mut self) {

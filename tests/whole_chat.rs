@@ -88,8 +88,7 @@ async fn it_runs_on_when_nobody_drains_its_log() {
     for _ in 0..2_000 {
         support::post(&mut sender, "alice", "hey").await;
     }
-    let pid = server.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    program::signal(server.id(), "TERM");
     let status = support::until("the end", async || server.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(0));
 }

@@ -29,6 +29,12 @@ fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
+/// Sends a signal by its name. Through a shell, because `kill` is built into each, and a program of that name is not everywhere.
+pub fn signal(pid: u32, name: &str) {
+    let status = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(status.expect("a shell").success());
+}
+
 /// Runs a program to its end.
 pub async fn output(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     soon("the program's end", command(program, variables).args(arguments).output()).await.expect("it runs")
@@ -91,8 +97,7 @@ impl Program {
 
     /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = std::process::Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(status.expect("kill runs").success());
+        signal(self.pid(), name);
     }
 
     pub async fn exit(&mut self) -> ExitStatus {

@@ -1,5 +1,7 @@
 //! What every program here needs of its process: a runtime, a log, signals, file descriptors, an exit status.
 
+#[cfg(target_env = "musl")]
+mod allocator;
 mod log;
 mod signals;
 mod stderr;

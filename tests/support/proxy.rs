@@ -49,16 +49,18 @@ async fn carry(client: TcpStream, server: SocketAddr, mut mode: watch::Receiver<
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let answers = mode.clone();
     tokio::select! {
+        biased;
+        _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
         () = copy(from_client, to_server, None) => {}
         () = copy(from_server, to_client, Some(answers)) => {}
-        _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
     }
 }
 
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mode: Option<watch::Receiver<Mode>>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let swallow = mode.as_ref().is_some_and(|mode| *mode.borrow() == Mode::SwallowAnswers);
+        // Cut too: an answer that comes in the moment of the cut must not slip through.
+        let swallow = mode.as_ref().is_some_and(|mode| *mode.borrow() != Mode::Pass);
         if !swallow && to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -125,6 +125,7 @@ impl One {
             let figures = measure(&server, protocol, work)?;
             println!("{figures:#?}");
             anyhow::ensure!(figures.lost == 0 && figures.disordered == 0, "messages are lost or out of order");
+            anyhow::ensure!(figures.refused == 0, "messages were refused: {}", figures.refusal.unwrap_or_default());
             anyhow::ensure!(figures.failures.is_empty(), "{}", figures.failures[0]);
         }
         Ok(())

@@ -123,7 +123,7 @@ fn read(
                 }
                 Event::Failed(why) => seen.failures.push(why),
                 Event::Opened => drop(shared.opened.fetch_add(1, Ordering::Relaxed)),
-                Event::Acknowledged(_) => {}
+                Event::Acknowledged(_) | Event::Refused(_) => {}
             });
             if result.is_err() {
                 seen.failures.push("a connection closed".to_owned());

@@ -29,6 +29,7 @@ pub enum Pace {
 struct Sender {
     connection: Connection,
     sent: u64,
+    /// Answered, also with a refusal.
     acknowledged: u64,
 }
 
@@ -40,6 +41,9 @@ pub struct Senders {
     scratch: Vec<u8>,
     events: Events,
     failures: Vec<String>,
+    /// Messages that the server did not take, and what it said to the first one.
+    pub refused: u64,
+    pub refusal: Option<&'static str>,
     /// How many messages are acknowledged together.
     group: u64,
 }
@@ -61,6 +65,8 @@ impl Senders {
             scratch: vec![0; 1 << 20],
             events: Events::with_capacity(64),
             failures: Vec::new(),
+            refused: 0,
+            refusal: None,
             group: protocol.group(),
         })
     }
@@ -97,10 +103,11 @@ impl Senders {
         for sender in &mut self.senders {
             sender.acknowledged = 0;
         }
+        (self.refused, self.refusal) = (0, None);
         self.failure()
     }
 
-    /// Sends for so long, and waits until everything is acknowledged. Gives the number of messages.
+    /// Sends for so long, and waits until everything is answered. Gives the number of messages that the server took.
     pub fn send(&mut self, pace: Pace, time: Duration, epoch: Instant, shared: &Shared) -> Result<u64> {
         let start = Instant::now();
         match pace {
@@ -153,6 +160,7 @@ impl Senders {
             }
             self.receive(Duration::from_millis(10))?;
         }
+        let sent = sent - self.refused;
         shared.published.store(sent, Ordering::Release);
         shared.done.store(true, Ordering::Release);
         self.failure()?;
@@ -190,6 +198,11 @@ impl Senders {
             let sender = &mut self.senders[event.token().0];
             sender.connection.receive(&mut self.scratch, &mut |event| match event {
                 Event::Acknowledged(count) => sender.acknowledged += count as u64,
+                Event::Refused(status) => {
+                    sender.acknowledged += 1;
+                    self.refused += 1;
+                    self.refusal.get_or_insert(status);
+                }
                 Event::Failed(why) => self.failures.push(why),
                 _ => {}
             })?;

@@ -83,13 +83,14 @@ pub fn start(
 }
 
 impl Slow {
-    fn run(&mut self, shared: &Shared) -> Result<Outcome> {
+    fn run(&mut self, shared: &Arc<Shared>) -> Result<Outcome> {
         while !self.warm && self.ending.is_none() {
             self.poll.poll(&mut self.events, Some(Duration::from_millis(20)))?;
             self.read();
         }
         shared.warm.fetch_add(1, Ordering::Release);
-        while !shared.again.load(Ordering::Acquire) {
+        // Alone with it, nobody is left who could ask: the measurement has failed.
+        while !shared.again.load(Ordering::Acquire) && Arc::strong_count(shared) > 1 {
             std::thread::sleep(Duration::from_millis(5));
         }
         let sent = shared.published.load(Ordering::Acquire);
@@ -124,7 +125,7 @@ impl Slow {
             },
             // What is said first is the cause, what follows is its consequence.
             Event::Failed(why) => drop(ending.get_or_insert(why)),
-            Event::Opened | Event::Acknowledged(_) => {}
+            Event::Opened | Event::Acknowledged(_) | Event::Refused(_) => {}
         });
         if result.is_err() {
             ending.get_or_insert_with(|| "its connection was closed".to_owned());

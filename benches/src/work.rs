@@ -38,11 +38,14 @@ pub struct Figures {
     pub lost: u64,
     /// Deliveries that a server that is behind still owed at the end.
     pub late: u64,
+    /// Messages that the server did not take, and what it said to the first of them.
+    pub refused: u64,
+    pub refusal: Option<&'static str>,
     pub disordered: u64,
     pub failures: Vec<String>,
     /// Server memory: the most of it in MiB, or KiB per idle reader.
     pub memory: f64,
-    /// How much resident memory grew in MiB from the warm server to the last message.
+    /// How much resident memory grew in MiB, from the warm server to the most.
     pub growth: f64,
     /// What became of the slow reader.
     pub slow: Option<String>,
@@ -85,9 +88,10 @@ fn fan_out(
     senders.warm_up(&shared, all)?;
     let (cpu, before, start) = (server.cpu(), server.resident(), Instant::now());
     senders.send(pace, time, epoch, &shared)?;
-    let growth = server.resident().saturating_sub(before);
     let Ok(seen) = readers.join() else { bail!("the readers' thread panicked") };
     let (seen, cpu) = (seen?, server.cpu() - cpu);
+    // What it took at most: a server that has given up the slow reader may have freed its messages already.
+    let growth = server.peak().saturating_sub(before);
     shared.again.store(true, Ordering::Release);
     let slow = match slow.map(JoinHandle::join) {
         Some(Ok(outcome)) => Some(outcome?.to_string()),
@@ -101,6 +105,8 @@ fn fan_out(
         latency,
         lost: seen.lost,
         late: seen.late,
+        refused: senders.refused,
+        refusal: senders.refusal,
         disordered: seen.disordered,
         failures: seen.failures,
         memory: server.peak() as f64 / (1 << 20) as f64,
@@ -128,6 +134,8 @@ fn unary(
     Ok(Figures {
         cpu: cpu.as_nanos() as f64 / sent as f64,
         rate: sent as f64 / start.elapsed().as_secs_f64(),
+        refused: connected.refused,
+        refusal: connected.refusal,
         memory: server.peak() as f64 / (1 << 20) as f64,
         ..Default::default()
     })

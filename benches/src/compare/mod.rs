@@ -57,8 +57,8 @@ fn one(task: &Task, peer: &Peer, cell: &mut Cell) {
         Ok(figures) => {
             let rows: Vec<_> = task.rows.iter().map(|row| value(row.figure, &figures) + " " + row.unit).collect();
             let less = less.map(|less| format!(" ({less})")).unwrap_or_default();
-            let remarks = remarks(figures.lost, figures.late, figures.disordered);
-            eprintln!("{}{less}{remarks}", rows.join(", "));
+            let remarks = remarks(std::slice::from_ref(&figures));
+            eprintln!("{}{less}{remarks}", rows.join(", ").trim_end());
             cell.problem = figures.failures.first().cloned();
             cell.figures.push(figures);
         }
@@ -72,6 +72,7 @@ fn one(task: &Task, peer: &Peer, cell: &mut Cell) {
 fn value(figure: Figure, figures: &Figures) -> String {
     match figure {
         Figure::Number(number) => format!("{:.1}", number(figures)),
+        Figure::Count(count) => count(figures).to_string(),
         Figure::Words(words) => words(figures),
     }
 }

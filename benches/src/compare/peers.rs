@@ -31,12 +31,12 @@ pub fn find(messenger: &str) -> Result<(Vec<Peer>, Vec<Absent>)> {
     let own = |version: &str| format!("{version}, {rust}");
     let found = [
         Ok(grpc("messenger", own(&version), messenger)),
-        rust_peer("tonic + broadcast", "peer-tonic-broadcast", own("tonic 0.14")),
+        rust_peer("tonic + broadcast", "peer-tonic-broadcast", own(&format!("tonic {}", locked("tonic")))),
         built_peer("Go grpc-go", "go"),
         built_peer("C++ gRPC", "cpp"),
         python(),
         nats(),
-        rust_peer("floor", "peer-floor", own("mio 1")),
+        rust_peer("floor", "peer-floor", own(&format!("mio {}", locked("mio")))),
     ];
     let (mut peers, mut absent) = (Vec::new(), Vec::new());
     for peer in found {
@@ -46,6 +46,13 @@ pub fn find(messenger: &str) -> Result<(Vec<Peer>, Vec<Absent>)> {
         }
     }
     Ok((peers, absent))
+}
+
+/// The version of a crate that the peers in Rust are built with.
+fn locked(name: &str) -> &'static str {
+    let start = format!("name = \"{name}\"\nversion = \"");
+    let lock = include_str!("../../Cargo.lock");
+    lock.split(&start).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default()
 }
 
 fn grpc(name: &'static str, version: String, command: &str) -> Peer {
@@ -90,5 +97,6 @@ fn nats() -> Result<Peer, Absent> {
         return Err(Absent { name, why: "not installed: apt-get install nats-server".to_owned() });
     };
     let command = "nats-server -a 127.0.0.1 -p {port}".to_owned();
+    let version = version.trim_start_matches("nats-server: ").to_owned();
     Ok(Peer { name, version, command, protocol: Protocol::Nats, gentle: false })
 }

@@ -20,19 +20,21 @@ impl Cell {
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied()
     }
-
-    /// What all runs together say besides the figures.
-    fn remarks(&self) -> String {
-        let sum = |count: fn(&Figures) -> u64| self.figures.iter().map(count).sum();
-        remarks(sum(|figures| figures.lost), sum(|figures| figures.late), sum(|figures| figures.disordered))
-    }
 }
 
-pub fn remarks(lost: u64, late: u64, disordered: u64) -> String {
-    [(lost, "lost"), (late, "still under way at the end"), (disordered, "out of order")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .fold(String::new(), |text, (count, what)| format!("{text}, {count} {what}"))
+/// What runs say besides the figures, all together.
+pub fn remarks(figures: &[Figures]) -> String {
+    let sum = |count: fn(&Figures) -> u64| figures.iter().map(count).sum::<u64>();
+    let refusal = figures.iter().find_map(|figures| figures.refusal).unwrap_or_default();
+    [
+        (sum(|figures| figures.lost), "lost", ""),
+        (sum(|figures| figures.late), "deliveries still owed at the end", ""),
+        (sum(|figures| figures.disordered), "out of order", ""),
+        (sum(|figures| figures.refused), "messages refused with", refusal),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .fold(String::new(), |text, (count, what, how)| format!("{text}, {count} {what} {how}").trim_end().to_owned())
 }
 
 /// Rows are kinds of work, columns are servers; `cells` are by task, then by server. The first server is the messenger.
@@ -59,7 +61,7 @@ pub fn markdown(
     }
     writeln!(
         text,
-        "\nMedians of {runs} interleaved runs of {seconds} s each. (0.50x): the messenger's figure is half of the peer's. (20 msg/s): \
+        "\nMedians of {runs} interleaved runs of {seconds} s each. (0.50x): the messenger's figure is half of the peer's. (50 msg/s): \
          the peer can't take the work of this row and got so much instead; what it needs for that is no comparison. \
          –: there is no such work.\n"
     )?;
@@ -76,6 +78,8 @@ pub fn markdown(
 fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> String {
     let less = task.work_for(peer.gentle).1;
     let (mut text, own) = match row.figure {
+        Figure::Count(_) if cell.figures.is_empty() => (None, None),
+        Figure::Count(count) => (Some(cell.figures.iter().map(count).sum::<u64>().to_string()), None),
         Figure::Words(words) => (cell.figures.last().map(words), None),
         Figure::Number(figure) => {
             (cell.median(figure).map(|value| format!("{value:.1}")), messenger.median(figure).zip(cell.median(figure)))
@@ -89,9 +93,9 @@ fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> 
         let _ = write!(text, " ({:.2}x)", own / value);
     }
     match (text, &cell.problem) {
-        (Some(text), None) => text + &cell.remarks(),
+        (Some(text), None) => text + &remarks(&cell.figures),
         // Some runs have worked; that others have not must not go unsaid.
-        (Some(text), Some(problem)) => format!("{text}{}; then: {problem}", cell.remarks()),
+        (Some(text), Some(problem)) => format!("{text}{}; then: {problem}", remarks(&cell.figures)),
         (None, Some(problem)) => problem.replace('|', "/"),
         (None, None) => "–".to_owned(),
     }

@@ -1,5 +1,7 @@
 //! Just enough HTTP/2 (RFC 9113) and gRPC for a load generator: constant headers, windows that never close, frames parsed in place.
 
+use std::collections::HashSet;
+
 use super::{Event, Wire, status};
 
 const DATA: u8 = 0;
@@ -25,6 +27,8 @@ pub struct Http2 {
     offered: u32,
     /// Readers' streams, in the order in which they were opened.
     readers: Vec<Reader>,
+    /// Senders' streams that have had an answer, and not yet their end. A call that fails ends without one.
+    answered: HashSet<u32>,
     received: u32,
     /// What the server lets us send on this connection.
     window: i64,
@@ -40,7 +44,14 @@ struct Reader {
 
 impl Default for Http2 {
     fn default() -> Self {
-        Self { next_stream: 1, offered: WINDOW, readers: Vec::new(), received: 0, window: i64::from(DEFAULT_WINDOW) }
+        Self {
+            next_stream: 1,
+            offered: WINDOW,
+            readers: Vec::new(),
+            answered: HashSet::new(),
+            received: 0,
+            window: i64::from(DEFAULT_WINDOW),
+        }
     }
 }
 
@@ -84,7 +95,9 @@ impl Wire for Http2 {
                 HEADERS if self.reader(stream).is_some() => {
                     on(if flags & END_STREAM == 0 { Event::Opened } else { ended(status::grpc(payload)) });
                 }
-                HEADERS if flags & END_STREAM != 0 => on(Event::Acknowledged(1)),
+                HEADERS if flags & END_STREAM == 0 => {}
+                HEADERS if self.answered.remove(&stream) => on(Event::Acknowledged(1)),
+                HEADERS => on(Event::Refused(status::grpc(payload).unwrap_or("a status"))),
                 SETTINGS if flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, &[]),
                 PING if flags & ACK == 0 => frame(out, PING, ACK, 0, payload),
                 WINDOW_UPDATE if stream == 0 => self.window += i64::from(u32_at(payload, 0)),
@@ -134,7 +147,10 @@ impl Http2 {
             window_update(out, 0, self.received);
             self.received = 0;
         }
-        let Some(number) = self.reader(stream) else { return };
+        let Some(number) = self.reader(stream) else {
+            self.answered.insert(stream);
+            return;
+        };
         let reader = &mut self.readers[number];
         reader.received += u32::try_from(payload.len()).expect("a frame");
         if reader.received > self.offered / 2 {

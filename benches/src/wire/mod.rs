@@ -47,6 +47,8 @@ pub enum Event<'a> {
     Message { reader: usize, text: &'a [u8], time: u64 },
     /// The server has taken so many of our messages.
     Acknowledged(usize),
+    /// The server has not taken one of our messages, and says why.
+    Refused(&'static str),
     /// Something that must not happen while it is measured.
     Failed(String),
 }

@@ -62,13 +62,12 @@ async fn accept(request: Request<RecvStream>) -> Result<Option<Duration>, NoMess
 impl Reading {
     /// Sends what there is; completes when there will be no more.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.poll_end(cx)) {
-            Ok(status) => {
-                debug!(code = ?status.code(), "reader ended");
-                // It fails when the caller is gone, and then nobody waits for it.
-                let _ = self.response.send_trailers(response::trailers(&status));
-            }
-            Err(CallerGone) => debug!("reader left"),
+        if let Ok(status) = ready!(self.poll_end(cx)) {
+            debug!(code = ?status.code(), "reader ended");
+            // It fails when the caller is gone, and then nobody waits for it.
+            let _ = self.response.send_trailers(response::trailers(&status));
+        } else {
+            debug!("reader left");
         }
         Poll::Ready(())
     }

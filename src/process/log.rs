@@ -4,7 +4,10 @@ use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 use super::stderr::{LogGuard, Stderr};
 
@@ -16,7 +19,7 @@ pub struct LogSettings {
     #[arg(long, env = "MESSENGER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, also for a part of the program, as in `warn,messenger::client=debug`.
+    /// What is logged: error, warn, info or debug, also for a part of the program, as in `warn,messenger::client=debug`.
     #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     filter: LogFilter,
 }
@@ -29,9 +32,8 @@ enum LogFormat {
     Json,
 }
 
-/// A filter that is known to parse.
 #[derive(Debug, Clone)]
-struct LogFilter(String);
+struct LogFilter(Targets);
 
 impl FromStr for LogFilter {
     type Err = String;
@@ -39,8 +41,7 @@ impl FromStr for LogFilter {
     fn from_str(text: &str) -> Result<Self, String> {
         // An empty RUST_LOG is how people switch their own off; it must not switch ours off with it.
         let text = if text.is_empty() { "info" } else { text };
-        EnvFilter::builder().parse(text).map_err(|error| error.to_string())?;
-        Ok(Self(text.to_owned()))
+        text.parse().map(Self).map_err(|error: ParseError| error.to_string())
     }
 }
 
@@ -51,14 +52,12 @@ impl LogSettings {
     /// If the system gives no thread to write from.
     pub fn start(&self) -> io::Result<LogGuard> {
         let (stderr, guard) = Stderr::start()?;
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::builder().parse_lossy(&self.filter.0))
-            .with_writer(stderr)
-            .with_ansi(io::stderr().is_terminal());
-        match self.log_format {
-            LogFormat::Text => builder.init(),
-            LogFormat::Json => builder.json().flatten_event(true).init(),
-        }
+        let lines = fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal());
+        let lines = match self.log_format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(lines.with_filter(self.filter.0.clone())).init();
         Ok(guard)
     }
 }

@@ -2,6 +2,7 @@
 //! peers. See benches/README.md.
 #![forbid(unsafe_code)]
 
+mod client;
 mod compare;
 mod plot;
 mod readers;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, ValueEnum};
 
+use crate::client::ClientBench;
 use crate::senders::Pace;
 use crate::server::Server;
 use crate::wire::Protocol;
@@ -27,6 +29,8 @@ use crate::work::{Work, measure};
 enum Cli {
     /// Measure one server under one kind of work.
     One(One),
+    /// Measure the messenger's client, with a server beside it: sends, and the flush of a full postbox.
+    Client(ClientBench),
     /// Measure the messenger and its peers under all kinds of work, interleaved; write performance.md and performance.svg.
     Compare {
         /// The messenger's server program.
@@ -89,6 +93,7 @@ fn main() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     match Cli::parse() {
         Cli::One(one) => one.run(),
+        Cli::Client(bench) => bench.run(),
         Cli::Compare { messenger, runs, seconds, out } => compare::run(&messenger, runs, seconds, &out),
     }
 }

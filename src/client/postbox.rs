@@ -93,6 +93,7 @@ impl Write for Contents {
 
 /// Whether something in `text` can't stand in a JSON string as it is. Almost never, and looking at all of it without a branch is
 /// several times as fast as looking for what comes first.
+#[allow(clippy::needless_bitwise_bool)]
 fn needs_escapes(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
 }
@@ -141,6 +142,26 @@ mod tests {
         let expected =
             texts.map(|text| json!({"author": text, "text": text, "sendTime": "2025-09-20T10:58:42.000000001Z"}));
         assert_eq!(flush(&postbox), json!(expected));
+    }
+
+    #[test]
+    fn every_character_is_written_as_serde_json_does() {
+        for text in ('\0'..='\u{ff}').map(|char| format!("a{char}b")) {
+            let mut contents = Contents::default();
+            contents.string(&text).expect("written");
+            assert_eq!(contents.last, serde_json::to_vec(&text).expect("JSON"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_no_larger_than_all_before_them() {
+        let mut contents = Contents::default();
+        for number in 0..20_000 {
+            contents.push(&message("author", "text", number)).expect("written");
+            let before: usize = contents.full.iter().map(Bytes::len).sum();
+            let most = before.clamp(SMALLEST_PIECE, LARGEST_PIECE);
+            assert_eq!((contents.last.capacity(), before + contents.last.len()), (most, contents.length));
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ struct Peer {
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// The stream over which this connection reads.
-    reader: Option<u32>,
+    /// The streams over which this connection reads.
+    readers: Vec<u32>,
     greeted: bool,
 }
 
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     poll.registry().register(&mut stream, Token(next), Interest::READABLE | Interest::WRITABLE)?;
                     peers.insert(
                         next,
-                        Peer { stream, input: Vec::new(), output: Vec::new(), reader: None, greeted: false },
+                        Peer { stream, input: Vec::new(), output: Vec::new(), readers: Vec::new(), greeted: false },
                     );
                     next += 1;
                 }
@@ -55,8 +55,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         for message in posted {
             for peer in peers.values_mut() {
-                if let Some(stream) = peer.reader {
-                    frame(&mut peer.output, 0, 0, stream, &message);
+                for index in 0..peer.readers.len() {
+                    frame(&mut peer.output, 0, 0, peer.readers[index], &message);
                     flush(peer);
                 }
             }
@@ -91,7 +91,7 @@ fn receive(peer: &mut Peer, scratch: &mut [u8], posted: &mut Vec<Vec<u8>>, last:
             6 if flags & 1 == 0 => frame(&mut peer.output, 6, 1, 0, payload),
             // An empty message is ReadMessages' request, any other a SendMessage.
             0 if payload.len() == 5 => {
-                peer.reader = Some(stream);
+                peer.readers.push(stream);
                 frame(&mut peer.output, 1, 4, stream, &[0x88]);
             }
             0 => {

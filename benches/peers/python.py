@@ -1,4 +1,8 @@
-"""The server as the assignment describes it: grpcio, a thread for every call, a SimpleQueue for every reader."""
+"""The server as the assignment describes it: grpcio, a thread for every call, a SimpleQueue for every reader.
+
+It delivers some 10,000 to 25,000 messages a second to all readers together, on two cores. Asked for more at a fixed rate it takes calls
+too slowly, and gRPC's core, which bounds how many may wait (`grpc.server.max_pending_requests`), refuses others with CANCELLED.
+"""
 
 import os
 import queue
@@ -18,11 +22,13 @@ class Chat(services.MessengerServerServicer):
     def __init__(self):
         self.lock = threading.Lock()
         self.readers = set()
+        self.last = 0
 
     def SendMessage(self, request, context):
         message = messages.ReadMessagesResponse(author=request.author, text=request.text)
         with self.lock:
-            message.sendTime.FromNanoseconds(time.time_ns())
+            self.last = max(time.time_ns(), self.last + 1)
+            message.sendTime.FromNanoseconds(self.last)
             for reader in self.readers:
                 reader.put(message)
         return messages.SendMessageResponse(sendTime=message.sendTime)
@@ -32,6 +38,8 @@ class Chat(services.MessengerServerServicer):
         with self.lock:
             self.readers.add(mine)
         context.add_callback(lambda: mine.put(None))
+        # The reader is open when its headers arrive; they would wait for the first message otherwise.
+        context.send_initial_metadata(())
         while (message := mine.get()) is not None:
             yield message
 

@@ -2,12 +2,15 @@
 //! peers. See benches/README.md.
 #![forbid(unsafe_code)]
 
+mod check;
 mod client;
 mod compare;
+mod machine;
 mod plot;
 mod readers;
 mod senders;
 mod server;
+mod slow;
 mod text;
 mod wire;
 mod work;
@@ -15,7 +18,7 @@ mod work;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
 
 use crate::client::ClientBench;
@@ -55,21 +58,23 @@ struct One {
     protocol: ProtocolName,
     #[arg(long, value_enum, default_value = "fan-out")]
     work: WorkName,
-    #[arg(long, default_value = "100")]
+    /// With slow-reader one of them is the slow one; 10 there.
+    #[arg(long, default_value = "100", default_value_if("work", "slow-reader", "10"))]
     readers: usize,
     #[arg(long, default_value = "1")]
     per_connection: usize,
     #[arg(long, default_value = "4")]
     senders: usize,
-    /// Messages a second; as fast as they are acknowledged without it.
-    #[arg(long)]
+    /// Messages a second; as fast as they are acknowledged without it. 2000 with slow-reader.
+    #[arg(long, default_value_if("work", "slow-reader", "2000"), value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// Unacknowledged messages of all senders together.
     #[arg(long, default_value = "64")]
     in_flight: usize,
-    /// Bytes of a text.
-    #[arg(long, default_value = "100")]
-    text: usize,
+    /// Bytes of a text. 4096 with slow-reader, or it would take long until a server notices.
+    #[arg(long, default_value = "100", default_value_if("work", "slow-reader", "4096"),
+        value_parser = clap::value_parser!(u16).range(30..=16_000))]
+    text: u16,
     #[arg(long, default_value = "3")]
     seconds: f64,
     #[arg(long, default_value = "1")]
@@ -86,6 +91,7 @@ enum ProtocolName {
 enum WorkName {
     FanOut,
     Unary,
+    SlowReader,
     Idle,
 }
 
@@ -104,7 +110,7 @@ impl One {
             ProtocolName::Grpc => Protocol::Grpc,
             ProtocolName::Nats => Protocol::Nats,
         };
-        let (time, senders, text) = (Duration::from_secs_f64(self.seconds), self.senders, self.text);
+        let (time, senders, text) = (Duration::from_secs_f64(self.seconds), self.senders, usize::from(self.text));
         let pace = match self.rate {
             Some(rate) => Pace::Fixed { rate },
             None => Pace::Full { in_flight: self.in_flight / senders },
@@ -112,6 +118,11 @@ impl One {
         let work = match self.work {
             WorkName::FanOut => Work::FanOut { readers: self.readers, senders, pace, time, text },
             WorkName::Unary => Work::Unary { senders, in_flight: self.in_flight, time, text },
+            WorkName::SlowReader => {
+                anyhow::ensure!(self.readers > 1, "a slow reader alone harms nobody: two readers at least");
+                let rate = self.rate.context("a slow reader needs a fixed rate")?;
+                Work::SlowReader { readers: self.readers, senders, rate, time, text }
+            }
             WorkName::Idle => Work::Idle { readers: self.readers, per_connection: self.per_connection },
         };
         for _ in 0..self.runs {
@@ -119,6 +130,7 @@ impl One {
             let figures = measure(&server, protocol, work)?;
             println!("{figures:#?}");
             anyhow::ensure!(figures.lost == 0 && figures.disordered == 0, "messages are lost or out of order");
+            anyhow::ensure!(figures.refused == 0, "messages were refused: {}", figures.refusal.unwrap_or_default());
             anyhow::ensure!(figures.failures.is_empty(), "{}", figures.failures[0]);
         }
         Ok(())

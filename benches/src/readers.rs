@@ -1,4 +1,4 @@
-//! Readers that check what they get: every message once, in one order, without a gap.
+//! Readers that read all the time and check what they get.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,15 +11,20 @@ use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
-use crate::text;
+use crate::check::{Check, Taken};
 use crate::wire::{Connection, Event, Protocol};
 
 /// When nothing has come for so long, nothing more will.
-const SILENCE: Duration = Duration::from_secs(5);
+pub const SILENCE: Duration = Duration::from_secs(5);
+/// How long after the last message was sent the readers wait for what a server that is behind still delivers. What has not come by
+/// then is late, not lost.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// What readers and senders tell each other.
 #[derive(Debug, Default)]
 pub struct Shared {
+    /// Readers whose streams are open.
+    pub opened: AtomicUsize,
     /// Readers that have had a message.
     pub warm: AtomicUsize,
     /// Messages that were sent and acknowledged.
@@ -28,6 +33,8 @@ pub struct Shared {
     pub done: AtomicBool,
     /// Messages that all readers together have had.
     pub delivered: AtomicU64,
+    /// The slow reader shall read again.
+    pub again: AtomicBool,
 }
 
 /// What the readers saw.
@@ -36,9 +43,11 @@ pub struct Seen {
     pub delivered: u64,
     /// Messages that a reader did not get.
     pub lost: u64,
+    /// Messages that were still coming when the measurement ended.
+    pub late: u64,
     /// Messages that came in another order, or twice.
     pub disordered: u64,
-    pub failures: Vec<&'static str>,
+    pub failures: Vec<String>,
     /// From the intended time of sending, in microseconds.
     pub latency: Histogram<u64>,
     /// When the last message came.
@@ -47,10 +56,7 @@ pub struct Seen {
 
 #[derive(Debug, Clone)]
 struct Reader {
-    /// The next number of each sender.
-    next: Vec<u64>,
-    last_time: u64,
-    count: u64,
+    check: Check,
     warm: bool,
 }
 
@@ -92,10 +98,11 @@ fn read(
     epoch: Instant,
     shared: &Shared,
 ) -> io::Result<Seen> {
-    let mut readers = vec![Reader { next: vec![0; senders], last_time: 0, count: 0, warm: false }; count];
+    let mut readers = vec![Reader { check: Check::new(senders), warm: false }; count];
     let mut seen = Seen {
         delivered: 0,
         lost: 0,
+        late: 0,
         disordered: 0,
         failures: Vec::new(),
         latency: Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds"),
@@ -103,6 +110,7 @@ fn read(
     };
     let mut events = Events::with_capacity(1024);
     let mut scratch = vec![0; 1 << 20];
+    let mut done = None;
     loop {
         poll.poll(&mut events, Some(Duration::from_millis(20)))?;
         let now = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -114,10 +122,11 @@ fn read(
                     message(&mut readers[index * per_connection + reader], text, time, now, &mut seen, shared);
                 }
                 Event::Failed(why) => seen.failures.push(why),
-                Event::Opened | Event::Acknowledged(_) => {}
+                Event::Opened => drop(shared.opened.fetch_add(1, Ordering::Relaxed)),
+                Event::Acknowledged(_) | Event::Refused(_) => {}
             });
             if result.is_err() {
-                seen.failures.push("a connection closed");
+                seen.failures.push("a connection closed".to_owned());
                 return Ok(seen);
             }
         }
@@ -126,9 +135,18 @@ fn read(
             shared.delivered.store(seen.delivered, Ordering::Relaxed);
         }
         if shared.done.load(Ordering::Acquire) {
+            let done = *done.get_or_insert_with(Instant::now);
             let expected = shared.published.load(Ordering::Acquire);
-            if seen.delivered >= expected * count as u64 || seen.last.elapsed() > SILENCE {
-                seen.lost = readers.iter().map(|reader| expected.saturating_sub(reader.count)).sum();
+            let missing = readers.iter().map(|reader| expected.saturating_sub(reader.check.count())).sum();
+            if missing == 0 {
+                return Ok(seen);
+            }
+            if seen.last.max(done).elapsed() > SILENCE {
+                seen.lost = missing;
+                return Ok(seen);
+            }
+            if done.elapsed() > DRAIN {
+                seen.late = missing;
                 return Ok(seen);
             }
         }
@@ -136,26 +154,17 @@ fn read(
 }
 
 fn message(reader: &mut Reader, text: &[u8], time: u64, now: u64, seen: &mut Seen, shared: &Shared) {
-    let Some((sender, number, intended)) = text::read(text) else {
-        seen.failures.push("a text that nobody has sent");
-        return;
-    };
-    if sender == text::WARM_UP {
-        if !reader.warm {
+    match reader.check.take(text, time) {
+        Taken::WarmUp if !reader.warm => {
             reader.warm = true;
             shared.warm.fetch_add(1, Ordering::Release);
         }
-        return;
+        Taken::WarmUp => {}
+        Taken::Counted { intended, disordered } => {
+            seen.delivered += 1;
+            seen.disordered += u64::from(disordered);
+            let _ = seen.latency.record((now.saturating_sub(intended) / 1000).max(1));
+        }
+        Taken::Foreign => seen.failures.push("a text that nobody has sent".to_owned()),
     }
-    // The order is the one of the times, where there are times: calls of one sender that are under way together may be accepted in
-    // any order. Without them it is each sender's own. What is lost is counted at the end.
-    let next = &mut reader.next[sender];
-    if if time == 0 { number < *next } else { time <= reader.last_time } {
-        seen.disordered += 1;
-    }
-    *next = number + 1;
-    reader.last_time = time;
-    reader.count += 1;
-    seen.delivered += 1;
-    let _ = seen.latency.record((now.saturating_sub(intended) / 1000).max(1));
 }

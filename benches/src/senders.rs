@@ -14,6 +14,9 @@ use crate::wire::{Connection, Event, Protocol};
 /// How long to wait for the readers to open, and for the last acknowledgements.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long warming up waits for something to move.
+const STEP: Duration = Duration::from_millis(100);
+
 /// How much is sent.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
@@ -26,6 +29,7 @@ pub enum Pace {
 struct Sender {
     connection: Connection,
     sent: u64,
+    /// Answered, also with a refusal.
     acknowledged: u64,
 }
 
@@ -36,7 +40,12 @@ pub struct Senders {
     text: Vec<u8>,
     scratch: Vec<u8>,
     events: Events,
-    failures: Vec<&'static str>,
+    failures: Vec<String>,
+    /// Messages that the server did not take, and what it said to the first one.
+    pub refused: u64,
+    pub refusal: Option<&'static str>,
+    /// How many messages are acknowledged together.
+    group: u64,
 }
 
 impl Senders {
@@ -49,34 +58,56 @@ impl Senders {
             connection.flush()?;
             senders.push(Sender { connection, sent: 0, acknowledged: 0 });
         }
-        let events = Events::with_capacity(64);
-        Ok(Self { poll, senders, text: vec![0; text], scratch: vec![0; 1 << 20], events, failures: Vec::new() })
+        Ok(Self {
+            poll,
+            senders,
+            text: vec![0; text],
+            scratch: vec![0; 1 << 20],
+            events: Events::with_capacity(64),
+            failures: Vec::new(),
+            refused: 0,
+            refusal: None,
+            group: protocol.group(),
+        })
     }
 
     /// Sends messages that do not count until every reader has had one.
+    ///
+    /// Readers that are still opening must not be delayed by it: the next message goes out when for a while nothing has moved.
     pub fn warm_up(&mut self, shared: &Shared, readers: usize) -> Result<()> {
-        let start = Instant::now();
+        let progress = || (shared.opened.load(Ordering::Acquire), shared.warm.load(Ordering::Acquire));
+        let (start, mut before, mut sent) = (Instant::now(), (usize::MAX, 0), 0);
         while shared.warm.load(Ordering::Acquire) < readers {
             if start.elapsed() > PATIENCE {
-                bail!("only {} of {readers} readers opened", shared.warm.load(Ordering::Acquire));
+                let (opened, warm) = progress();
+                bail!(
+                    "of {readers} readers only {opened} opened and {warm} had a message within {} s",
+                    PATIENCE.as_secs()
+                );
             }
-            text::write(&mut self.text, text::WARM_UP, 0, 0);
-            for _ in 0..16 {
-                self.senders[0].connection.publish(&self.text);
+            if before == progress() || before.0 >= readers && sent == 0 {
+                text::write(&mut self.text, text::WARM_UP, 0, 0);
+                for _ in 0..self.group {
+                    self.senders[0].connection.publish(&self.text);
+                }
+                self.senders[0].connection.flush()?;
+                sent += self.group;
             }
-            self.senders[0].connection.flush()?;
-            self.receive(Duration::from_millis(100))?;
+            before = progress();
+            self.receive_for(STEP)?;
         }
         // Their acknowledgements must not be taken for later ones.
-        self.receive(Duration::from_millis(200))?;
-        self.receive(Duration::from_millis(200))?;
+        while self.senders[0].acknowledged < sent && start.elapsed() < 2 * PATIENCE {
+            self.receive_for(STEP)?;
+        }
         for sender in &mut self.senders {
             sender.acknowledged = 0;
         }
-        Ok(())
+        (self.refused, self.refusal) = (0, None);
+        self.failure()
     }
 
-    /// Sends for so long, and waits until everything is acknowledged. Gives the number of messages.
+    /// Sends for so long, and waits until everything is answered. Gives the number of messages that the server took.
     pub fn send(&mut self, pace: Pace, time: Duration, epoch: Instant, shared: &Shared) -> Result<u64> {
         let start = Instant::now();
         match pace {
@@ -102,9 +133,14 @@ impl Senders {
                     if intended > now {
                         std::thread::sleep(intended - now);
                     }
-                    while intended <= Instant::now() {
+                    while intended <= Instant::now() && intended < start + time {
                         if !self.publish(index, intended - epoch) {
-                            bail!("the server's flow control is behind at {rate} messages a second");
+                            // The server takes no more for now. It counts as latency, as of when this was meant to be sent.
+                            if intended.elapsed() > PATIENCE {
+                                bail!("the server takes less than {rate} messages a second");
+                            }
+                            self.receive(Duration::from_millis(1))?;
+                            continue;
                         }
                         self.senders[index].connection.flush()?;
                         index = (index + 1) % self.senders.len();
@@ -117,20 +153,25 @@ impl Senders {
         let stopped = Instant::now();
         let sent: u64 = self.senders.iter().map(|sender| sender.sent).sum();
         // NATS acknowledges in groups; the readers' count tells about the last ones.
-        while self.senders.iter().map(|sender| sender.acknowledged).sum::<u64>() + 16 * self.senders.len() as u64
-            <= sent
-        {
+        let unanswered = (self.group - 1) * self.senders.len() as u64;
+        while self.senders.iter().map(|sender| sender.acknowledged).sum::<u64>() + unanswered < sent {
             if stopped.elapsed() > PATIENCE {
                 bail!("not all messages were acknowledged");
             }
             self.receive(Duration::from_millis(10))?;
         }
+        let sent = sent - self.refused;
         shared.published.store(sent, Ordering::Release);
         shared.done.store(true, Ordering::Release);
-        if let Some(why) = self.failures.first() {
-            bail!("{why}");
-        }
+        self.failure()?;
         Ok(sent)
+    }
+
+    fn failure(&self) -> Result<()> {
+        match self.failures.first() {
+            Some(why) => bail!("a sender: {why}"),
+            None => Ok(()),
+        }
     }
 
     fn publish(&mut self, index: usize, intended: Duration) -> bool {
@@ -142,12 +183,26 @@ impl Senders {
         taken
     }
 
+    /// Receives for all of this time.
+    fn receive_for(&mut self, time: Duration) -> Result<()> {
+        let start = Instant::now();
+        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            self.receive(left)?;
+        }
+        Ok(())
+    }
+
     fn receive(&mut self, wait: Duration) -> Result<()> {
         self.poll.poll(&mut self.events, Some(wait))?;
         for event in &self.events {
             let sender = &mut self.senders[event.token().0];
             sender.connection.receive(&mut self.scratch, &mut |event| match event {
                 Event::Acknowledged(count) => sender.acknowledged += count as u64,
+                Event::Refused(status) => {
+                    sender.acknowledged += 1;
+                    self.refused += 1;
+                    self.refusal.get_or_insert(status);
+                }
                 Event::Failed(why) => self.failures.push(why),
                 _ => {}
             })?;

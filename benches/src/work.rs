@@ -1,6 +1,8 @@
 //! The kinds of work that are measured.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -8,6 +10,7 @@ use anyhow::{Result, bail};
 use crate::readers::{self, Shared};
 use crate::senders::{Pace, Senders};
 use crate::server::Server;
+use crate::slow;
 use crate::wire::Protocol;
 
 /// One kind of work.
@@ -17,6 +20,8 @@ pub enum Work {
     FanOut { readers: usize, senders: usize, pace: Pace, time: Duration, text: usize },
     /// `SendMessage` with nobody reading.
     Unary { senders: usize, in_flight: usize, time: Duration, text: usize },
+    /// Messages at a fixed rate to readers of whom one stops reading, and reads again at the end.
+    SlowReader { readers: usize, senders: usize, rate: u32, time: Duration, text: usize },
     /// Readers that only wait.
     Idle { readers: usize, per_connection: usize },
 }
@@ -31,51 +36,82 @@ pub struct Figures {
     /// Latency in µs from the intended time of sending: median, 99th percentile, most.
     pub latency: [u64; 3],
     pub lost: u64,
+    /// Deliveries that a server that is behind still owed at the end.
+    pub late: u64,
+    /// Messages that the server did not take, and what it said to the first of them.
+    pub refused: u64,
+    pub refusal: Option<&'static str>,
     pub disordered: u64,
-    pub failures: Vec<&'static str>,
+    pub failures: Vec<String>,
     /// Server memory: the most of it in MiB, or KiB per idle reader.
     pub memory: f64,
+    /// How much resident memory grew in MiB, from the warm server to the most.
+    pub growth: f64,
+    /// What became of the slow reader.
+    pub slow: Option<String>,
 }
 
 pub fn measure(server: &Server, protocol: Protocol, work: Work) -> Result<Figures> {
     match work {
         Work::FanOut { readers, senders, pace, time, text } => {
-            fan_out(server, protocol, readers, senders, pace, time, text)
+            fan_out(server, protocol, Readers { all: readers, slow: false }, senders, pace, time, text)
         }
         Work::Unary { senders, in_flight, time, text } => unary(server, protocol, senders, in_flight, time, text),
+        Work::SlowReader { readers, senders, rate, time, text } => {
+            fan_out(server, protocol, Readers { all: readers, slow: true }, senders, Pace::Fixed { rate }, time, text)
+        }
         Work::Idle { readers, per_connection } => idle(server, protocol, readers, per_connection),
     }
+}
+
+/// Who reads. The slow one is one of all.
+struct Readers {
+    all: usize,
+    slow: bool,
 }
 
 fn fan_out(
     server: &Server,
     protocol: Protocol,
-    count: usize,
+    readers: Readers,
     senders: usize,
     pace: Pace,
     time: Duration,
     text: usize,
 ) -> Result<Figures> {
+    let Readers { all, slow } = readers;
     let (epoch, shared) = (Instant::now(), Arc::new(Shared::default()));
-    let readers = readers::start(server.address, protocol, count, 1, senders, epoch, Arc::clone(&shared))?;
+    let healthy = all - usize::from(slow);
+    let readers = readers::start(server.address, protocol, healthy, 1, senders, epoch, Arc::clone(&shared))?;
+    let slow = slow.then(|| slow::start(server.address, protocol, senders, Arc::clone(&shared))).transpose()?;
     let mut senders = Senders::connect(server.address, protocol, senders, text)?;
-    senders.warm_up(&shared, count)?;
-    let (cpu, start) = (server.cpu(), Instant::now());
+    senders.warm_up(&shared, all)?;
+    let (cpu, before, start) = (server.cpu(), server.resident(), Instant::now());
     senders.send(pace, time, epoch, &shared)?;
-    let seen = match readers.join() {
-        Ok(seen) => seen?,
-        Err(_) => bail!("the readers' thread panicked"),
+    let Ok(seen) = readers.join() else { bail!("the readers' thread panicked") };
+    let (seen, cpu) = (seen?, server.cpu() - cpu);
+    // What it took at most: a server that has given up the slow reader may have freed its messages already.
+    let growth = server.peak().saturating_sub(before);
+    shared.again.store(true, Ordering::Release);
+    let slow = match slow.map(JoinHandle::join) {
+        Some(Ok(outcome)) => Some(outcome?.to_string()),
+        Some(Err(_)) => bail!("the slow reader's thread panicked"),
+        None => None,
     };
-    let cpu = server.cpu() - cpu;
     let latency = [0.5, 0.99, 1.0].map(|quantile| seen.latency.value_at_quantile(quantile));
     Ok(Figures {
         cpu: cpu.as_nanos() as f64 / seen.delivered as f64,
         rate: seen.delivered as f64 / (seen.last - start).as_secs_f64(),
         latency,
         lost: seen.lost,
+        late: seen.late,
+        refused: senders.refused,
+        refusal: senders.refusal,
         disordered: seen.disordered,
         failures: seen.failures,
         memory: server.peak() as f64 / (1 << 20) as f64,
+        growth: growth as f64 / (1 << 20) as f64,
+        slow,
     })
 }
 
@@ -98,6 +134,8 @@ fn unary(
     Ok(Figures {
         cpu: cpu.as_nanos() as f64 / sent as f64,
         rate: sent as f64 / start.elapsed().as_secs_f64(),
+        refused: connected.refused,
+        refusal: connected.refusal,
         memory: server.peak() as f64 / (1 << 20) as f64,
         ..Default::default()
     })
@@ -112,7 +150,7 @@ fn idle(server: &Server, protocol: Protocol, count: usize, per_connection: usize
     sender.warm_up(&shared, count)?;
     std::thread::sleep(Duration::from_millis(500));
     let resident = server.resident();
-    shared.done.store(true, std::sync::atomic::Ordering::Release);
+    shared.done.store(true, Ordering::Release);
     let seen = match readers.join() {
         Ok(seen) => seen?,
         Err(_) => bail!("the readers' thread panicked"),

@@ -17,12 +17,14 @@ mod sender;
 mod settings;
 mod whole_body;
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -33,7 +35,7 @@ pub use self::settings::{HttpSettings, Settings};
 use self::link::Link;
 use self::postbox::Postbox;
 use self::sender::Sender;
-use crate::net;
+use crate::net::{self, Drain};
 
 /// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream to the server open meanwhile. Returns
 /// when the running requests have ended, at most [`HttpSettings::http_drain_deadline`] after the shutdown.
@@ -60,16 +62,10 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
             info!("draining");
             ending.send_replace(true);
         },
-        |stream, watcher| {
-            let service = TowerToHyperService::new(router.clone());
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                // A peer that has said all it will say (`nc -N`) still waits for the answer.
-                .half_close(true)
-                .serve_connection(TokioIo::new(stream), service);
-            let connection = watcher.watch(connection);
+        |stream, drain| {
+            let router = router.clone();
             async move {
-                if let Err(error) = connection.await {
+                if let Err(error) = serve_connection(stream, router, drain).await {
                     debug!(%error, "connection ended");
                 }
             }
@@ -77,4 +73,18 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     )
     .await;
     info!("client stopped");
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, mut drain: Drain) -> hyper::Result<()> {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // A peer that has said all it will say (`nc -N`) still waits for the answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }

@@ -8,4 +8,4 @@ mod serve;
 pub use self::address::{AddressError, ServerAddr, reachable};
 pub use self::connection::{ConnectError, Connection};
 pub use self::listen::{ListenError, listen};
-pub use self::serve::{Watcher, serve_connections};
+pub use self::serve::{Drain, serve_connections};

@@ -2,33 +2,43 @@
 
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
-
-pub use hyper_util::server::graceful::Watcher;
 
 /// How long to wait when a connection can't be accepted (no file descriptors left, mostly): the next try fails too until one
 /// closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Tells a connection when to finish.
+#[derive(Debug, Clone)]
+pub struct Drain(watch::Receiver<bool>);
+
+impl Drain {
+    /// Completes when the drain begins: from then on a connection takes no further request, and ends with the last that is running.
+    pub async fn begun(&mut self) {
+        // An error means that the listener's side is gone, which is an end too.
+        let _ = self.0.wait_for(|begun| *begun).await;
+    }
+}
+
 /// Serves the connections of `listener`, each in a task of its own, until `shutdown` completes. Then the port closes,
 /// `begin_drain` is called, and the connections get until `deadline` to finish what they are at; those that have not are dropped.
 ///
-/// `serve` gets the connection and a [`Watcher`] that tells it when to finish.
+/// `serve` gets the connection and the [`Drain`] to watch meanwhile.
 pub async fn serve_connections<F>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
     deadline: Duration,
     begin_drain: impl FnOnce(),
-    serve: impl Fn(TcpStream, Watcher) -> F,
+    serve: impl Fn(TcpStream, Drain) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let graceful = GracefulShutdown::new();
+    let draining = watch::Sender::new(false);
     let mut connections = JoinSet::new();
     let mut acceptor = Acceptor { listener, next_try: Instant::now(), failing: false };
     tokio::pin!(shutdown);
@@ -36,7 +46,7 @@ pub async fn serve_connections<F>(
         tokio::select! {
             () = &mut shutdown => break,
             stream = acceptor.accept() => {
-                connections.spawn(serve(stream, graceful.watcher()));
+                connections.spawn(serve(stream, Drain(draining.subscribe())));
             }
             // Finished connections leave the set at once, or it would grow for as long as the program runs.
             Some(_) = connections.join_next() => {}
@@ -44,8 +54,8 @@ pub async fn serve_connections<F>(
     }
     drop(acceptor);
     begin_drain();
-    if tokio::time::timeout(deadline, graceful.shutdown()).await.is_err() {
-        while connections.try_join_next().is_some() {}
+    draining.send_replace(true);
+    if tokio::time::timeout(deadline, async { while connections.join_next().await.is_some() {} }).await.is_err() {
         warn!(connections = connections.len(), ?deadline, "drain deadline reached, dropping connections");
     }
     connections.shutdown().await;

@@ -17,16 +17,16 @@ mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use slab::Slab;
 use thiserror::Error;
 use tokio::sync::Notify;
 
 pub use self::draft::Draft;
-pub use self::reader::{End, Reader};
+pub use self::reader::{End, Frames, Reader};
 
 use self::log::{Found, Log};
 use self::sync::{Mutex, MutexGuard, lock};
@@ -42,6 +42,8 @@ pub struct Closed;
 pub struct Room {
     // A lock of the standard library and not tokio's: it is held for at most a copy of one segment, and never across an await.
     state: Mutex<State>,
+    /// The number of rounds that have ended, as in `State::waiting`, to be looked at without the lock.
+    rounds: AtomicU64,
     /// Tells the dispatcher that there is something to publish.
     posted: Notify,
 }
@@ -60,7 +62,7 @@ impl Room {
     pub fn new(retention: usize) -> Self {
         let state =
             State { log: Log::new(retention), last: SendTime::default(), waiting: Waiting::default(), closed: false };
-        Self { state: Mutex::new(state), posted: Notify::new() }
+        Self { state: Mutex::new(state), rounds: AtomicU64::new(0), posted: Notify::new() }
     }
 
     /// Puts a message into the room. When this returns, the message has its time and its place, and every reader there is will get
@@ -108,15 +110,22 @@ impl Room {
         state.closed |= closing;
         state.log.publish();
         state.waiting.end_round(woken);
+        self.rounds.store(state.waiting.rounds(), Ordering::Release);
         drop(state);
         // Outside the lock: each of them comes for it at once.
         woken.drain().for_each(Waker::wake);
     }
 
-    fn poll_read(&self, position: u64, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<Result<Bytes, End>> {
+    fn poll_read(&self, position: u64, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<Result<Frames, End>> {
         let mut state = self.lock();
         match state.log.read(position) {
-            Found::Frames(frames) => Poll::Ready(Ok(frames)),
+            Found::Frames(bytes) => {
+                let more = position + (bytes.len() as u64) < state.log.published() || state.closed;
+                if !more {
+                    *ticket = Some(state.waiting.wait(*ticket, waker));
+                }
+                Poll::Ready(Ok(Frames { bytes, more }))
+            }
             Found::Gone => Poll::Ready(Err(End::FellBehind)),
             Found::Nothing if state.closed => Poll::Ready(Err(End::Closed)),
             // Looked and not found, registered to be woken: one critical section, so no round can pass unnoticed in between.
@@ -125,6 +134,11 @@ impl Room {
                 Poll::Pending
             }
         }
+    }
+
+    /// Whether the holder of `ticket` still has its place: nothing has happened since, and what happens next will wake it.
+    fn is_waiting(&self, ticket: Ticket) -> bool {
+        ticket.is_of_round(self.rounds.load(Ordering::Acquire))
     }
 
     fn leave(&self, ticket: Option<Ticket>) {

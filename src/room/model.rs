@@ -5,13 +5,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use prost::Message;
 use shuttle::future::block_on;
 use shuttle::thread;
 use slab::Slab;
 
-use super::{Draft, End, Reader, Room};
+use super::{Draft, End, Frames, Reader, Room};
 use crate::proto::ReadMessagesResponse;
 use crate::send_time::SendTime;
 
@@ -103,7 +104,13 @@ fn read(mut reader: Reader, count: usize) -> Vec<u64> {
     let mut times = Vec::new();
     while times.len() < count {
         match block_on(poll_fn(|cx| reader.poll_read(cx))) {
-            Ok(frames) => times.extend(decode(&frames)),
+            Ok(Frames { bytes, more }) => {
+                times.extend(decode(&bytes));
+                if !more && times.len() < count {
+                    // As a reader does that believes it: sleeps without another look.
+                    block_on(until_woken(&mut reader));
+                }
+            }
             Err(end) => {
                 assert_eq!(end, End::Closed);
                 break;
@@ -111,6 +118,11 @@ fn read(mut reader: Reader, count: usize) -> Vec<u64> {
         }
     }
     times
+}
+
+/// Sleeps until the room wakes the task: not before, and the scheduler finds it if never.
+async fn until_woken(reader: &mut Reader) {
+    poll_fn(|_| if reader.is_waiting() { Poll::Pending } else { Poll::Ready(()) }).await;
 }
 
 fn decode(mut frames: &[u8]) -> Vec<u64> {

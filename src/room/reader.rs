@@ -10,6 +10,15 @@ use thiserror::Error;
 use super::Room;
 use super::waiting::Ticket;
 
+/// What a reader got.
+#[derive(Debug)]
+pub struct Frames {
+    /// Whole gRPC frames, many messages in one piece that all readers share. Never empty, and about 64 KiB or one message at most.
+    pub bytes: Bytes,
+    /// There is more to read. If not, the task that has read will be woken when there is: reading again would only say so.
+    pub more: bool,
+}
+
 /// Why a reader gets nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum End {
@@ -33,14 +42,21 @@ impl Reader {
         Self { room, position, ticket: None }
     }
 
-    /// Everything new up to a bound of about 64 KiB, as whole gRPC frames: many messages in one piece that all readers share.
+    /// Whether the last read found the end, and nothing has come since: there is nothing to read, and the task that read will be woken
+    /// when there is. Costs no lock.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.ticket.is_some_and(|ticket| self.room.is_waiting(ticket))
+    }
+
+    /// Everything new, up to a bound.
     ///
     /// # Errors
     /// The [`End`] of this reader, again at each further call.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, End>> {
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frames, End>> {
         let read = self.room.poll_read(self.position, &mut self.ticket, cx.waker());
         if let Poll::Ready(Ok(frames)) = &read {
-            self.position += frames.len() as u64;
+            self.position += frames.bytes.len() as u64;
         }
         read
     }

@@ -11,6 +11,13 @@ pub(super) struct Ticket {
     key: usize,
 }
 
+impl Ticket {
+    /// Whether it is good when so many rounds have ended.
+    pub(super) fn is_of_round(self, rounds: u64) -> bool {
+        self.round == rounds
+    }
+}
+
 /// Wakers of this round, each at a place from which its reader can take it back: readers that come and go in a silent room leave
 /// nothing behind.
 #[derive(Debug, Default)]
@@ -29,6 +36,11 @@ impl Waiting {
             return ticket;
         }
         Ticket { round: self.round, key: self.wakers.insert(waker.clone()) }
+    }
+
+    /// How many rounds have ended.
+    pub(super) fn rounds(&self) -> u64 {
+        self.round
     }
 
     /// Takes a reader away that will not come back.

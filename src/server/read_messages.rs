@@ -1,93 +1,102 @@
-//! `ReadMessages`: a reader of the room as the body of an endless response.
+//! `ReadMessages`: a reader of the room as an endless response.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-use http_body::Frame;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::Request;
 use tokio::time::Sleep;
-use tonic::server::ServerStreamingService;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 use tracing::debug;
 
-use crate::room::{End, Reader};
+use super::request::{self, NoMessage};
+use super::response::{self, CallerGone};
+use super::timeout::timeout;
+use crate::room::{End, Frames, Reader, Room};
 
-/// The call as far as tonic's [`tonic::server::Grpc::server_streaming`] handles it: the request is checked and decoded, the
-/// response's headers are made. Its stream is never used: [`ReaderBody`] takes the place of the body.
-#[derive(Debug, Clone)]
-pub(super) struct Accept;
+/// The most bytes of the request: it has no fields, but a newer caller may send some that are unknown here.
+const MAX_REQUEST: usize = 4096;
 
-impl ServerStreamingService<()> for Accept {
-    type Response = ();
-    type ResponseStream = tokio_stream::Pending<Result<(), Status>>;
-    type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Ok(Response::new(tokio_stream::pending())))
-    }
-}
-
-/// The response body of one reader: the room's bytes as they are, many messages in one DATA frame, then the status as trailers.
-///
-/// tonic's own body would take the messages one by one, encode each again for each reader, and send it as a frame of its own.
+/// A stream to one reader: the room's bytes as they are, many messages in one DATA frame. A gRPC library would take the messages one by
+/// one, encode each again for each reader, and send it as a frame of its own.
 #[derive(Debug)]
-pub(super) struct ReaderBody {
+pub(super) struct Reading {
     reader: Reader,
+    response: SendStream<Bytes>,
     /// When the caller's deadline passes, if it has one.
     deadline: Option<Pin<Box<Sleep>>>,
-    ended: bool,
 }
 
-impl ReaderBody {
-    pub(super) fn new(reader: Reader, timeout: Option<Duration>) -> Self {
-        debug!("reader opened");
-        Self { reader, deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))), ended: false }
-    }
-
-    fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
-        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
-    }
-
-    fn end(&mut self, status: &Status) -> Frame<Bytes> {
-        debug!(code = ?status.code(), "reader ended");
-        self.ended = true;
-        let mut trailers = HeaderMap::new();
-        // A header value can refuse a message with control characters; ours have none, and the code alone is a status too.
-        if status.add_header(&mut trailers).is_err() {
-            trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+/// Opens a stream, if the request is one for it.
+pub(super) async fn open(
+    room: &Arc<Room>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Option<Reading> {
+    let timeout = match accept(request).await {
+        Ok(timeout) => timeout,
+        Err(NoMessage::Bad(status)) => {
+            response::refuse(respond, status);
+            return None;
         }
-        Frame::trailers(trailers)
-    }
+        Err(NoMessage::CallerGone) => return None,
+    };
+    // Whoever has seen the headers is subscribed. They go out at once, before any message.
+    let reader = room.subscribe();
+    let response = respond.send_response(response::head(), false).ok()?;
+    debug!("reader opened");
+    Some(Reading { reader, response, deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))) })
 }
 
-impl http_body::Body for ReaderBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let body = self.get_mut();
-        if body.ended {
-            return Poll::Ready(None);
-        }
-        if body.deadline_passed(cx) {
-            let status = Status::deadline_exceeded("the deadline of this call has passed");
-            return Poll::Ready(Some(Ok(body.end(&status))));
-        }
-        body.reader.poll_read(cx).map(|read| match read {
-            Ok(frames) => Some(Ok(Frame::data(frames))),
-            Err(end) => Some(Ok(body.end(&end.into()))),
-        })
-    }
+async fn accept(request: Request<RecvStream>) -> Result<Option<Duration>, NoMessage> {
+    let (head, body) = request.into_parts();
+    let timeout = timeout(&head.headers)?;
+    let () = request::message(&head.headers, body, MAX_REQUEST, "the request is").await?;
+    Ok(timeout)
 }
 
-impl Drop for ReaderBody {
-    fn drop(&mut self) {
-        if !self.ended {
-            debug!("reader left");
+impl Reading {
+    /// Sends what there is; completes when there will be no more.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.poll_end(cx)) {
+            Ok(status) => {
+                debug!(code = ?status.code(), "reader ended");
+                // It fails when the caller is gone, and then nobody waits for it.
+                let _ = self.response.send_trailers(response::trailers(&status));
+            }
+            Err(CallerGone) => debug!("reader left"),
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Status, CallerGone>> {
+        if self.response.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(CallerGone));
+        }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(Status::deadline_exceeded("the deadline of this call has passed")));
+        }
+        // h2 wakes a stream for this and that; only a round of the room is news.
+        if self.reader.is_waiting() {
+            return Poll::Pending;
+        }
+        loop {
+            ready!(response::poll_room(&mut self.response, cx))?;
+            match ready!(self.reader.poll_read(cx)) {
+                Ok(Frames { bytes, more }) => {
+                    self.response.send_data(bytes, false).map_err(|_| CallerGone)?;
+                    if !more {
+                        return Poll::Pending;
+                    }
+                }
+                Err(end) => return Poll::Ready(Ok(end.into())),
+            }
         }
     }
 }

@@ -1,44 +1,67 @@
 //! `SendMessage`: one message into the room.
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use prost::Message;
+use tonic::Status;
 use tonic::metadata::MetadataValue;
-use tonic::server::UnaryService;
-use tonic::{Request, Response, Status};
 
+use super::request::{self, NoMessage};
+use super::response;
 use crate::proto::{NOT_ACCEPTED, SendMessageRequest, SendMessageResponse};
 use crate::room::{Closed, Draft, Room};
 
-/// The call, for tonic's [`tonic::server::Grpc::unary`].
-#[derive(Debug, Clone)]
-pub(super) struct SendMessage {
-    pub(super) room: Arc<Room>,
-    pub(super) max_message_bytes: usize,
-}
+/// What is too long in a message that is.
+const SUBJECT: &str = "author and text are";
 
-impl UnaryService<SendMessageRequest> for SendMessage {
-    type Response = SendMessageResponse;
-    type Future = Ready<Result<Response<SendMessageResponse>, Status>>;
-
-    fn call(&mut self, request: Request<SendMessageRequest>) -> Self::Future {
-        ready(self.post(request.into_inner()).map(Response::new))
-    }
-}
-
-impl SendMessage {
-    fn post(&self, request: SendMessageRequest) -> Result<SendMessageResponse, Status> {
-        let draft = Draft::new(request.author, request.text);
-        let size = draft.outgoing_size();
-        if size > self.max_message_bytes {
-            return Err(Status::resource_exhausted(format!(
-                "author and text are too long: {size} bytes as a message to readers, the limit is {}",
-                self.max_message_bytes
-            )));
+pub(super) async fn call(
+    room: &Arc<Room>,
+    limit: usize,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (head, body) = request.into_parts();
+    let answer = match request::message(&head.headers, body, limit, SUBJECT).await {
+        Ok(message) => post(room, limit, message),
+        Err(NoMessage::Bad(status)) => Err(status),
+        Err(NoMessage::CallerGone) => return,
+    };
+    match answer {
+        Ok(answer) => {
+            // Each of the three fails only when the caller is gone. The message is in the room all the same.
+            let Ok(mut stream) = respond.send_response(response::head(), false) else { return };
+            if stream.send_data(frame(&answer), false).is_ok() {
+                let _ = stream.send_trailers(response::trailers(&Status::ok("")));
+            }
         }
-        let time = self.room.post(draft)?;
-        Ok(SendMessageResponse { send_time: Some(time.into()) })
+        Err(status) => response::refuse(respond, status),
     }
+}
+
+fn post(room: &Room, limit: usize, message: SendMessageRequest) -> Result<SendMessageResponse, Status> {
+    let draft = Draft::new(message.author, message.text);
+    let size = draft.outgoing_size();
+    if size > limit {
+        return Err(Status::resource_exhausted(format!(
+            "{SUBJECT} too long: {size} bytes as a message to readers, the limit is {limit}"
+        )));
+    }
+    let time = room.post(draft)?;
+    Ok(SendMessageResponse { send_time: Some(time.into()) })
+}
+
+/// A message with its prefix: not compressed, and its length.
+fn frame(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(5 + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode_raw(&mut frame);
+    frame.freeze()
 }
 
 impl From<Closed> for Status {

@@ -1,6 +1,8 @@
 //! Just enough HTTP/2 (RFC 9113) and gRPC for a load generator: constant headers, windows that never close, frames parsed in place.
 
-use super::{Event, Wire};
+use std::collections::HashSet;
+
+use super::{Event, Wire, status};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -13,17 +15,20 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const PADDED: u8 = 8;
 const FRAME_HEADER: usize = 9;
-/// The largest window there is; after as many bytes as this leaves, it is opened again.
+/// The largest window there is.
 const WINDOW: u32 = (1 << 31) - 1;
-const REOPEN: u32 = 1 << 30;
 const DEFAULT_WINDOW: u32 = 65_535;
 
 /// A connection of readers, or of a sender, or of both.
 #[derive(Debug)]
 pub struct Http2 {
     next_stream: u32,
+    /// How much the server may send before we open the window again, for each stream and for all. It is opened when half is used.
+    offered: u32,
     /// Readers' streams, in the order in which they were opened.
     readers: Vec<Reader>,
+    /// Senders' streams that have had an answer, and not yet their end. A call that fails ends without one.
+    answered: HashSet<u32>,
     received: u32,
     /// What the server lets us send on this connection.
     window: i64,
@@ -39,15 +44,24 @@ struct Reader {
 
 impl Default for Http2 {
     fn default() -> Self {
-        Self { next_stream: 1, readers: Vec::new(), received: 0, window: i64::from(DEFAULT_WINDOW) }
+        Self {
+            next_stream: 1,
+            offered: WINDOW,
+            readers: Vec::new(),
+            answered: HashSet::new(),
+            received: 0,
+            window: i64::from(DEFAULT_WINDOW),
+        }
     }
 }
 
 impl Wire for Http2 {
     fn hello(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        frame(out, SETTINGS, 0, 0, &[&[0, 2, 0, 0, 0, 0][..], &[0, 4], &WINDOW.to_be_bytes()].concat());
-        window_update(out, 0, WINDOW - DEFAULT_WINDOW);
+        frame(out, SETTINGS, 0, 0, &[&[0, 2, 0, 0, 0, 0][..], &[0, 4], &self.offered.to_be_bytes()].concat());
+        if self.offered > DEFAULT_WINDOW {
+            window_update(out, 0, self.offered - DEFAULT_WINDOW);
+        }
     }
 
     fn subscribe(&mut self, out: &mut Vec<u8>) {
@@ -56,14 +70,10 @@ impl Wire for Http2 {
     }
 
     fn publish(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {
-        // author = "bench", text; both short enough for a length of one byte.
-        let mut body = [0; 5 + 7 + 2 + 127];
-        let size = 7 + 2 + text.len();
-        body[4] = u8::try_from(size).expect("a short text");
-        body[5..12].copy_from_slice(b"\x0a\x05bench");
-        body[12..14].copy_from_slice(&[0x12, u8::try_from(text.len()).expect("a short text")]);
-        body[14..14 + text.len()].copy_from_slice(text);
-        let body = &body[..5 + size];
+        // author = "bench", text. Lengths in two bytes each, also where one would do.
+        let text_length = [(text.len() & 0x7f) as u8 | 0x80, u8::try_from(text.len() >> 7).expect("a short text")];
+        let length = u32::try_from(7 + 3 + text.len()).expect("a short text").to_be_bytes();
+        let body = &[&[0], &length[..], b"\x0a\x05bench\x12", &text_length, text].concat();
         if self.window < body.len() as i64 {
             return false;
         }
@@ -83,14 +93,22 @@ impl Wire for Http2 {
             match kind {
                 DATA => self.data(stream, flags, payload, out, on),
                 HEADERS if self.reader(stream).is_some() => {
-                    on(if flags & END_STREAM == 0 { Event::Opened } else { Event::Failed("a reader's stream ended") });
+                    on(if flags & END_STREAM == 0 { Event::Opened } else { ended(status::grpc(payload)) });
                 }
-                HEADERS if flags & END_STREAM != 0 => on(Event::Acknowledged(1)),
+                HEADERS if flags & END_STREAM == 0 => {}
+                HEADERS if self.answered.remove(&stream) => on(Event::Acknowledged(1)),
+                HEADERS => on(Event::Refused(status::grpc(payload).unwrap_or("a status"))),
                 SETTINGS if flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, &[]),
                 PING if flags & ACK == 0 => frame(out, PING, ACK, 0, payload),
                 WINDOW_UPDATE if stream == 0 => self.window += i64::from(u32_at(payload, 0)),
-                RST_STREAM => on(Event::Failed("a stream was reset")),
-                GOAWAY => on(Event::Failed("the server sent GOAWAY")),
+                // Without an error it only says that the rest of a request is not wanted.
+                RST_STREAM if u32_at(payload, 0) == 0 => {}
+                RST_STREAM => {
+                    on(Event::Failed(format!("a stream was reset with {}", status::http2(u32_at(payload, 0)))));
+                }
+                GOAWAY => {
+                    on(Event::Failed(format!("the server sent GOAWAY with {}", status::http2(u32_at(payload, 4)))));
+                }
                 _ => {}
             }
         }
@@ -99,6 +117,11 @@ impl Wire for Http2 {
 }
 
 impl Http2 {
+    /// With the windows that clients have who don't ask for larger ones.
+    pub fn small() -> Self {
+        Self { offered: DEFAULT_WINDOW, ..Self::default() }
+    }
+
     fn request(&mut self, path: &[u8], body: &[u8], out: &mut Vec<u8>) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
@@ -120,14 +143,17 @@ impl Http2 {
 
     fn data(&mut self, stream: u32, flags: u8, payload: &[u8], out: &mut Vec<u8>, on: &mut dyn FnMut(Event<'_>)) {
         self.received += u32::try_from(payload.len()).expect("a frame");
-        if self.received > REOPEN {
+        if self.received > self.offered / 2 {
             window_update(out, 0, self.received);
             self.received = 0;
         }
-        let Some(number) = self.reader(stream) else { return };
+        let Some(number) = self.reader(stream) else {
+            self.answered.insert(stream);
+            return;
+        };
         let reader = &mut self.readers[number];
         reader.received += u32::try_from(payload.len()).expect("a frame");
-        if reader.received > REOPEN {
+        if reader.received > self.offered / 2 {
             window_update(out, stream, reader.received);
             reader.received = 0;
         }
@@ -141,9 +167,13 @@ impl Http2 {
             reader.partial.drain(..used);
         }
         if flags & END_STREAM != 0 {
-            on(Event::Failed("a reader's stream ended"));
+            on(ended(None));
         }
     }
+}
+
+fn ended(status: Option<&str>) -> Event<'static> {
+    Event::Failed(format!("a stream ended with {}", status.unwrap_or("no status")))
 }
 
 /// Takes whole gRPC messages, and says how many bytes they were.

@@ -4,6 +4,7 @@
 
 mod http2;
 mod nats;
+mod status;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -15,6 +16,9 @@ use mio::{Interest, Registry, Token};
 pub use self::http2::Http2;
 pub use self::nats::Nats;
 
+/// Bytes of a slow reader's socket.
+const SMALL_BUFFER: usize = 64 * 1024;
+
 /// How the server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -22,6 +26,16 @@ pub enum Protocol {
     Grpc,
     /// nats-server: publish and subscribe on one subject.
     Nats,
+}
+
+impl Protocol {
+    /// How many messages are acknowledged together.
+    pub fn group(self) -> u64 {
+        match self {
+            Self::Grpc => 1,
+            Self::Nats => nats::ACKNOWLEDGE as u64,
+        }
+    }
 }
 
 /// What a connection has brought.
@@ -33,8 +47,10 @@ pub enum Event<'a> {
     Message { reader: usize, text: &'a [u8], time: u64 },
     /// The server has taken so many of our messages.
     Acknowledged(usize),
+    /// The server has not taken one of our messages, and says why.
+    Refused(&'static str),
     /// Something that must not happen while it is measured.
-    Failed(&'static str),
+    Failed(String),
 }
 
 /// One side of a protocol over one connection: turns bytes into events, and requests into bytes.
@@ -60,13 +76,28 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
-        let stream = std::net::TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let mut wire: Box<dyn Wire> = match protocol {
+        let wire: Box<dyn Wire> = match protocol {
             Protocol::Grpc => Box::new(Http2::default()),
             Protocol::Nats => Box::new(Nats::default()),
         };
+        Self::new(std::net::TcpStream::connect(address)?, wire)
+    }
+
+    /// With as little room for what is not read as a usual client has: else the kernel would read megabytes in its place.
+    pub fn open_small(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
+        let wire: Box<dyn Wire> = match protocol {
+            Protocol::Grpc => Box::new(Http2::small()),
+            Protocol::Nats => Box::new(Nats::default()),
+        };
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_recv_buffer_size(SMALL_BUFFER)?;
+        socket.connect(&address.into())?;
+        Self::new(socket.into(), wire)
+    }
+
+    fn new(stream: std::net::TcpStream, mut wire: Box<dyn Wire>) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
         let mut output = Vec::new();
         wire.hello(&mut output);
         let stream = TcpStream::from_std(stream);

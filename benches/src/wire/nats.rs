@@ -4,7 +4,7 @@ use super::{Event, Wire};
 
 /// NATS has no answer to a single PUB. A PING after this many is answered when they have been taken, which keeps a sender from running
 /// ahead without a bound; a PING after each would charge NATS for what nobody does.
-const ACKNOWLEDGE: usize = 16;
+pub const ACKNOWLEDGE: usize = 16;
 
 #[derive(Debug, Default)]
 pub struct Nats {
@@ -63,7 +63,7 @@ impl Wire for Nats {
                         on(Event::Opened);
                     }
                 }
-                b'-' => on(Event::Failed("nats-server answered -ERR")),
+                b'-' => on(Event::Failed(format!("nats-server answered {}", line.trim_ascii_end().escape_ascii()))),
                 _ => {}
             }
             used = after;

@@ -1,0 +1,102 @@
+//! The result as Markdown.
+
+use std::fmt::{self, Write as _};
+
+use super::peers::{Absent, Peer};
+use super::tasks::{Figure, Row, Task};
+use crate::machine;
+use crate::work::Figures;
+
+/// What all runs of one server under one kind of work gave.
+#[derive(Default)]
+pub struct Cell {
+    pub figures: Vec<Figures>,
+    pub problem: Option<String>,
+}
+
+impl Cell {
+    pub fn median(&self, figure: fn(&Figures) -> f64) -> Option<f64> {
+        let mut values: Vec<f64> = self.figures.iter().map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
+}
+
+/// What runs say besides the figures, all together.
+pub fn remarks(figures: &[Figures]) -> String {
+    let sum = |count: fn(&Figures) -> u64| figures.iter().map(count).sum::<u64>();
+    let refusal = figures.iter().find_map(|figures| figures.refusal).unwrap_or_default();
+    [
+        (sum(|figures| figures.lost), "lost", ""),
+        (sum(|figures| figures.late), "deliveries still owed at the end", ""),
+        (sum(|figures| figures.disordered), "out of order", ""),
+        (sum(|figures| figures.refused), "messages refused with", refusal),
+    ]
+    .into_iter()
+    .filter(|(count, ..)| *count > 0)
+    .fold(String::new(), |text, (count, what, how)| format!("{text}, {count} {what} {how}").trim_end().to_owned())
+}
+
+/// Rows are kinds of work, columns are servers; `cells` are by task, then by server. The first server is the messenger.
+pub fn markdown(
+    peers: &[Peer],
+    absent: &[Absent],
+    tasks: &[Task],
+    cells: &[Vec<Cell>],
+    runs: usize,
+    seconds: f64,
+) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
+    writeln!(text, "| work | unit | {} |", names.join(" | "))?;
+    writeln!(text, "| --- | --- |{}", " ---: |".repeat(peers.len()))?;
+    for (task, cells) in tasks.iter().zip(cells) {
+        for row in &task.rows {
+            write!(text, "| {} | {} |", row.name, row.unit)?;
+            for (peer, cell) in peers.iter().zip(cells) {
+                write!(text, " {} |", entry(task, row, peer, cell, &cells[0]))?;
+            }
+            writeln!(text)?;
+        }
+    }
+    writeln!(
+        text,
+        "\nMedians of {runs} interleaved runs of {seconds} s each. (0.50x): the messenger's figure is half of the peer's. (50 msg/s): \
+         the peer can't take the work of this row and got so much instead; what it needs for that is no comparison. \
+         –: there is no such work.\n"
+    )?;
+    for peer in absent {
+        writeln!(text, "- Left out: **{}**, {}.", peer.name, peer.why)?;
+    }
+    writeln!(text, "- Machine: {}.", machine::describe())?;
+    for peer in peers {
+        writeln!(text, "- {}: {}.", peer.name, peer.version)?;
+    }
+    Ok(text)
+}
+
+fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> String {
+    let less = task.work_for(peer.gentle).1;
+    let (mut text, own) = match row.figure {
+        Figure::Count(_) if cell.figures.is_empty() => (None, None),
+        Figure::Count(count) => (Some(cell.figures.iter().map(count).sum::<u64>().to_string()), None),
+        Figure::Words(words) => (cell.figures.last().map(words), None),
+        Figure::Number(figure) => {
+            (cell.median(figure).map(|value| format!("{value:.1}")), messenger.median(figure).zip(cell.median(figure)))
+        }
+    };
+    if let (Some(text), Some(less)) = (&mut text, less) {
+        let _ = write!(text, " ({less})");
+    } else if let (Some(text), Some((own, value)), false) = (&mut text, own, std::ptr::eq(cell, messenger))
+        && value > 0.0
+    {
+        let _ = write!(text, " ({:.2}x)", own / value);
+    }
+    match (text, &cell.problem) {
+        (Some(text), None) => text + &remarks(&cell.figures),
+        // Some runs have worked; that others have not must not go unsaid.
+        (Some(text), Some(problem)) => format!("{text}{}; then: {problem}", remarks(&cell.figures)),
+        (None, Some(problem)) => problem.replace('|', "/"),
+        (None, None) => "–".to_owned(),
+    }
+}

@@ -1,0 +1,130 @@
+//! What is compared: kinds of work, and the figures of each that count.
+
+use std::time::Duration;
+
+use crate::senders::Pace;
+use crate::work::{Figures, Work};
+
+/// A kind of work. It is measured once a run, whatever number of rows of the result it gives.
+pub struct Task {
+    pub name: String,
+    pub work: Work,
+    pub gentle: Gentle,
+    /// NATS has no such work.
+    pub grpc_only: bool,
+    pub rows: Vec<Row>,
+}
+
+/// What a server gets that can't take the work of the others.
+pub enum Gentle {
+    Same,
+    /// Less, and how much.
+    Less(Work, &'static str),
+}
+
+/// One row of the result.
+pub struct Row {
+    pub name: String,
+    pub unit: &'static str,
+    pub figure: Figure,
+}
+
+#[derive(Clone, Copy)]
+pub enum Figure {
+    /// The median of all runs counts.
+    Number(fn(&Figures) -> f64),
+    /// The sum of all runs counts: a median would hide what went wrong once.
+    Count(fn(&Figures) -> u64),
+    /// What the last run says.
+    Words(fn(&Figures) -> String),
+}
+
+/// All of it, each to be measured for so long.
+pub fn all(seconds: f64) -> Vec<Task> {
+    let time = Duration::from_secs_f64(seconds);
+    let fan_out = |readers, pace| Work::FanOut { readers, senders: 4, pace, time, text: 100 };
+    let fixed = |rate| Pace::Fixed { rate };
+    let full = Pace::Full { in_flight: 16 };
+    let slow = |rate| Work::SlowReader { readers: 10, senders: 4, rate, time, text: 4096 };
+    let unary = Work::Unary { senders: 4, in_flight: 64, time, text: 100 };
+    vec![
+        task("full rate, 100 readers", fan_out(100, full), vec![per_delivery()]),
+        task("full rate, 1000 readers", fan_out(1000, full), vec![per_delivery()]),
+        task("2000 msg/s, 100 readers", fan_out(100, fixed(2000)), vec![per_delivery(), median(), tail()])
+            .less(fan_out(100, fixed(50)), "50 msg/s"),
+        task("60 msg/s, 1000 readers", fan_out(1000, fixed(60)), vec![per_delivery()])
+            .less(fan_out(1000, fixed(5)), "5 msg/s"),
+        Task {
+            grpc_only: true,
+            ..task("SendMessage, 64 in flight", unary, vec![row("", "ns CPU per call", |figures| figures.cpu)])
+        },
+        task(
+            "a slow reader of 10, 2000 msg/s of 4 KiB",
+            slow(2000),
+            vec![
+                median(),
+                tail(),
+                Row {
+                    name: ", lost by the others".to_owned(),
+                    unit: "messages",
+                    figure: Figure::Count(|figures| figures.lost),
+                },
+                row(", server's growth", "MiB", |figures| figures.growth),
+                Row {
+                    name: ", what became of it".to_owned(),
+                    unit: "",
+                    figure: Figure::Words(|figures| figures.slow.clone().unwrap_or_default()),
+                },
+            ],
+        )
+        .less(slow(200), "200 msg/s"),
+        task("idle reader, own connection", Work::Idle { readers: 1000, per_connection: 1 }, vec![memory()]),
+        task("idle reader, 100 per connection", Work::Idle { readers: 1000, per_connection: 100 }, vec![memory()]),
+        task(
+            "empty server",
+            Work::Idle { readers: 1, per_connection: 1 },
+            vec![row("", "MiB", |figures| figures.rate)],
+        ),
+    ]
+}
+
+fn task(name: &str, work: Work, mut rows: Vec<Row>) -> Task {
+    for row in &mut rows {
+        row.name.insert_str(0, name);
+    }
+    Task { name: name.to_owned(), work, gentle: Gentle::Same, grpc_only: false, rows }
+}
+
+impl Task {
+    fn less(self, work: Work, how: &'static str) -> Self {
+        Self { gentle: Gentle::Less(work, how), ..self }
+    }
+
+    /// The work for this kind of server, and a remark if it is not what the others get.
+    pub fn work_for(&self, gentle: bool) -> (Work, Option<&'static str>) {
+        match self.gentle {
+            Gentle::Less(work, how) if gentle => (work, Some(how)),
+            _ => (self.work, None),
+        }
+    }
+}
+
+fn row(name: &str, unit: &'static str, figure: fn(&Figures) -> f64) -> Row {
+    Row { name: name.to_owned(), unit, figure: Figure::Number(figure) }
+}
+
+fn per_delivery() -> Row {
+    row("", "ns CPU per delivery", |figures| figures.cpu)
+}
+
+fn median() -> Row {
+    row(", p50", "µs", |figures| figures.latency[0] as f64)
+}
+
+fn tail() -> Row {
+    row(", p99", "µs", |figures| figures.latency[1] as f64)
+}
+
+fn memory() -> Row {
+    row("", "KiB", |figures| figures.memory)
+}

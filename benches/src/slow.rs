@@ -1,0 +1,134 @@
+//! A reader that stops reading, and reads again when all is over: what has its server made of it meanwhile?
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use mio::{Events, Poll, Token};
+
+use crate::check::{Check, Taken};
+use crate::readers::{SILENCE, Shared};
+use crate::wire::{Connection, Event, Protocol};
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Messages that were sent, and how many of them came, most of them after it read again.
+    sent: u64,
+    received: u64,
+    /// Messages that are missing before the last one that came.
+    gaps: u64,
+    disordered: u64,
+    /// How its stream ended, where it did.
+    ending: Option<String>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, received, gaps, disordered, ending } = self;
+        match ending {
+            Some(ending) => write!(f, "{ending} after {received} of {sent}")?,
+            None if received < sent => write!(f, "silently lost {} of {sent}", sent - received)?,
+            None => write!(f, "got all {sent} late")?,
+        }
+        // Only a stream that says that it ends may leave something out, and only at its end.
+        if ending.is_some() && *gaps > 0 {
+            write!(f, ", {gaps} missing before that")?;
+        }
+        if *disordered > 0 {
+            write!(f, ", {disordered} out of order")?;
+        }
+        Ok(())
+    }
+}
+
+struct Slow {
+    connection: Connection,
+    poll: Poll,
+    events: Events,
+    scratch: Vec<u8>,
+    check: Check,
+    warm: bool,
+    disordered: u64,
+    ending: Option<String>,
+}
+
+/// Opens it. It counts as one of the readers that must be warm, stops reading then, and reads again when `shared.again` says so.
+pub fn start(
+    address: SocketAddr,
+    protocol: Protocol,
+    senders: usize,
+    shared: Arc<Shared>,
+) -> Result<JoinHandle<Result<Outcome>>> {
+    let poll = Poll::new()?;
+    let mut connection = Connection::open_small(address, protocol)?;
+    connection.subscribe();
+    connection.register(poll.registry(), Token(0))?;
+    connection.flush()?;
+    let mut reader = Slow {
+        connection,
+        poll,
+        events: Events::with_capacity(4),
+        scratch: vec![0; 1 << 20],
+        check: Check::new(senders),
+        warm: false,
+        disordered: 0,
+        ending: None,
+    };
+    Ok(std::thread::spawn(move || reader.run(&shared)))
+}
+
+impl Slow {
+    fn run(&mut self, shared: &Arc<Shared>) -> Result<Outcome> {
+        while !self.warm && self.ending.is_none() {
+            self.poll.poll(&mut self.events, Some(Duration::from_millis(20)))?;
+            self.read();
+        }
+        shared.warm.fetch_add(1, Ordering::Release);
+        // Alone with it, nobody is left who could ask: the measurement has failed.
+        while !shared.again.load(Ordering::Acquire) && Arc::strong_count(shared) > 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = shared.published.load(Ordering::Acquire);
+        let mut last = Instant::now();
+        while self.ending.is_none() && self.check.count() < sent && last.elapsed() < SILENCE {
+            let before = self.check.count();
+            // First of all what has come while nobody looked.
+            self.read();
+            if self.check.count() > before {
+                last = Instant::now();
+            } else {
+                self.poll.poll(&mut self.events, Some(Duration::from_millis(20)))?;
+            }
+        }
+        Ok(Outcome {
+            sent,
+            received: self.check.count(),
+            gaps: self.check.gaps(),
+            disordered: self.disordered,
+            ending: self.ending.take(),
+        })
+    }
+
+    fn read(&mut self) {
+        let Self { connection, scratch, check, warm, disordered, ending, .. } = self;
+        let result = connection.receive(scratch, &mut |event| match event {
+            Event::Message { text, time, .. } => match check.take(text, time) {
+                Taken::WarmUp => *warm = true,
+                Taken::Counted { disordered: false, .. } => {}
+                Taken::Counted { disordered: true, .. } => *disordered += 1,
+                Taken::Foreign => *ending = Some("got a text that nobody has sent".to_owned()),
+            },
+            // What is said first is the cause, what follows is its consequence.
+            Event::Failed(why) => drop(ending.get_or_insert(why)),
+            Event::Opened | Event::Acknowledged(_) | Event::Refused(_) => {}
+        });
+        if result.is_err() {
+            ending.get_or_insert_with(|| "its connection was closed".to_owned());
+        }
+    }
+}

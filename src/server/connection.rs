@@ -1,0 +1,139 @@
+//! One connection: a task that has all of its calls in it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use h2::server;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use super::messenger::Messenger;
+use super::read_messages::Reading;
+use super::silence::{self, Listening};
+use super::turn::turns;
+use crate::net::Drain;
+
+/// How long a peer may take to say that it speaks HTTP/2.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a peer may have in flight to us, per stream and in all: enough for many senders at once over a slow network, and a bound for
+/// what one that sends and sends can make us hold.
+const RECEIVE_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a request's headers, uncompressed.
+const HEADERS: u32 = 16 * 1024;
+/// Calls that a peer may cancel in one breath, before they were looked at. More look like the "rapid reset" attack, and end the
+/// connection; h2's own bound of 20 is reached by a proxy whose one client with that many calls goes away.
+const CANCELLED_AT_ONCE: usize = 1000;
+/// Bytes that wait in one stream for its reader's flow control before the room is asked for more. They are slices of the room's log,
+/// which a stopped reader keeps alive beyond the retention: at most two of them, each up to 64 KiB or one larger message.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Why a connection has ended otherwise than in good order.
+#[derive(Debug, Error)]
+pub(super) enum ConnectionError {
+    #[error("no HTTP/2 within {HANDSHAKE_TIMEOUT:?}")]
+    NoHandshake,
+    #[error("the peer is silent, and answers no ping")]
+    Silent,
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
+/// What runs on a connection. Readers are many and stay, so each is in here as it is; all else is in a box, or a reader would be as large
+/// as the largest of them.
+enum Running {
+    Reader(Reading),
+    Other(Pin<Box<dyn Future<Output = Event> + Send>>),
+}
+
+enum Event {
+    CallEnded,
+    ReaderOpened(Reading),
+    DrainBegun,
+    PeerSilent,
+}
+
+/// Serves every call that comes over `stream`, until the peer goes or, once the drain has begun, until the last call has ended.
+pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Drain) -> Result<(), ConnectionError> {
+    let (socket, heard) = Listening::new(stream);
+    let handshake = settings().handshake::<_, Bytes>(socket);
+    let mut http2 =
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ConnectionError::NoHandshake)??;
+
+    // Each in it is polled only when it was woken itself, however many there are.
+    let mut running = FuturesUnordered::new();
+    let silence = silence::detect(http2.ping_pong(), heard);
+    running.push(Running::new(silence.map(|()| Event::PeerSilent)));
+    running.push(Running::new(async move {
+        drain.begun().await;
+        Event::DrainBegun
+    }));
+
+    let (turns, calls_side, http2_side) = turns();
+    let mut turn = || {
+        if calls_side.is_due() {
+            while let Poll::Ready(Some(event)) = running.poll_next_unpin(&mut calls_side.context()) {
+                match event {
+                    Event::CallEnded => {}
+                    Event::ReaderOpened(reading) => running.push(Running::Reader(reading)),
+                    Event::DrainBegun => {
+                        http2.graceful_shutdown();
+                        http2_side.wake();
+                    }
+                    Event::PeerSilent => return Poll::Ready(Err(ConnectionError::Silent)),
+                }
+            }
+        }
+        // After the calls: what all of them have to say leaves in one write.
+        if http2_side.is_due() {
+            while let Poll::Ready(accepted) = http2.poll_accept(&mut http2_side.context()) {
+                let Some((request, respond)) = accepted.transpose()? else { return Poll::Ready(Ok(())) };
+                running.push(Running::new(messenger.clone().call(request, respond).map(Event::from)));
+                calls_side.wake();
+            }
+        }
+        Poll::Pending
+    };
+    poll_fn(|cx| turns.poll(cx, &mut turn, [&calls_side, &http2_side])).await
+}
+
+impl Running {
+    fn new(other: impl Future<Output = Event> + Send + 'static) -> Self {
+        Self::Other(Box::pin(other))
+    }
+}
+
+impl Future for Running {
+    type Output = Event;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
+        match self.get_mut() {
+            Self::Reader(reading) => reading.poll_send(cx).map(|()| Event::CallEnded),
+            Self::Other(other) => other.as_mut().poll(cx),
+        }
+    }
+}
+
+impl From<Option<Reading>> for Event {
+    fn from(reading: Option<Reading>) -> Self {
+        reading.map_or(Self::CallEnded, Self::ReaderOpened)
+    }
+}
+
+fn settings() -> server::Builder {
+    let mut settings = server::Builder::new();
+    settings
+        .initial_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .max_header_list_size(HEADERS)
+        .max_pending_accept_reset_streams(CANCELLED_AT_ONCE)
+        .max_send_buffer_size(SEND_BUFFER);
+    settings
+}

@@ -1,0 +1,72 @@
+//! Which path is which call.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tonic::Status;
+use tonic::service::Routes;
+
+use super::read_messages::{self, Reading};
+use super::{response, send_message, standard};
+use crate::proto;
+use crate::room::Room;
+
+/// All that can be called, over one room.
+#[derive(Debug, Clone)]
+pub(super) struct Messenger {
+    room: Arc<Room>,
+    max_message_bytes: usize,
+    /// Health and reflection.
+    others: Routes,
+}
+
+impl Messenger {
+    pub(super) fn new(room: Arc<Room>, max_message_bytes: usize, others: Routes) -> Self {
+        Self { room, max_message_bytes, others }
+    }
+
+    /// One call from beginning to end; or, of a call that goes on for as long as its caller likes, the beginning, and what goes on.
+    pub(super) async fn call(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Option<Reading> {
+        let path = request.uri().path();
+        let Some(method) = path.strip_prefix('/').and_then(|path| path.strip_prefix(proto::SERVICE)) else {
+            // In a box, or every call would be as large as this.
+            Box::pin(standard::call(self.others, request, respond)).await;
+            return None;
+        };
+        if let Some(response) = not_grpc(&request) {
+            // It fails when the caller is gone, and then nobody waits for it.
+            let _ = respond.send_response(response, true);
+            return None;
+        }
+        match method {
+            "/SendMessage" => send_message::call(&self.room, self.max_message_bytes, request, respond).await,
+            "/ReadMessages" => return read_messages::open(&self.room, request, respond).await,
+            _ => {
+                let status = Status::unimplemented(format!("{} has no such method", proto::SERVICE));
+                response::refuse(respond, status);
+            }
+        }
+        None
+    }
+}
+
+/// The answer to a request that is not one of gRPC, which has no place for a status.
+fn not_grpc(request: &Request<RecvStream>) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    if request.method() != Method::POST {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Some(response);
+    }
+    // "If Content-Type does not begin with application/grpc, gRPC servers SHOULD respond with HTTP status of 415."
+    // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+    if !request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Some(response);
+    }
+    None
+}

@@ -1,0 +1,93 @@
+//! The one message of a request.
+//!
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::RecvStream;
+use http::HeaderMap;
+use prost::Message;
+use tonic::Status;
+
+/// A byte that says whether the message is compressed, and four of its length.
+const PREFIX: usize = 5;
+
+/// No message, with or without a status that says why.
+#[derive(Debug)]
+pub(super) enum NoMessage {
+    /// The caller has cancelled, or its connection is gone: there is nobody to answer.
+    CallerGone,
+    Bad(Status),
+}
+
+/// Waits for the message of a call that takes exactly one, of at most `limit` bytes. `subject` is what is too long in one that is.
+///
+/// # Errors
+/// The status of a request that is no such message: `INVALID_ARGUMENT` with the name of the field that does not decode,
+/// `RESOURCE_EXHAUSTED` over the limit (as soon as its length is known), `UNIMPLEMENTED` for compression and for another number of
+/// messages, `INTERNAL` for broken framing.
+pub(super) async fn message<M: Message + Default>(
+    headers: &HeaderMap,
+    mut body: RecvStream,
+    limit: usize,
+    subject: &str,
+) -> Result<M, NoMessage> {
+    let mut received = Bytes::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.map_err(|_| NoMessage::CallerGone)?;
+        // It fails only for more than has come.
+        let _ = body.flow_control().release_capacity(chunk.len());
+        received = join(received, chunk);
+        if let Some(length) = length(headers, &received, limit, subject)?
+            && received.len() > PREFIX + length
+        {
+            return Err(one_message_only());
+        }
+    }
+    match length(headers, &received, limit, subject)? {
+        Some(length) if received.len() == PREFIX + length => {}
+        None if received.is_empty() => return Err(one_message_only()),
+        _ => return Err(Status::internal("the request ends in the middle of its message").into()),
+    }
+    received.advance(PREFIX);
+    M::decode(received).map_err(|error| Status::invalid_argument(error.to_string()).into())
+}
+
+/// Both as one. Nearly always the whole request is one chunk, and nothing is copied.
+fn join(received: Bytes, chunk: Bytes) -> Bytes {
+    if received.is_empty() {
+        return chunk;
+    }
+    let mut both = BytesMut::from(received);
+    both.extend_from_slice(&chunk);
+    both.freeze()
+}
+
+/// The length of the message, once its prefix is there.
+fn length(headers: &HeaderMap, received: &[u8], limit: usize, subject: &str) -> Result<Option<usize>, Status> {
+    let Some(&[compressed, a, b, c, d]) = received.first_chunk::<PREFIX>() else { return Ok(None) };
+    match compressed {
+        0 => {}
+        1 => {
+            let encoding = headers.get("grpc-encoding");
+            return Err(Status::unimplemented(format!("no compression is understood here, not {encoding:?}")));
+        }
+        _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
+    }
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    if length > limit {
+        return Err(Status::resource_exhausted(format!("{subject} too long: {length} bytes, the limit is {limit}")));
+    }
+    Ok(Some(length))
+}
+
+fn one_message_only() -> NoMessage {
+    // The code that gRPC has for a "request cardinality violation".
+    // https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
+    Status::unimplemented("the call takes exactly one message").into()
+}
+
+impl From<Status> for NoMessage {
+    fn from(status: Status) -> Self {
+        Self::Bad(status)
+    }
+}

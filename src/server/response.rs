@@ -1,0 +1,50 @@
+//! What goes back: heads, statuses, and when a stream has room for more.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::server::SendResponse;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
+use tonic::Status;
+
+/// The caller has cancelled, or its connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CallerGone;
+
+/// The head of a response that messages follow.
+pub(super) fn head() -> Response<()> {
+    let mut head = Response::new(());
+    head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    head
+}
+
+/// The end of a response.
+pub(super) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    // A header value can refuse a message with control characters; ours have none, and the code alone is a status too.
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+    }
+    trailers
+}
+
+/// Answers a call with nothing but a status.
+pub(super) fn refuse(mut respond: SendResponse<Bytes>, status: Status) {
+    // It fails when the caller is gone, and then nobody waits for it.
+    let _ = respond.send_response(status.into_http(), true);
+}
+
+/// Waits until the caller's flow control takes at least one byte more. A piece of any size may then be sent as a whole: what does not
+/// fit yet is kept, and this waits until it has left.
+pub(super) fn poll_room(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), CallerGone>> {
+    stream.reserve_capacity(1);
+    while stream.capacity() == 0 {
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(Err(CallerGone)),
+        }
+    }
+    Poll::Ready(Ok(()))
+}

@@ -1,0 +1,101 @@
+//! The services that every gRPC server has, health and reflection, as tonic serves them: seldom called, so what a call costs does not
+//! matter here.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{Request, Response};
+use http_body::{Body as _, Frame};
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower_service::Service;
+use tracing::error;
+
+use super::response::{self, CallerGone};
+use crate::proto;
+
+/// The routes to both. Everything else is `UNIMPLEMENTED`.
+pub(super) fn routes(health: HealthServer<impl Health>) -> Routes {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::default().add_service(health);
+    // Two versions of one protocol: new tools ask for v1, older ones for v1alpha.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        // Only for descriptors that do not parse, and these are part of the program.
+        (Err(error), _) | (_, Err(error)) => error!(%error, "no reflection"),
+    }
+    routes.prepare()
+}
+
+/// One call from beginning to end.
+pub(super) async fn call(mut routes: Routes, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let request = request.map(|stream| Body::new(RequestBody(stream)));
+    let Ok::<Response<Body>, Infallible>(response) = routes.call(request).await.map_err(|error| match error {});
+    let (head, mut body) = response.into_parts();
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), body.is_end_stream()) else { return };
+    while !body.is_end_stream()
+        && let Ok(Some(frame)) = poll_fn(|cx| poll_frame(&mut body, &mut stream, cx)).await
+    {
+        let sent = match frame.into_data() {
+            Ok(data) => stream.send_data(data, body.is_end_stream()),
+            Err(frame) => stream.send_trailers(frame.into_trailers().unwrap_or_default()),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next frame of a response, once its caller takes it.
+fn poll_frame(
+    body: &mut Body,
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Frame<Bytes>>, CallerGone>> {
+    if stream.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(CallerGone));
+    }
+    ready!(response::poll_room(stream, cx))?;
+    match ready!(Pin::new(body).poll_frame(cx)) {
+        Some(Ok(frame)) => Poll::Ready(Ok(Some(frame))),
+        // tonic's bodies turn every error into a status.
+        Some(Err(_)) | None => Poll::Ready(Ok(None)),
+    }
+}
+
+/// The body of a request, for tonic.
+struct RequestBody(RecvStream);
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let stream = &mut self.get_mut().0;
+        match ready!(stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                // It fails only for more than has come.
+                let _ = stream.flow_control().release_capacity(data.len());
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => stream
+                .poll_trailers(cx)
+                .map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}

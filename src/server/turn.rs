@@ -1,0 +1,105 @@
+//! Two things in one task that wake each other, polled in turn until both are quiet.
+//!
+//! A connection and its calls are such a pair: a call that answers wakes the connection, which has to write; a connection that reads
+//! wakes the call for which something has come. With the task's own waker each of these would be another trip through the scheduler
+//! and another look at everything. Here a side is polled when somebody has woken *it*, and the task is only scheduled from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+
+/// Turns after which the task lets others run. Also what ends the turns when tokio makes every socket say "later" because the task has
+/// had its share.
+const TURNS: usize = 16;
+
+/// One of the two.
+pub(super) struct Side {
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+struct Bell {
+    /// It has been rung, and its side not been polled since.
+    rung: AtomicBool,
+    task: Arc<Task>,
+}
+
+#[derive(Default)]
+struct Task {
+    /// The task is taking turns now, and will see a bell without being woken.
+    running: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// The task that has both sides.
+pub(super) struct Turns(Arc<Task>);
+
+/// What a task starts with: both sides are to be polled.
+pub(super) fn turns() -> (Turns, Side, Side) {
+    let task = Arc::<Task>::default();
+    (Turns(Arc::clone(&task)), Side::new(&task), Side::new(&task))
+}
+
+impl Side {
+    fn new(task: &Arc<Task>) -> Self {
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Arc::clone(task) });
+        Self { waker: Waker::from(Arc::clone(&bell)), bell }
+    }
+
+    /// Whether it is this side's turn. Who asks must then poll it until it is pending.
+    pub(super) fn is_due(&self) -> bool {
+        self.bell.rung.swap(false, Ordering::SeqCst)
+    }
+
+    /// Says that it is to be polled.
+    pub(super) fn wake(&self) {
+        self.bell.rung.store(true, Ordering::SeqCst);
+    }
+
+    /// What to poll it with.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::SeqCst);
+        // Either this sees that the task has stopped running, or the task, which stops first and then looks at the bells, sees this one.
+        if !self.task.running.load(Ordering::SeqCst) {
+            self.task.waker.wake();
+        }
+    }
+}
+
+impl Turns {
+    /// Polls the task: calls `turn`, which polls the sides that are due, until it completes or no side is due any more.
+    pub(super) fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut turn: impl FnMut() -> Poll<T>,
+        sides: [&Side; 2],
+    ) -> Poll<T> {
+        self.0.waker.register(cx.waker());
+        self.0.running.store(true, Ordering::SeqCst);
+        for _ in 0..TURNS {
+            if let Poll::Ready(done) = turn() {
+                return Poll::Ready(done);
+            }
+            self.0.running.store(false, Ordering::SeqCst);
+            if sides.iter().all(|side| !side.bell.rung.load(Ordering::SeqCst)) {
+                return Poll::Pending;
+            }
+            self.0.running.store(true, Ordering::SeqCst);
+        }
+        self.0.running.store(false, Ordering::SeqCst);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

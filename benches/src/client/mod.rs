@@ -13,8 +13,9 @@ use clap::Args;
 use self::http1::Blocking;
 use crate::server::Server;
 
-/// The client has nothing left to do when it has taken no processor time for so long.
-const QUIET: Duration = Duration::from_millis(60);
+/// The client has nothing left to do when it has taken no processor time for so long. On a busy machine it may have to wait for a
+/// processor, but not for as long as this.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// What to measure, and how often.
 #[derive(Debug, Args)]

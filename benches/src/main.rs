@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod client;
 mod compare;
 mod machine;
 mod plot;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
 
+use crate::client::ClientBench;
 use crate::senders::Pace;
 use crate::server::Server;
 use crate::wire::Protocol;
@@ -30,6 +32,8 @@ use crate::work::{Work, measure};
 enum Cli {
     /// Measure one server under one kind of work.
     One(One),
+    /// Measure the messenger's client, with a server beside it: sends, and the flush of a full postbox.
+    Client(ClientBench),
     /// Measure the messenger and its peers under all kinds of work, interleaved; write performance.md and performance.svg.
     Compare {
         /// The messenger's server program.
@@ -95,6 +99,7 @@ fn main() -> Result<()> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     match Cli::parse() {
         Cli::One(one) => one.run(),
+        Cli::Client(bench) => bench.run(),
         Cli::Compare { messenger, runs, seconds, out } => compare::run(&messenger, runs, seconds, &out),
     }
 }

@@ -5,17 +5,18 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 
 /// Refuses with 403 a request that a browser has made for a page of another site. Programs send neither header, and pass.
-pub(super) async fn refuse(request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// 403.
+pub(super) fn refuse(request: &Request) -> Result<(), Problem> {
     if request.method() == Method::POST && is_cross_site(request.headers()) {
-        return Problem::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused").into_response();
+        return Err(Problem::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused"));
     }
-    next.run(request).await
+    Ok(())
 }
 
 /// Every current browser says in `Sec-Fetch-Site` where a request comes from; an older one says in `Origin` which site it is, which

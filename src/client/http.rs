@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body::Frame;
@@ -23,7 +23,6 @@ use super::whole_body;
 use crate::send_time::rfc3339;
 
 /// What the handlers work with.
-#[derive(Clone)]
 struct Chat {
     postbox: Arc<Postbox>,
     sender: Sender,
@@ -37,21 +36,26 @@ pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, max_body: usize) -> 
         .route("/health", get(health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn(cross_site::refuse))
-        // The routes get bodies that are whole and not too large.
-        .layer(middleware::from_fn_with_state(max_body, whole_body::read))
+        .layer(middleware::from_fn_with_state(max_body, admit))
         .layer(DefaultBodyLimit::disable())
-        .with_state(Chat { postbox, sender })
+        .with_state(Arc::new(Chat { postbox, sender }))
+}
+
+/// Hands on what the routes can work with: requests that are whole, not too large, and not from other sites.
+async fn admit(State(max_body): State<usize>, request: Request, next: Next) -> Result<Response, Problem> {
+    let request = whole_body::read(request, max_body).await?;
+    cross_site::refuse(&request)?;
+    Ok(next.run(request).await)
 }
 
 /// Sends a message; the answer is its `sendTime`.
-async fn send_message(State(chat): State<Chat>, body: Bytes) -> Result<Response, Problem> {
+async fn send_message(State(chat): State<Arc<Chat>>, body: Bytes) -> Result<Response, Problem> {
     let time = chat.sender.send(message_body::parse(&body)?).await?;
     Ok(json(format!("{{\"sendTime\":\"{}\"}}", rfc3339(&time)).into()))
 }
 
 /// Everything since the last flush, as a JSON array. What the request's body says does not matter.
-async fn get_and_flush_messages(State(chat): State<Chat>) -> Response {
+async fn get_and_flush_messages(State(chat): State<Arc<Chat>>) -> Response {
     let pieces = chat.postbox.flush();
     let length = pieces.iter().map(Bytes::len).sum::<usize>();
     let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));

@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 pub use self::health::check as health_check;
@@ -48,8 +49,12 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     let sender =
         Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);
     let router = http::router(postbox, sender, settings.http.max_body_bytes.0);
+    // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
+    // The set ends it when this function ends or is dropped.
+    let mut stream = JoinSet::new();
+    stream.spawn(async move { link.keep_open().await });
 
-    let connections = net::serve_connections(
+    net::serve_connections(
         listener,
         shutdown,
         settings.http.http_drain_deadline,
@@ -65,11 +70,8 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
                 }
             }
         },
-    );
-    tokio::select! {
-        () = connections => {}
-        () = link.keep_open() => {}
-    }
+    )
+    .await;
     info!("client stopped");
 }
 

@@ -45,7 +45,7 @@ pub(super) enum SendError {
 }
 
 /// Sends messages over the connection whose stream brings them back.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Sender {
     link: watch::Receiver<LinkState>,
     ending: watch::Receiver<bool>,
@@ -74,9 +74,11 @@ impl Sender {
         let (mut link, mut ending) = (self.link.clone(), self.ending.clone());
         loop {
             let connection = tokio::select! {
+                // First, because it nearly always is the one, and then no timer is set.
+                biased;
                 connection = ready_connection(&mut link) => connection,
-                () = tokio::time::sleep_until(deadline) => return Err(SendError::ServerAway),
                 _ = ending.wait_for(|ending| *ending) => return Err(SendError::ShuttingDown),
+                () = tokio::time::sleep_until(deadline) => return Err(SendError::ServerAway),
             };
             let mut client = MessengerServerClient::with_origin(connection, self.origin.clone());
             let mut request = tonic::Request::new(message.clone());

@@ -7,10 +7,8 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use tokio_stream::StreamExt;
 
@@ -20,18 +18,21 @@ use super::problem::Problem;
 const DISCARD: usize = 64 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// Hands on requests whose bodies have arrived whole and are at most `limit` bytes; to others it answers itself, 413 or 400.
-pub(super) async fn read(State(limit): State<usize>, request: Request, next: Next) -> Response {
+/// The request with its body arrived whole, and at most `limit` bytes of it.
+///
+/// # Errors
+/// 413, or 400 for a body that breaks off.
+pub(super) async fn read(request: Request, limit: usize) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     let mut body = body.into_data_stream();
     match collect(&mut body, limit).await {
-        Ok(Some(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Some(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
         Ok(None) => {
             let _ = tokio::time::timeout(DISCARD_TIME, discard(&mut body)).await;
             let detail = format!("the body is larger than {limit} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response()
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
-        Err(_) => Problem::bad_request("the body did not arrive whole").into_response(),
+        Err(_) => Err(Problem::bad_request("the body did not arrive whole")),
     }
 }
 

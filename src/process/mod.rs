@@ -9,15 +9,25 @@ mod stderr;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 pub use self::log::LogSettings;
 pub use self::signals::Signals;
 pub use self::stderr::LogGuard;
 
-/// Runs a program to its end, and turns how it ended into the exit status: 0, or 1 after one line on stderr.
+/// Runs a program to its end, with a thread for each core, and turns how it ended into the exit status: 0, or 1 after one line on
+/// stderr.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let result = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+    run_on(Runtime::new(), name, program)
+}
+
+/// The same with one thread for everything.
+pub fn run_on_one_thread(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    run_on(Builder::new_current_thread().enable_all().build(), name, program)
+}
+
+fn run_on(runtime: io::Result<Runtime>, name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(program);
         // Not waiting for a name look-up that may still be running in a thread of its own.
         runtime.shutdown_background();

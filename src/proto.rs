@@ -15,3 +15,20 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messeng
 /// again. No other status says that for certain, `UNAVAILABLE` does not, and neither does gRPC's `grpc-retry-pushback-ms`, which is
 /// about when to retry.
 pub const NOT_ACCEPTED: &str = "messenger-not-accepted";
+
+/// Metadata of `SendMessage`: a key under which the same message may be sent again without being in the room twice.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Metadata of both calls and of the headers that answer `ReadMessages`: which life of the room is meant. Positions and keys mean
+/// nothing in another.
+pub const EPOCH: &str = "messenger-epoch";
+
+/// Metadata of `ReadMessages`: the `sendTime` after which to begin, with the [`EPOCH`] in which it was given.
+pub const RESUME_AFTER: &str = "messenger-resume-after";
+
+/// In the headers that answer `ReadMessages`: the stream has everything after this time.
+pub const POSITION: &str = "messenger-position";
+
+/// In the headers that answer `ReadMessages` with [`RESUME_AFTER`]: `true` if nothing is missing, `false` if something may be, and the
+/// stream begins with the oldest message that the server has.
+pub const RESUMED: &str = "messenger-resumed";

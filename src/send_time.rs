@@ -5,9 +5,11 @@
 //! of the same second. A [`SendTime`] is therefore never a multiple of 1000 ns, and always prints with 9 digits.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
+use thiserror::Error;
 
 /// 9999-12-31T23:59:59Z, the last second that RFC 3339 and `google.protobuf.Timestamp` can name.
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -31,6 +33,33 @@ impl SendTime {
     #[must_use]
     pub fn as_nanos(self) -> u64 {
         self.0
+    }
+}
+
+/// The text is no time that a message can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a time like 2025-09-20T10:58:42.665193557Z is expected")]
+pub struct SendTimeError;
+
+impl FromStr for SendTime {
+    type Err = SendTimeError;
+
+    /// The form in which it is printed, or with fewer digits.
+    fn from_str(text: &str) -> Result<Self, SendTimeError> {
+        let time = humantime::parse_rfc3339(text).map_err(|_| SendTimeError)?;
+        let nanos = time.duration_since(UNIX_EPOCH).map_err(|_| SendTimeError)?.as_nanos();
+        u64::try_from(nanos).map(Self).map_err(|_| SendTimeError)
+    }
+}
+
+impl TryFrom<Timestamp> for SendTime {
+    type Error = SendTimeError;
+
+    fn try_from(time: Timestamp) -> Result<Self, SendTimeError> {
+        let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else {
+            return Err(SendTimeError);
+        };
+        seconds.checked_mul(NANOS_PER_SECOND).and_then(|time| time.checked_add(nanos)).map(Self).ok_or(SendTimeError)
     }
 }
 
@@ -101,6 +130,21 @@ mod tests {
     fn a_whole_second_keeps_its_digits() {
         let time = SendTime::default().next(at(1_758_365_922_000_000_000));
         assert_eq!(time.to_string(), "2025-09-20T10:58:42.000000001Z");
+    }
+
+    #[test]
+    fn comes_back_from_text_and_timestamp() {
+        let time = SendTime::default().next(at(1_758_365_922_665_193_557));
+        assert_eq!(time.to_string().parse(), Ok(time));
+        assert_eq!(SendTime::try_from(Timestamp::from(time)), Ok(time));
+        assert_eq!("1970-01-01T00:00:00Z".parse(), Ok(SendTime::default()));
+        for text in
+            ["", "now", "2025-09-20", "2025-09-20T10:58:42", "2025-09-20T10:58:42+01:00", "1969-12-31T23:59:59Z"]
+        {
+            assert_eq!(text.parse::<SendTime>(), Err(SendTimeError), "{text:?}");
+        }
+        assert!(SendTime::try_from(Timestamp { seconds: -1, nanos: 0 }).is_err());
+        assert!(SendTime::try_from(Timestamp { seconds: i64::MAX, nanos: 0 }).is_err());
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl Draft {
         self.frame.len() - FRAME_PREFIX + ENCODED_TIME_MAX
     }
 
+    /// Author and text, encoded.
+    pub(super) fn message(&self) -> &[u8] {
+        &self.frame[FRAME_PREFIX..]
+    }
+
     /// Bytes of the whole frame, at most.
     pub(super) fn frame_size(&self) -> usize {
         self.frame.len() + ENCODED_TIME_MAX

@@ -30,6 +30,17 @@ pub(super) enum Found {
 struct Segment {
     start: u64,
     frames: Bytes,
+    /// The time of its last message.
+    last: SendTime,
+}
+
+/// Where a reader that has been here before goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// In these frames, which begin at this position: what it has not had begins among them, or where they end.
+    Within(u64, Bytes),
+    /// With everything there is, from this position on: of what came between the reader's last message and this time, some is gone.
+    Oldest(u64, SendTime),
 }
 
 #[derive(Debug)]
@@ -46,11 +57,15 @@ pub(super) struct Log {
     /// comes from somewhere pays for the copy, and the others from there (nearly all) share it.
     shared: Vec<(u64, Bytes)>,
     retention: usize,
+    /// The time of the last message ...
+    last: SendTime,
+    /// ... and of the newest that is no longer kept.
+    forgotten: SendTime,
 }
 
 impl Log {
-    /// An empty log that keeps at most `retention` bytes.
-    pub(super) fn new(retention: usize) -> Self {
+    /// An empty log that keeps at most `retention` bytes, and whose messages will all be later than `birth`.
+    pub(super) fn new(retention: usize, birth: SendTime) -> Self {
         Self {
             closed: VecDeque::new(),
             closed_bytes: 0,
@@ -59,12 +74,36 @@ impl Log {
             published: 0,
             shared: Vec::new(),
             retention,
+            last: birth,
+            forgotten: birth,
         }
     }
 
     /// Where the next message goes.
     pub(super) fn end(&self) -> u64 {
         self.open_start + self.open.len() as u64
+    }
+
+    /// The time of the last message; before the first, that of the log's beginning.
+    pub(super) fn last(&self) -> SendTime {
+        self.last
+    }
+
+    /// Where a reader goes on that has had everything up to `after`.
+    pub(super) fn resume(&mut self, after: SendTime) -> Resume {
+        if after < self.forgotten {
+            return self.oldest();
+        }
+        let index = self.closed.partition_point(|segment| segment.last <= after);
+        if let Some(segment) = self.closed.get(index) {
+            return Resume::Within(segment.start, segment.frames.clone());
+        }
+        Resume::Within(self.open_start, Bytes::copy_from_slice(&self.open))
+    }
+
+    /// The beginning of what is kept.
+    pub(super) fn oldest(&self) -> Resume {
+        Resume::Oldest(self.closed.front().map_or(self.open_start, |segment| segment.start), self.forgotten)
     }
 
     /// Up to where readers can see.
@@ -76,17 +115,20 @@ impl Log {
     pub(super) fn append(&mut self, draft: Draft, time: SendTime) {
         if draft.frame_size() >= SEGMENT {
             self.close_segment();
+            self.last = time;
             self.push_closed(draft.into_bytes(time));
         } else {
             if self.open.len() + draft.frame_size() > SEGMENT {
                 self.close_segment();
             }
             draft.append_to(&mut self.open, time);
+            self.last = time;
         }
         while self.closed_bytes + self.open.len() > self.retention
             && let Some(oldest) = self.closed.pop_front()
         {
             self.closed_bytes -= oldest.frames.len();
+            self.forgotten = oldest.last;
         }
     }
 
@@ -141,7 +183,7 @@ impl Log {
         self.closed_bytes += frames.len();
         let start = self.open_start;
         self.open_start += frames.len() as u64;
-        self.closed.push_back(Segment { start, frames });
+        self.closed.push_back(Segment { start, frames, last: self.last });
     }
 }
 
@@ -186,7 +228,7 @@ mod tests {
 
     #[test]
     fn gives_back_what_was_put_in_from_every_position() {
-        let mut log = Log::new(64 * MIB);
+        let mut log = Log::new(64 * MIB, SendTime::default());
         let mut expected = Vec::new();
         let mut starts = Vec::new();
         for size in (0..400).map(|i| if i % 50 == 49 { i * 700 } else { i * 3 }) {
@@ -204,7 +246,7 @@ mod tests {
 
     #[test]
     fn shows_nothing_before_it_is_published() {
-        let mut log = Log::new(64 * MIB);
+        let mut log = Log::new(64 * MIB, SendTime::default());
         let first = append(&mut log, 10);
         assert_eq!(log.read(0), Found::Nothing);
         log.publish();
@@ -216,7 +258,7 @@ mod tests {
 
     #[test]
     fn readers_from_one_position_share_one_copy() {
-        let mut log = Log::new(64 * MIB);
+        let mut log = Log::new(64 * MIB, SendTime::default());
         append(&mut log, 10);
         log.publish();
         let (one, other) = (frames(log.read(0)), frames(log.read(0)));
@@ -228,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_segment_is_as_long_as_promised() {
-        let mut log = Log::new(64 * MIB);
+        let mut log = Log::new(64 * MIB, SendTime::default());
         for _ in 0..3_000 {
             append(&mut log, 100);
         }
@@ -239,7 +281,7 @@ mod tests {
 
     #[test]
     fn keeps_no_more_than_retention_and_says_what_is_gone() {
-        let mut log = Log::new(8 * MIB);
+        let mut log = Log::new(8 * MIB, SendTime::default());
         for i in 0..10_000 {
             append(&mut log, if i % 100 == 0 { MIB } else { 1_000 });
             log.publish();

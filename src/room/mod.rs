@@ -3,15 +3,19 @@
 //! - A message is encoded once, for everybody ([`Draft`]).
 //! - [`Room::post`] is one critical section: stamp the time, append to the log. Whoever is first in there is first for everyone.
 //! - [`Room::dispatch`] ends a *round*: it publishes what was appended, and wakes the readers.
+//! - [`Room::post_once`] is the same for a message that may come twice, under one key.
 //! - A [`Reader`] is a position in the shared log. It reads at its own pace, holds nobody up, and when the log no longer reaches
 //!   back to it, it is told so.
 
 mod dispatch;
 mod draft;
+mod epoch;
+mod keys;
 mod log;
 #[cfg(test)]
 mod model;
 mod reader;
+mod resume;
 mod sync;
 mod waiting;
 
@@ -19,15 +23,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use slab::Slab;
 use thiserror::Error;
 use tokio::sync::Notify;
 
 pub use self::draft::Draft;
+pub use self::epoch::Epoch;
+pub use self::keys::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
 pub use self::reader::{End, Frames, Reader};
+pub use self::resume::{NotYet, Opened, Start};
 
+use self::keys::{KeyHasher, Keys, Known};
 use self::log::{Found, Log};
 use self::sync::{Mutex, MutexGuard, lock};
 use self::waiting::{Ticket, Waiting};
@@ -38,10 +46,35 @@ use crate::send_time::SendTime;
 #[error("the server is shutting down: the message was not accepted")]
 pub struct Closed;
 
+/// Why a message with a key is not in the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NotPosted {
+    /// The room takes no more messages.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// The key has been used for another message.
+    #[error("another message has come with this idempotency key")]
+    KeyTaken,
+    /// So many messages with keys have come in the last moments that no further key could be remembered.
+    #[error("too many messages with idempotency keys at once: the message was not accepted")]
+    TooManyKeys,
+}
+
+/// What a room keeps at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of messages, for all readers together.
+    pub retention: usize,
+    /// Keys of messages that may be sent again.
+    pub keys: usize,
+}
+
 /// One chat room.
 pub struct Room {
+    epoch: Epoch,
     // A lock of the standard library and not tokio's: it is held for at most a copy of one segment, and never across an await.
     state: Mutex<State>,
+    hasher: KeyHasher,
     /// The number of rounds that have ended, as in `State::waiting`, to be looked at without the lock.
     rounds: AtomicU64,
     /// Tells the dispatcher that there is something to publish.
@@ -51,18 +84,29 @@ pub struct Room {
 #[derive(Debug)]
 struct State {
     log: Log,
-    last: SendTime,
+    keys: Keys,
     waiting: Waiting,
     closed: bool,
 }
 
 impl Room {
-    /// An empty room that keeps the last `retention` bytes of messages, for all its readers together.
+    /// An empty room.
     #[must_use]
-    pub fn new(retention: usize) -> Self {
-        let state =
-            State { log: Log::new(retention), last: SendTime::default(), waiting: Waiting::default(), closed: false };
-        Self { state: Mutex::new(state), rounds: AtomicU64::new(0), posted: Notify::new() }
+    pub fn new(limits: Limits) -> Self {
+        let birth = SendTime::default().next(SystemTime::now());
+        let state = State {
+            log: Log::new(limits.retention, birth),
+            keys: Keys::new(limits.keys),
+            waiting: Waiting::default(),
+            closed: false,
+        };
+        Self {
+            epoch: Epoch::new(),
+            state: Mutex::new(state),
+            hasher: KeyHasher::default(),
+            rounds: AtomicU64::new(0),
+            posted: Notify::new(),
+        }
     }
 
     /// Puts a message into the room. When this returns, the message has its time and its place, and every reader there is will get
@@ -71,26 +115,50 @@ impl Room {
     /// # Errors
     /// [`Closed`] after [`Room::close`].
     pub fn post(&self, draft: Draft) -> Result<SendTime, Closed> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.closed {
             return Err(Closed);
         }
-        let time = state.last.next(SystemTime::now());
-        state.last = time;
+        let time = stamp(&state);
+        self.append(state, draft, time);
+        Ok(time)
+    }
+
+    /// The same for a message that may come more than once, under a key: the first time it is posted, and again within
+    /// [`KEY_LIFETIME`] its time is all that happens, also after [`Room::close`].
+    ///
+    /// # Errors
+    /// See [`NotPosted`]. The message is not in the room, whatever it says.
+    pub fn post_once(&self, key: &str, draft: Draft) -> Result<SendTime, NotPosted> {
+        let (key, now) = (self.hasher.key(key, &draft), Instant::now());
+        let mut state = self.lock();
+        match state.keys.look(key, now) {
+            Known::Same(time) => Ok(time),
+            Known::Other => Err(NotPosted::KeyTaken),
+            Known::Full => Err(NotPosted::TooManyKeys),
+            Known::New if state.closed => Err(Closed.into()),
+            Known::New => {
+                let time = stamp(&state);
+                state.keys.remember(key, time, now);
+                self.append(state, draft, time);
+                Ok(time)
+            }
+        }
+    }
+
+    fn append(&self, mut state: MutexGuard<'_, State>, draft: Draft, time: SendTime) {
         let first_of_its_round = state.log.published() == state.log.end();
         state.log.append(draft, time);
         drop(state);
         if first_of_its_round {
             self.posted.notify_one();
         }
-        Ok(time)
     }
 
     /// A reader that gets every message posted from now on, and none from before.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>) -> Reader {
-        let end = self.lock().log.end();
-        Reader::new(Arc::clone(self), end)
+        Reader::new(Arc::clone(self), self.lock().log.end())
     }
 
     /// Ends the room: no further message is accepted, and readers end once they have read what was.
@@ -150,6 +218,11 @@ impl Room {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
+}
+
+/// The time of the message that is appended next, under the same lock.
+fn stamp(state: &State) -> SendTime {
+    state.log.last().next(SystemTime::now())
 }
 
 impl fmt::Debug for Room {

@@ -12,11 +12,12 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use slab::Slab;
 
-use super::{Draft, End, Frames, Reader, Room};
+use super::{Draft, End, Frames, Limits, Reader, Room};
 use crate::proto::ReadMessagesResponse;
 use crate::send_time::SendTime;
 
 const ITERATIONS: usize = 5_000;
+const LIMITS: Limits = Limits { retention: 1024 * 1024, keys: 10 };
 const POSTERS: usize = 2;
 const EACH: usize = 2;
 
@@ -36,7 +37,7 @@ fn a_reader_ends_only_after_all_that_was_accepted() {
 }
 
 fn close_while_posting() {
-    let room = Arc::new(Room::new(1024 * 1024));
+    let room = Arc::new(Room::new(LIMITS));
     let early = room.subscribe();
     let early = thread::spawn(move || read(early, usize::MAX));
     let poster = {
@@ -51,7 +52,7 @@ fn close_while_posting() {
 }
 
 fn model() {
-    let room = Arc::new(Room::new(1024 * 1024));
+    let room = Arc::new(Room::new(LIMITS));
     let early: Vec<_> =
         (0..2).map(|_| room.subscribe()).map(|reader| thread::spawn(move || read(reader, POSTERS * EACH))).collect();
     let dispatcher = {

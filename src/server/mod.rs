@@ -6,6 +6,7 @@
 mod connection;
 mod health;
 mod messenger;
+mod metadata;
 mod read_messages;
 mod request;
 mod response;
@@ -38,7 +39,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let room = Arc::new(Room::new(settings.retention_bytes.0));
+    let room = Arc::new(Room::new(settings.limits()));
     let serving = Serving::new();
     let messenger =
         Messenger::new(Arc::clone(&room), settings.max_message_bytes.0, standard::routes(serving.service()));

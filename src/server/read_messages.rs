@@ -13,10 +13,12 @@ use tokio::time::Sleep;
 use tonic::Status;
 use tracing::debug;
 
+use super::metadata;
 use super::request::{self, NoMessage};
 use super::response::{self, CallerGone};
 use super::timeout::timeout;
-use crate::room::{End, Frames, Reader, Room};
+use crate::proto::RESUME_AFTER;
+use crate::room::{End, Frames, Reader, Room, Start};
 
 /// The most bytes of the request: it has no fields, but a newer caller may send some that are unknown here.
 const MAX_REQUEST: usize = 4096;
@@ -37,26 +39,41 @@ pub(super) async fn open(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Option<Reading> {
-    let timeout = match accept(request).await {
-        Ok(timeout) => timeout,
+    let accepted = match accept(request).await {
+        Ok(accepted) => accepted,
         Err(NoMessage::Bad(status)) => {
             response::refuse(respond, status);
             return None;
         }
         Err(NoMessage::CallerGone) => return None,
     };
+    let opened = match room.open(accepted.start) {
+        Ok(opened) => opened,
+        Err(not_yet) => {
+            response::refuse(respond, Status::invalid_argument(format!("{RESUME_AFTER}: {not_yet}")));
+            return None;
+        }
+    };
     // Whoever has seen the headers is subscribed. They go out at once, before any message.
-    let reader = room.subscribe();
-    let response = respond.send_response(response::head(), false).ok()?;
-    debug!("reader opened");
-    Some(Reading { reader, response, deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))) })
+    let mut head = response::head();
+    metadata::tell(head.headers_mut(), room.epoch(), &opened);
+    let response = respond.send_response(head, false).ok()?;
+    debug!(resumed = ?opened.resumed, "reader opened");
+    let deadline = accepted.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+    Some(Reading { reader: opened.reader, response, deadline })
 }
 
-async fn accept(request: Request<RecvStream>) -> Result<Option<Duration>, NoMessage> {
+/// What a caller asks for.
+struct Accepted {
+    timeout: Option<Duration>,
+    start: Start,
+}
+
+async fn accept(request: Request<RecvStream>) -> Result<Accepted, NoMessage> {
     let (head, body) = request.into_parts();
-    let timeout = timeout(&head.headers)?;
+    let accepted = Accepted { timeout: timeout(&head.headers)?, start: metadata::start(&head.headers)? };
     let () = request::message(&head.headers, body, MAX_REQUEST, "the request is").await?;
-    Ok(timeout)
+    Ok(accepted)
 }
 
 impl Reading {

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
+use http::{HeaderMap, Request};
 use prost::Message;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
+use super::metadata;
 use super::request::{self, NoMessage};
 use super::response;
-use crate::proto::{NOT_ACCEPTED, SendMessageRequest, SendMessageResponse};
-use crate::room::{Closed, Draft, Room};
+use crate::proto::{EPOCH, NOT_ACCEPTED, SendMessageRequest, SendMessageResponse};
+use crate::room::{Closed, Draft, NotPosted, Room};
 
 /// What is too long in a message that is.
 const SUBJECT: &str = "author and text are";
@@ -26,7 +27,7 @@ pub(super) async fn call(
 ) {
     let (head, body) = request.into_parts();
     let answer = match request::message(&head.headers, body, limit, SUBJECT).await {
-        Ok(message) => post(room, limit, message),
+        Ok(message) => post(room, limit, &head.headers, message),
         Err(NoMessage::Bad(status)) => Err(status),
         Err(NoMessage::CallerGone) => return,
     };
@@ -42,7 +43,21 @@ pub(super) async fn call(
     }
 }
 
-fn post(room: &Room, limit: usize, message: SendMessageRequest) -> Result<SendMessageResponse, Status> {
+fn post(
+    room: &Room,
+    limit: usize,
+    headers: &HeaderMap,
+    message: SendMessageRequest,
+) -> Result<SendMessageResponse, Status> {
+    let key = metadata::key(headers)?;
+    if let Some(epoch) = metadata::epoch(headers)?
+        && epoch != room.epoch()
+    {
+        return Err(Status::failed_precondition(format!(
+            "{EPOCH} is {epoch}, and now it is {}: what came before is not known here, and the message was not accepted",
+            room.epoch()
+        )));
+    }
     let draft = Draft::new(message.author, message.text);
     let size = draft.outgoing_size();
     if size > limit {
@@ -50,7 +65,10 @@ fn post(room: &Room, limit: usize, message: SendMessageRequest) -> Result<SendMe
             "{SUBJECT} too long: {size} bytes as a message to readers, the limit is {limit}"
         )));
     }
-    let time = room.post(draft)?;
+    let time = match key {
+        Some(key) => room.post_once(key, draft)?,
+        None => room.post(draft)?,
+    };
     Ok(SendMessageResponse { send_time: Some(time.into()) })
 }
 
@@ -66,8 +84,22 @@ fn frame(message: &impl Message) -> Bytes {
 
 impl From<Closed> for Status {
     fn from(closed: Closed) -> Self {
-        let mut status = Self::unavailable(closed.to_string());
-        status.metadata_mut().insert(NOT_ACCEPTED, MetadataValue::from_static("true"));
-        status
+        not_accepted(&closed)
     }
+}
+
+impl From<NotPosted> for Status {
+    fn from(not_posted: NotPosted) -> Self {
+        match not_posted {
+            NotPosted::Closed(_) | NotPosted::TooManyKeys => not_accepted(&not_posted),
+            NotPosted::KeyTaken => Self::already_exists(not_posted.to_string()),
+        }
+    }
+}
+
+/// The message may be sent again, and is surely not in the room.
+fn not_accepted(reason: &impl ToString) -> Status {
+    let mut status = Status::unavailable(reason.to_string());
+    status.metadata_mut().insert(NOT_ACCEPTED, MetadataValue::from_static("true"));
+    status
 }

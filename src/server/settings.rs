@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::settings::{Bytes, bytes_between, duration, port};
+use crate::room::Limits;
+use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
 /// Where the server listens, what it keeps, what it refuses.
 #[derive(Debug, Clone, Args)]
@@ -31,7 +32,20 @@ pub struct Settings {
           value_parser = bytes_between("1KiB", "4MiB"))]
     pub max_message_bytes: Bytes,
 
+    /// How many idempotency keys are remembered, each for 5 minutes. When there are more, the oldest go earlier, but none within 15
+    /// seconds: sends with further keys then have to wait. 1000 to 100000000, about 80 bytes each.
+    #[arg(long, env = "MESSENGER_IDEMPOTENCY_KEYS", value_name = "COUNT", default_value = "500000",
+          value_parser = count_between(1_000, 100_000_000))]
+    pub idempotency_keys: usize,
+
     /// After SIGTERM or SIGINT, how long calls and streams may take to end before they are cut.
     #[arg(long, env = "MESSENGER_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
     pub drain_deadline: Duration,
+}
+
+impl Settings {
+    /// What the room keeps at most.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { retention: self.retention_bytes.0, keys: self.idempotency_keys }
+    }
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Parser};
 
-pub use self::units::{Bytes, bytes_between, duration, port};
+pub use self::units::{Bytes, bytes_between, count_between, duration, port};
 
 /// Exit status for a setting that can't be used; the one that shells use for wrong usage.
 const BAD_SETTING: u8 = 2;

@@ -53,6 +53,19 @@ pub fn bytes_between(
     }
 }
 
+/// A parser for a count from `least` to `most`, both included.
+pub fn count_between(
+    least: usize,
+    most: usize,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let count = if text.starts_with('+') { None } else { text.parse().ok() };
+        count
+            .filter(|count| (least..=most).contains(count))
+            .ok_or_else(|| format!("not a whole number from {least} to {most}"))
+    }
+}
+
 /// A parser for a time: a number with a unit, as in `1500ms`, `5s` or `1m 30s`.
 ///
 /// # Errors

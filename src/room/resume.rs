@@ -1,0 +1,92 @@
+//! Going on where a stream has been cut.
+
+use std::sync::Arc;
+
+use prost::Message;
+use prost_types::Timestamp;
+use thiserror::Error;
+
+use super::log::Resume;
+use super::{Epoch, Reader, Room};
+use crate::send_time::SendTime;
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the next message that is accepted.
+    Now,
+    /// After the message with this time, in the room of this epoch: the reader has had everything up to it.
+    After(Epoch, SendTime),
+}
+
+/// A reader, and what it begins with.
+#[derive(Debug)]
+pub struct Opened {
+    /// The reader itself.
+    pub reader: Reader,
+    /// It gets everything after this time: where it can go on later, before it has got a message.
+    pub position: SendTime,
+    /// Whether it goes on where it asked to: nothing is missing. If not, it begins with the oldest message there is. `None` if it did
+    /// not ask.
+    pub resumed: Option<bool>,
+}
+
+/// The reader claims to have had a message that the room has not: it is not from this room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the room has no message with that time yet")]
+pub struct NotYet;
+
+/// Of a message only its time.
+#[derive(Clone, PartialEq, Message)]
+struct OnlyTime {
+    #[prost(message, tag = "3")]
+    send_time: Option<Timestamp>,
+}
+
+impl Room {
+    /// Opens a reader.
+    ///
+    /// # Errors
+    /// [`NotYet`], if it wants to go on after a time that is still to come.
+    pub fn open(self: &Arc<Self>, start: Start) -> Result<Opened, NotYet> {
+        let mut state = self.lock();
+        let Start::After(epoch, after) = start else {
+            let reader = Reader::new(Arc::clone(self), state.log.end());
+            return Ok(Opened { reader, position: state.log.last(), resumed: None });
+        };
+        let found = if epoch != self.epoch {
+            state.log.oldest()
+        } else if after > state.log.last() {
+            return Err(NotYet);
+        } else {
+            state.log.resume(after)
+        };
+        drop(state);
+        let (offset, position, resumed) = match found {
+            // The search is done without the lock: a thousand readers may come back at once.
+            Resume::Within(start, frames) => (start + skip(&frames, after) as u64, after, true),
+            Resume::Oldest(start, forgotten) => (start, forgotten, false),
+        };
+        Ok(Opened { reader: Reader::new(Arc::clone(self), offset), position, resumed: Some(resumed) })
+    }
+
+    /// Which life of the room this is.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// Bytes of all frames in `frames` whose messages are not later than `after`.
+fn skip(frames: &[u8], after: SendTime) -> usize {
+    let mut skipped = 0;
+    while let Some((prefix, rest)) = frames[skipped..].split_at_checked(5) {
+        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        let time = rest.get(..length).and_then(|message| OnlyTime::decode(message).ok()?.send_time);
+        if time.and_then(|time| SendTime::try_from(time).ok()).is_none_or(|time| time > after) {
+            break;
+        }
+        skipped += 5 + length;
+    }
+    skipped
+}

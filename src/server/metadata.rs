@@ -1,0 +1,70 @@
+//! What our callers may say beyond the assignment, in the metadata of a call, and what they are told there.
+//!
+//! Who says nothing gets exactly what the assignment has.
+
+use http::{HeaderMap, HeaderValue};
+use tonic::Status;
+
+use crate::proto::{EPOCH, IDEMPOTENCY_KEY, POSITION, RESUME_AFTER, RESUMED};
+use crate::room::{Epoch, Opened, Start};
+
+/// The longest idempotency key, in bytes.
+const KEY: usize = 128;
+
+/// Where a reader wants to begin.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with the name of what does not parse, or is missing beside the other.
+pub(super) fn start(headers: &HeaderMap) -> Result<Start, Status> {
+    match (parsed(headers, RESUME_AFTER)?, epoch(headers)?) {
+        (None, _) => Ok(Start::Now),
+        (Some(after), Some(epoch)) => Ok(Start::After(epoch, after)),
+        (Some(_), None) => Err(Status::invalid_argument(format!(
+            "{RESUME_AFTER} needs {EPOCH} beside it, as a former stream had it in its headers"
+        ))),
+    }
+}
+
+/// The epoch in which a call is meant to be made.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if it is none.
+pub(super) fn epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Status> {
+    parsed(headers, EPOCH)
+}
+
+/// The key of a message that may come again.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if it is empty, too long, or not of visible ASCII characters.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Status> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if (1..=KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(key)),
+        _ => Err(Status::invalid_argument(format!("{IDEMPOTENCY_KEY} must be 1 to {KEY} visible ASCII characters"))),
+    }
+}
+
+/// Tells a reader where it is.
+pub(super) fn tell(headers: &mut HeaderMap, epoch: Epoch, opened: &Opened) {
+    let mut put = |name, text: String| {
+        // Hexadecimal digits and times always make a value.
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    };
+    put(EPOCH, epoch.to_string());
+    put(POSITION, opened.position.to_string());
+    if let Some(resumed) = opened.resumed {
+        put(RESUMED, resumed.to_string());
+    }
+}
+
+fn parsed<T>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Status>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Status::invalid_argument(format!("{name} is not ASCII text")))?;
+    text.parse().map(Some).map_err(|error| Status::invalid_argument(format!("{name} is {text:?}: {error}")))
+}

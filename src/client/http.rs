@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,11 +16,18 @@ use tonic::Code;
 
 use super::cross_site;
 use super::message_body;
-use super::postbox::Postbox;
+use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
-use super::sender::{SendError, Sender};
+use super::sender::{Key, SendError, Sender};
 use super::whole_body;
+use crate::proto::IDEMPOTENCY_KEY;
 use crate::send_time::rfc3339;
+
+/// Header of a flush, only where it is not 0: how often messages may be missing among these, because a stream was cut and the server
+/// could not say that the next one went on where it was.
+const GAPS: HeaderName = HeaderName::from_static("messenger-gaps");
+/// Header of a flush, only where it is not 0: how many messages, older than these, were dropped because nobody had fetched them.
+const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 
 /// What the handlers work with.
 struct Chat {
@@ -49,19 +56,32 @@ async fn admit(State(max_body): State<usize>, request: Request, next: Next) -> R
 }
 
 /// Sends a message; the answer is its `sendTime`.
-async fn send_message(State(chat): State<Arc<Chat>>, body: Bytes) -> Result<Response, Problem> {
-    let time = chat.sender.send(message_body::parse(&body)?).await?;
+async fn send_message(State(chat): State<Arc<Chat>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    let key = match headers.get(IDEMPOTENCY_KEY) {
+        None => Key::new(),
+        Some(value) => Key::given(value.as_bytes()).ok_or_else(|| {
+            Problem::bad_request("the header Idempotency-Key must be 1 to 128 visible ASCII characters")
+        })?,
+    };
+    let time = chat.sender.send(message_body::parse(&body)?, key).await?;
     Ok(json(format!("{{\"sendTime\":\"{}\"}}", rfc3339(&time)).into()))
 }
 
 /// Everything since the last flush, as a JSON array. What the request's body says does not matter.
 async fn get_and_flush_messages(State(chat): State<Arc<Chat>>) -> Response {
-    let pieces = chat.postbox.flush();
+    let Flushed { pieces, gaps, dropped } = chat.postbox.flush();
     let length = pieces.iter().map(Bytes::len).sum::<usize>();
     let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
     let mut response = json(Body::new(StreamBody::new(tokio_stream::iter(frames))));
     // The length is known, so the answer need not be chunked, and a cut one is seen to be cut.
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if gaps > 0 {
+        headers.insert(GAPS, HeaderValue::from(gaps));
+    }
+    if dropped > 0 {
+        headers.insert(DROPPED, HeaderValue::from(dropped));
+    }
     response
 }
 
@@ -89,6 +109,7 @@ impl From<SendError> for Problem {
             SendError::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             SendError::Refused(status) => match status.code() {
                 Code::InvalidArgument => StatusCode::BAD_REQUEST,
+                Code::AlreadyExists => StatusCode::CONFLICT,
                 // Our server says so of one thing, the message's size.
                 Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::BAD_GATEWAY,

@@ -1,19 +1,25 @@
 //! The one stream from the server: opened at the start, kept for life.
+//!
+//! When it is cut, the next one goes on where it was: a server of our make gives each reader a position (`sendTime`, and the epoch in
+//! which it was given), and sends everything after it. Where that can't be, the postbox is told that something may be missing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost_types::Timestamp;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::postbox::Postbox;
 use crate::net::{ConnectError, Connection, ServerAddr};
-use crate::proto::ReadMessagesResponse;
 use crate::proto::messenger_server_client::MessengerServerClient;
+use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse};
+use crate::send_time::{SendTime, rfc3339};
 
 /// The largest message taken from a server. Ours sends none over 4 MiB; one of another make may be set to allow more, and a
 /// message that is refused here would end the stream at every try.
@@ -28,7 +34,18 @@ pub(super) enum LinkState {
     /// others (grpcio, grpc-go) only with the first message, so they cannot be waited for without a bound.
     Opening(Connection, Instant),
     /// Every message that is accepted from now on comes through the stream.
-    Open(Connection),
+    Open(Connection, Epoch),
+}
+
+/// Which life of the room a server says it has, in its own words. `None` from a server of another make: it knows neither positions nor
+/// idempotency keys.
+pub(super) type Epoch = Option<AsciiMetadataValue>;
+
+/// How far the stream has come: everything up to this time is in the postbox.
+#[derive(Debug)]
+struct Place {
+    epoch: AsciiMetadataValue,
+    after: Timestamp,
 }
 
 /// Why a stream is over.
@@ -48,11 +65,15 @@ pub(super) struct Link {
     server: ServerAddr,
     postbox: Arc<Postbox>,
     state: watch::Sender<LinkState>,
+    /// Where the next stream goes on.
+    place: Option<Place>,
+    /// There was a stream before.
+    opened: bool,
 }
 
 impl Link {
     pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>) -> Self {
-        Self { server, postbox, state: watch::Sender::new(LinkState::Down) }
+        Self { server, postbox, state: watch::Sender::new(LinkState::Down), place: None, opened: false }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -60,7 +81,7 @@ impl Link {
     }
 
     /// Opens the stream, and again whenever it ends: cleanly, with a status, or because the server vanished. Never returns.
-    pub(super) async fn keep_open(&self) {
+    pub(super) async fn keep_open(&mut self) {
         let mut backoff = Backoff::default();
         loop {
             let ended = self.read_stream(&mut backoff).await;
@@ -75,41 +96,79 @@ impl Link {
     }
 
     /// One stream from beginning to end.
-    async fn read_stream(&self, backoff: &mut Backoff) -> Ended {
-        let (connection, mut messages) = match self.open().await {
+    async fn read_stream(&mut self, backoff: &mut Backoff) -> Ended {
+        let (connection, response) = match self.open().await {
             Ok(opened) => opened,
-            Err(ended) => return ended,
+            Err(ended) => {
+                if matches!(&ended, Ended::Status(status) if status.code() == Code::InvalidArgument) {
+                    // Whoever it is, it does not take the place, and would not at the next try.
+                    self.place = None;
+                }
+                return ended;
+            }
         };
-        info!(server = %self.server, "stream open");
+        let epoch = self.note_place(response.metadata());
         backoff.reset();
-        self.state.send_replace(LinkState::Open(connection));
+        self.state.send_replace(LinkState::Open(connection, epoch));
+        let mut messages = response.into_inner();
         loop {
             match messages.message().await {
                 // Nothing here waits: the stream is always drained, however full the postbox is.
-                Ok(Some(message)) => self.postbox.push(&message),
+                Ok(Some(message)) => {
+                    self.postbox.push(&message);
+                    if let (Some(place), Some(time)) = (&mut self.place, message.send_time) {
+                        place.after = time;
+                    }
+                }
                 Ok(None) => return Ended::Cleanly,
                 Err(status) => return status.into(),
             }
         }
     }
 
-    async fn open(&self) -> Result<(Connection, Streaming<ReadMessagesResponse>), Ended> {
+    async fn open(&self) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
         let connection = Connection::open(&self.server).await?;
         let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin())
             .max_decoding_message_size(MAX_MESSAGE);
         info!(server = %self.server, "connected, opening the stream");
         self.state.send_replace(LinkState::Opening(connection.clone(), Instant::now()));
-        let messages = client.read_messages(()).await?.into_inner();
-        Ok((connection, messages))
+        let mut request = Request::new(());
+        if let Some(Place { epoch, after }) = &self.place
+            && let Ok(after) = rfc3339(after).to_string().parse()
+        {
+            request.metadata_mut().insert(EPOCH, epoch.clone());
+            request.metadata_mut().insert(RESUME_AFTER, after);
+        }
+        let response = client.read_messages(request).await?;
+        Ok((connection, response))
+    }
+
+    /// Notes where the stream that has just been opened begins, and whether that is where the one before it was cut.
+    fn note_place(&mut self, headers: &MetadataMap) -> Epoch {
+        let epoch = headers.get(EPOCH).cloned();
+        let resumed = headers.get(RESUMED).is_some_and(|resumed| resumed == "true");
+        if resumed {
+            info!(server = %self.server, "stream open, nothing is missing");
+        } else if std::mem::replace(&mut self.opened, true) {
+            warn!(server = %self.server, "stream open, messages from before may be missing");
+            self.postbox.note_gap();
+        } else {
+            info!(server = %self.server, "stream open");
+        }
+        if !resumed {
+            let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
+            self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
+        }
+        epoch
     }
 }
 
 impl LinkState {
     /// The connection to send over, if it is time to: the stream is open, or has been opening for `patience`.
-    pub(super) fn connection(&self, patience: Duration) -> Option<Connection> {
+    pub(super) fn connection(&self, patience: Duration) -> Option<(Connection, Epoch)> {
         match self {
-            Self::Open(connection) => Some(connection.clone()),
-            Self::Opening(connection, since) if since.elapsed() >= patience => Some(connection.clone()),
+            Self::Open(connection, epoch) => Some((connection.clone(), epoch.clone())),
+            Self::Opening(connection, since) if since.elapsed() >= patience => Some((connection.clone(), None)),
             _ => None,
         }
     }

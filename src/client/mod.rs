@@ -43,8 +43,8 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     if let Ok(address) = listener.local_addr() {
         info!(%address, server = %settings.server_addr, "client listening");
     }
-    let postbox = Arc::new(Postbox::default());
-    let link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox));
+    let postbox = Arc::new(Postbox::new(settings.http.postbox_bytes.0));
+    let mut link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox));
     let ending = watch::Sender::new(false);
     let sender =
         Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);

@@ -1,9 +1,11 @@
 //! The messages that nobody has fetched yet.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tracing::warn;
 
 use crate::proto::ReadMessagesResponse;
 use crate::send_time::rfc3339;
@@ -14,47 +16,111 @@ const SMALLEST_PIECE: usize = 4 * 1024;
 const LARGEST_PIECE: usize = 256 * 1024;
 
 /// Everything since the last flush, already as the JSON that the flush will answer: fetching costs nothing but the lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Postbox {
     contents: Mutex<Contents>,
+    /// Bytes of JSON that are kept at most. With more the oldest messages go.
+    limit: usize,
+}
+
+/// What a flush takes out.
+#[derive(Debug)]
+pub(super) struct Flushed {
+    /// A JSON array in pieces.
+    pub(super) pieces: Vec<Bytes>,
+    /// How often messages may be missing.
+    pub(super) gaps: u64,
+    /// How many messages were dropped, all older than these.
+    pub(super) dropped: u64,
 }
 
 /// The JSON array without its end. Where a piece ends means nothing: it may be in the middle of a message.
 #[derive(Debug, Default)]
 struct Contents {
-    full: Vec<Bytes>,
-    /// The piece being written.
+    full: VecDeque<Piece>,
+    /// The piece being written, and the messages that begin in it.
     last: Vec<u8>,
+    last_begins: Begins,
     /// Bytes in all of them.
     length: usize,
+    gaps: u64,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    json: Bytes,
+    begins: Begins,
+}
+
+/// The messages that begin in a piece.
+#[derive(Debug, Default, Clone, Copy)]
+struct Begins {
+    count: u64,
+    /// Where the first of them does, if there is one: at the bracket or comma before it.
+    first: usize,
 }
 
 impl Postbox {
-    /// Adds a message at the end.
-    pub(super) fn push(&self, message: &ReadMessagesResponse) {
-        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        // Writing to memory does not fail, and a string is always valid JSON.
-        let _ = contents.push(message);
+    /// An empty one that keeps at most about `limit` bytes of JSON.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { contents: Mutex::default(), limit }
     }
 
-    /// Takes everything out: a JSON array in pieces. Each message is in exactly one answer, however many flush at once.
-    pub(super) fn flush(&self) -> Vec<Bytes> {
-        let Contents { mut full, last, length } =
-            std::mem::take(&mut *self.contents.lock().unwrap_or_else(PoisonError::into_inner));
-        if length == 0 {
-            return vec![Bytes::from_static(b"[]")];
+    /// Adds a message at the end. If that makes too many bytes, the oldest messages go.
+    pub(super) fn push(&self, message: &ReadMessagesResponse) {
+        let mut contents = self.lock();
+        // Writing to memory does not fail, and a string is always valid JSON.
+        let _ = contents.push(message);
+        while contents.length > self.limit && !contents.full.is_empty() {
+            let first = contents.dropped == 0;
+            contents.drop_oldest();
+            if first && contents.dropped > 0 {
+                warn!(limit = self.limit, "nobody fetches the messages, dropping the oldest");
+            }
         }
-        full.push(last.into());
-        full.push(Bytes::from_static(b"]"));
-        full
+    }
+
+    /// Notes that messages may be missing here.
+    pub(super) fn note_gap(&self) {
+        self.lock().gaps += 1;
+    }
+
+    /// Takes everything out. Each message is in exactly one answer, however many flush at once.
+    pub(super) fn flush(&self) -> Flushed {
+        std::mem::take(&mut *self.lock()).into()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Contents> for Flushed {
+    fn from(contents: Contents) -> Self {
+        let Contents { full, last, last_begins, gaps, dropped, .. } = contents;
+        let mut rest = full.into_iter().chain([Piece { json: last.into(), begins: last_begins }]);
+        // What is before the first beginning is the end of a message that was dropped.
+        let mut pieces = match rest.find(|piece| piece.begins.count > 0) {
+            Some(Piece { json, begins }) => vec![Bytes::from_static(b"["), json.slice(begins.first + 1..)],
+            None => vec![Bytes::from_static(b"[")],
+        };
+        pieces.extend(rest.map(|piece| piece.json));
+        pieces.push(Bytes::from_static(b"]"));
+        Self { pieces, gaps, dropped }
     }
 }
 
 impl Contents {
-    /// Writes one message with the bracket or comma before it.
+    /// Writes one message with the comma before it.
     fn push(&mut self, message: &ReadMessagesResponse) -> io::Result<()> {
         let time = message.send_time.unwrap_or_default();
-        self.write_all(if self.length == 0 { b"[{\"author\":" } else { b",{\"author\":" })?;
+        self.make_room();
+        if self.last_begins.count == 0 {
+            self.last_begins.first = self.last.len();
+        }
+        self.last_begins.count += 1;
+        self.write_all(b",{\"author\":")?;
         self.string(&message.author)?;
         self.write_all(b",\"text\":")?;
         self.string(&message.text)?;
@@ -69,17 +135,31 @@ impl Contents {
         self.write_all(text.as_bytes())?;
         self.write_all(b"\"")
     }
+
+    /// Begins a new piece if the last one is full.
+    fn make_room(&mut self) {
+        if self.last.len() < self.last.capacity() {
+            return;
+        }
+        let next = Vec::with_capacity(self.length.clamp(SMALLEST_PIECE, LARGEST_PIECE));
+        let json = std::mem::replace(&mut self.last, next);
+        let begins = std::mem::take(&mut self.last_begins);
+        if !json.is_empty() {
+            self.full.push_back(Piece { json: json.into(), begins });
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(Piece { json, begins }) = self.full.pop_front() {
+            self.length -= json.len();
+            self.dropped += begins.count;
+        }
+    }
 }
 
 impl Write for Contents {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.last.len() == self.last.capacity() {
-            let next = Vec::with_capacity(self.length.clamp(SMALLEST_PIECE, LARGEST_PIECE));
-            let full = std::mem::replace(&mut self.last, next);
-            if !full.is_empty() {
-                self.full.push(full.into());
-            }
-        }
+        self.make_room();
         let size = bytes.len().min(self.last.capacity() - self.last.len());
         self.last.extend_from_slice(&bytes[..size]);
         self.length += size;
@@ -111,25 +191,25 @@ mod tests {
     }
 
     fn flush(postbox: &Postbox) -> Value {
-        serde_json::from_slice(&postbox.flush().concat()).expect("JSON")
+        serde_json::from_slice(&postbox.flush().pieces.concat()).expect("JSON")
     }
 
     #[test]
     fn an_answer_is_exactly_the_array_that_is_asked_for() {
-        let postbox = Postbox::default();
-        assert_eq!(postbox.flush().concat(), b"[]");
+        let postbox = Postbox::new(usize::MAX);
+        assert_eq!(postbox.flush().pieces.concat(), b"[]");
         postbox.push(&message("alice", "hey", 665_193_557));
         postbox.push(&message("", "", 1));
         assert_eq!(
-            String::from_utf8(postbox.flush().concat()).expect("text"),
+            String::from_utf8(postbox.flush().pieces.concat()).expect("text"),
             r#"[{"author":"alice","text":"hey","sendTime":"2025-09-20T10:58:42.665193557Z"},{"author":"","text":"","sendTime":"2025-09-20T10:58:42.000000001Z"}]"#
         );
-        assert_eq!(postbox.flush().concat(), b"[]");
+        assert_eq!(postbox.flush().pieces.concat(), b"[]");
     }
 
     #[test]
     fn any_text_comes_back_as_it_was() {
-        let postbox = Postbox::default();
+        let postbox = Postbox::new(usize::MAX);
         let texts = [
             "\0\u{1}\u{1f}\u{7f}",
             "\"quoted\" \\ and / \n\r\t",
@@ -158,7 +238,7 @@ mod tests {
         let mut contents = Contents::default();
         for number in 0..20_000 {
             contents.push(&message("author", "text", number)).expect("written");
-            let before: usize = contents.full.iter().map(Bytes::len).sum();
+            let before: usize = contents.full.iter().map(|piece| piece.json.len()).sum();
             let most = before.clamp(SMALLEST_PIECE, LARGEST_PIECE);
             assert_eq!((contents.last.capacity(), before + contents.last.len()), (most, contents.length));
         }
@@ -166,11 +246,11 @@ mod tests {
 
     #[test]
     fn pieces_join_into_one_array() {
-        let postbox = Postbox::default();
+        let postbox = Postbox::new(usize::MAX);
         for i in 0..20_000 {
             postbox.push(&message("author", &i.to_string(), i));
         }
-        let pieces = postbox.flush();
+        let pieces = postbox.flush().pieces;
         assert!(pieces.len() > 5, "several pieces");
         assert!(pieces.iter().all(|piece| piece.len() <= LARGEST_PIECE));
         let all: Vec<Value> = serde_json::from_slice(&pieces.concat()).expect("JSON");
@@ -179,8 +259,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_dropped_is_the_oldest_and_counted() {
+        const LIMIT: usize = 1024 * 1024;
+        let postbox = Postbox::new(LIMIT);
+        // With texts of many pieces among them, as long as the limit and longer.
+        for (size, count) in [(10, 30_000), (LARGEST_PIECE * 2, 10), (700, 5_000), (LIMIT, 3), (2 * LIMIT, 2), (1, 100)]
+        {
+            for number in 0..count {
+                postbox.push(&message(&number.to_string(), &"x".repeat(size), 1));
+            }
+            let Flushed { pieces, dropped, .. } = postbox.flush();
+            let json = pieces.concat();
+            assert!(json.len() <= LIMIT + LARGEST_PIECE + 2 || size >= LIMIT, "{size}: {}", json.len());
+            let kept: Vec<Value> = serde_json::from_slice(&json).expect("JSON");
+            assert_eq!(usize::try_from(dropped).expect("small") + kept.len(), usize::try_from(count).expect("small"));
+            for (message, number) in kept.iter().rev().zip((0..count).rev()) {
+                assert_eq!(message["author"], number.to_string(), "the newest, without a hole");
+            }
+        }
+        assert_eq!(postbox.flush().pieces.concat(), b"[]");
+    }
+
+    #[test]
+    fn gaps_are_told_once() {
+        let postbox = Postbox::new(usize::MAX);
+        postbox.note_gap();
+        postbox.note_gap();
+        let Flushed { pieces, gaps, dropped } = postbox.flush();
+        assert_eq!((pieces.concat().as_slice(), gaps, dropped), (&b"[]"[..], 2, 0));
+        assert_eq!(postbox.flush().gaps, 0);
+    }
+
+    #[test]
     fn a_message_without_a_time_still_has_the_key() {
-        let postbox = Postbox::default();
+        let postbox = Postbox::new(usize::MAX);
         postbox.push(&ReadMessagesResponse::default());
         assert_eq!(flush(&postbox)[0]["sendTime"], "1970-01-01T00:00:00.000000000Z");
     }

@@ -8,18 +8,30 @@ use prost_types::Timestamp;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use super::link::LinkState;
+use super::link::{Epoch, LinkState};
 use crate::net::Connection;
 use crate::proto::messenger_server_client::MessengerServerClient;
-use crate::proto::{NOT_ACCEPTED, SendMessageRequest};
+use crate::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 
 /// How long a send waits for the stream's response headers, counted from when the stream was asked for.
 const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait after a call that was not processed, unless the link changes before.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long after its first try a message whose fate is unknown may be sent again. Less than a server of our make remembers its key in
+/// any case, which is 15 seconds.
+const RETRY_FOR: Duration = Duration::from_secs(10);
+
+/// The longest idempotency key, in bytes.
+const LONGEST_KEY: usize = 128;
+
+/// The idempotency key of one message.
+#[derive(Debug, Clone)]
+pub(super) struct Key(AsciiMetadataValue);
 
 /// A message was not sent, or nobody knows.
 #[derive(Debug, Error)]
@@ -64,47 +76,90 @@ impl Sender {
         Self { link, ending, origin, deadline }
     }
 
-    /// Sends one message, waiting for the server if it is away. Tries again only what surely never reached the room, so that no
-    /// message is put there twice.
+    /// Sends one message, waiting for the server if it is away. What is tried again is what surely never reached the room, and what a
+    /// server that remembers `key` would recognise: no message is put there twice.
     ///
     /// # Errors
     /// What is known about the message: see [`SendError`].
-    pub(super) async fn send(&self, message: SendMessageRequest) -> Result<Timestamp, SendError> {
-        let deadline = Instant::now() + self.deadline;
+    pub(super) async fn send(&self, message: SendMessageRequest, key: Key) -> Result<Timestamp, SendError> {
+        let start = Instant::now();
+        let deadline = start + self.deadline;
         let (mut link, mut ending) = (self.link.clone(), self.ending.clone());
+        let mut unknown: Option<Unknown> = None;
         loop {
-            let connection = tokio::select! {
+            let ready = tokio::select! {
                 // First, because it nearly always is the one, and then no timer is set.
                 biased;
-                connection = ready_connection(&mut link) => connection,
-                _ = ending.wait_for(|ending| *ending) => return Err(SendError::ShuttingDown),
-                () = tokio::time::sleep_until(deadline) => return Err(SendError::ServerAway),
+                ready = ready_connection(&mut link) => Ok(ready),
+                _ = ending.wait_for(|ending| *ending) => Err(SendError::ShuttingDown),
+                () = tokio::time::sleep_until(deadline) => Err(SendError::ServerAway),
             };
-            let mut client = MessengerServerClient::with_origin(connection, self.origin.clone());
+            let (connection, epoch) = match (ready, &unknown) {
+                (Ok((_, epoch)), Some(unknown)) if epoch.as_ref() != Some(&unknown.epoch) => break,
+                (Ok(ready), _) => ready,
+                (Err(_), Some(_)) => break,
+                (Err(error), None) => return Err(error),
+            };
             let mut request = tonic::Request::new(message.clone());
             request.set_timeout(deadline.duration_since(Instant::now()));
-            match tokio::time::timeout_at(deadline, client.send_message(request)).await {
+            request.metadata_mut().insert(IDEMPOTENCY_KEY, key.0.clone());
+            if let Some(unknown) = &unknown {
+                request.metadata_mut().insert(EPOCH, unknown.epoch.clone());
+            }
+            let mut client = MessengerServerClient::with_origin(connection, self.origin.clone());
+            let error = match tokio::time::timeout_at(deadline, client.send_message(request)).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner().send_time.unwrap_or_default()),
                 Ok(Err(status)) if never_processed(&status) => {
                     // The link is about to learn of it; a state that stays the same must not make this a busy loop.
                     let _ = tokio::time::timeout_at(deadline.min(Instant::now() + RETRY_PAUSE), link.changed()).await;
+                    continue;
                 }
-                Ok(Err(status)) if is_transport(&status) => return Err(SendError::Broken),
-                Ok(Err(status)) if status.code() == Code::DeadlineExceeded => return Err(SendError::NoAnswer),
+                Ok(Err(status)) if is_transport(&status) => SendError::Broken,
+                Ok(Err(status)) if status.code() == Code::DeadlineExceeded => SendError::NoAnswer,
+                // It says nothing about the first try.
+                Ok(Err(status)) if is_refusal(&status) && unknown.is_some() => break,
                 Ok(Err(status)) if is_refusal(&status) => return Err(SendError::Refused(status)),
-                Ok(Err(status)) => return Err(SendError::Failed(status)),
-                Err(_) => return Err(SendError::NoAnswer),
+                Ok(Err(status)) => SendError::Failed(status),
+                Err(_) => SendError::NoAnswer,
+            };
+            match epoch.filter(|_| start.elapsed() < RETRY_FOR) {
+                // Only the server of this epoch knows what became of it.
+                Some(epoch) => unknown = Some(Unknown { epoch, error }),
+                None => return Err(error),
             }
+            let _ = tokio::time::timeout_at(deadline.min(Instant::now() + RETRY_PAUSE), link.changed()).await;
         }
+        Err(unknown.map_or(SendError::ServerAway, |unknown| unknown.error))
+    }
+}
+
+/// A try after which nobody here knows whether the message is in the room.
+struct Unknown {
+    epoch: AsciiMetadataValue,
+    error: SendError,
+}
+
+impl Key {
+    /// One that nobody has used.
+    pub(super) fn new() -> Self {
+        let digits = format!("{:032x}", fastrand::u128(..));
+        // Digits always make a value.
+        Self(AsciiMetadataValue::try_from(digits).unwrap_or_else(|_| AsciiMetadataValue::from_static("0")))
+    }
+
+    /// One that the caller has given: 1 to 128 visible ASCII characters, as the server takes them.
+    pub(super) fn given(bytes: &[u8]) -> Option<Self> {
+        let fits = (1..=LONGEST_KEY).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        fits.then(|| AsciiMetadataValue::try_from(bytes).ok()).flatten().map(Self)
     }
 }
 
 /// Waits for a connection over which to send.
-async fn ready_connection(link: &mut watch::Receiver<LinkState>) -> Connection {
+async fn ready_connection(link: &mut watch::Receiver<LinkState>) -> (Connection, Epoch) {
     loop {
         let state = link.borrow_and_update().clone();
-        if let Some(connection) = state.connection(STREAM_PATIENCE) {
-            return connection;
+        if let Some(ready) = state.connection(STREAM_PATIENCE) {
+            return ready;
         }
         let changed = link.changed();
         match state {
@@ -156,6 +211,7 @@ fn is_refusal(status: &Status) -> bool {
             | Code::PermissionDenied
             | Code::FailedPrecondition
             | Code::NotFound
+            | Code::AlreadyExists
     )
 }
 

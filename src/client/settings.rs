@@ -39,6 +39,12 @@ pub struct HttpSettings {
           value_parser = bytes_between("1KiB", "64MiB"))]
     pub max_body_bytes: Bytes,
 
+    /// How much JSON waits for the next flush at most. With more the oldest messages are dropped, and the next flush says how many in
+    /// a header. 32MiB to 1TiB.
+    #[arg(long, env = "MESSENGER_POSTBOX_BYTES", value_name = "BYTES", default_value = "256MiB",
+          value_parser = bytes_between("32MiB", "1TiB"))]
+    pub postbox_bytes: Bytes,
+
     /// How long a send may take, the wait for a server that is away included. Then it fails: 503 if the server was away, 504 if
     /// it had the message but gave no answer.
     #[arg(long, env = "MESSENGER_SEND_DEADLINE", value_name = "TIME", default_value = "5s", value_parser = duration)]

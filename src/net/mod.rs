@@ -4,8 +4,10 @@ mod address;
 mod connection;
 mod listen;
 mod serve;
+mod socket;
 
 pub use self::address::{AddressError, ServerAddr, reachable};
-pub use self::connection::{ConnectError, Connection};
+pub use self::connection::{CallError, ConnectError, Connection};
 pub use self::listen::{ListenError, listen};
 pub use self::serve::{Drain, serve_connections};
+pub use self::socket::{Lifetime, Pulse, Socket};

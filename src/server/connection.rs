@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 
 use super::messenger::Messenger;
 use super::read_messages::Reading;
-use super::silence::{self, Listening};
+use super::silence;
 use super::turn::turns;
-use crate::net::Drain;
+use crate::net::{Drain, Socket};
 
 /// How long a peer may take to say that it speaks HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,14 +62,14 @@ enum Event {
 
 /// Serves every call that comes over `stream`, until the peer goes or, once the drain has begun, until the last call has ended.
 pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Drain) -> Result<(), ConnectionError> {
-    let (socket, heard) = Listening::new(stream);
+    let (socket, pulse, _) = Socket::new(stream);
     let handshake = settings().handshake::<_, Bytes>(socket);
     let mut http2 =
         tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ConnectionError::NoHandshake)??;
 
     // Each in it is polled only when it was woken itself, however many there are.
     let mut running = FuturesUnordered::new();
-    let silence = silence::detect(http2.ping_pong(), heard);
+    let silence = silence::detect(http2.ping_pong(), pulse);
     running.push(Running::new(silence.map(|()| Event::PeerSilent)));
     running.push(Running::new(async move {
         drain.begun().await;

@@ -21,6 +21,7 @@ pub enum Mode {
 pub struct Proxy {
     pub address: SocketAddr,
     mode: watch::Sender<Mode>,
+    open: watch::Sender<usize>,
 }
 
 /// Starts a proxy to `server`.
@@ -28,19 +29,33 @@ pub fn proxy(server: SocketAddr) -> Proxy {
     let listener = super::free_port();
     let address = listener.local_addr().expect("an address");
     let mode = watch::Sender::new(Mode::Pass);
-    let of_connections = mode.clone();
+    let open = watch::Sender::new(0);
+    let (of_connections, count) = (mode.clone(), open.clone());
     tokio::spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((client, _)) = listener.accept().await {
-            connections.spawn(carry(client, server, of_connections.subscribe()));
+            let (mode, count) = (of_connections.subscribe(), count.clone());
+            count.send_modify(|count| *count += 1);
+            connections.spawn(async move {
+                carry(client, server, mode).await;
+                count.send_modify(|count| *count -= 1);
+            });
         }
     });
-    Proxy { address, mode }
+    Proxy { address, mode, open }
 }
 
 impl Proxy {
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// Cuts all connections, and lets new ones pass.
+    pub async fn cut(&self) {
+        self.set(Mode::Cut);
+        let mut open = self.open.subscribe();
+        super::soon("the cut", open.wait_for(|open| *open == 0)).await.expect("a proxy");
+        self.set(Mode::Pass);
     }
 }
 

@@ -29,6 +29,11 @@ const HEADERS: u32 = 16 * 1024;
 /// Calls that a peer may cancel in one breath, before they were looked at. More look like the "rapid reset" attack, and end the
 /// connection; h2's own bound of 20 is reached by a proxy whose one client with that many calls goes away.
 const CANCELLED_AT_ONCE: usize = 1000;
+/// Bytes of memory that DATA frames may take besides what is in them, from when they are read to when their calls are: h2 counts 256 for
+/// each short one, and ends the connection over this. All that has come is read before the calls have their turn, so this is how many
+/// short calls may arrive in one breath: about 65,000. With h2's own bound, half of the window, a client with 2,200 sends under way was
+/// cut off whenever we were busy for a moment, with all of its calls.
+const UNREAD_FRAMES: usize = 16 * 1024 * 1024;
 /// Bytes that wait in one stream for its reader's flow control before the room is asked for more. They are slices of the room's log,
 /// which a stopped reader keeps alive beyond the retention: at most two of them, each up to 64 KiB or one larger message.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -134,6 +139,7 @@ fn settings() -> server::Builder {
         .initial_connection_window_size(RECEIVE_WINDOW)
         .max_header_list_size(HEADERS)
         .max_pending_accept_reset_streams(CANCELLED_AT_ONCE)
+        .data_frame_budget(UNREAD_FRAMES)
         .max_send_buffer_size(SEND_BUFFER);
     settings
 }

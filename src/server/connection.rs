@@ -68,9 +68,13 @@ enum Event {
 /// Serves every call that comes over `stream`, until the peer goes or, once the drain has begun, until the last call has ended.
 pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Drain) -> Result<(), ConnectionError> {
     let (socket, heard) = Listening::new(stream);
-    let handshake = settings().handshake::<_, Bytes>(socket);
-    let mut http2 =
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ConnectionError::NoHandshake)??;
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, settings().handshake::<_, Bytes>(socket));
+    let mut http2 = tokio::select! {
+        // First: who has said that it speaks HTTP/2 may have made a call too, and gets its answer.
+        biased;
+        http2 = handshake => http2.map_err(|_| ConnectionError::NoHandshake)??,
+        () = drain.begun() => return Ok(()),
+    };
 
     // Each in it is polled only when it was woken itself, however many there are.
     let mut running = FuturesUnordered::new();

@@ -103,3 +103,111 @@ impl Turns {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// Counts how often the task is woken from outside.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Woken {
+        fn times(&self) -> usize {
+            self.0.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    /// Polls the task with turns that count how often each side was due, and do `then`.
+    fn poll(woken: &Arc<Woken>, (turns, one, other): &(Turns, Side, Side), mut then: impl FnMut()) -> (usize, usize) {
+        let mut due = (0, 0);
+        let waker = Waker::from(Arc::clone(woken));
+        let polled = turns.poll(
+            &mut Context::from_waker(&waker),
+            || {
+                due.0 += usize::from(one.is_due());
+                due.1 += usize::from(other.is_due());
+                then();
+                Poll::<()>::Pending
+            },
+            [one, other],
+        );
+        assert_eq!(polled, Poll::Pending);
+        due
+    }
+
+    #[test]
+    fn both_are_due_at_first_and_then_who_was_woken() {
+        let (woken, task) = (Arc::<Woken>::default(), turns());
+        assert_eq!(poll(&woken, &task, || {}), (1, 1));
+        assert_eq!(poll(&woken, &task, || {}), (0, 0));
+        assert_eq!(woken.times(), 0);
+        for _ in 0..2 {
+            task.2.context().waker().wake_by_ref();
+            task.2.context().waker().wake_by_ref();
+            assert!(woken.times() >= 1, "from outside: the task is to be polled");
+            assert_eq!(poll(&woken, &task, || {}), (0, 1));
+        }
+    }
+
+    #[test]
+    fn who_is_woken_in_a_turn_is_due_in_the_next() {
+        let (woken, task) = (Arc::<Woken>::default(), turns());
+        let mut wakes = 3;
+        let due = poll(&woken, &task, || {
+            if wakes > 0 {
+                wakes -= 1;
+                task.1.context().waker().wake_by_ref();
+            }
+        });
+        assert_eq!(due, (4, 1));
+        assert_eq!(woken.times(), 0, "without another trip through the scheduler");
+    }
+
+    #[test]
+    fn two_that_wake_each_other_for_ever_let_others_run() {
+        let (woken, task) = (Arc::<Woken>::default(), turns());
+        let ring = || task.1.context().waker().wake_by_ref();
+        assert_eq!(poll(&woken, &task, ring), (TURNS, 1));
+        assert_eq!(woken.times(), 1, "and come back");
+        assert_eq!(poll(&woken, &task, || {}), (1, 0));
+    }
+
+    #[test]
+    fn a_bell_from_another_thread_is_never_lost() {
+        const RINGS: usize = 200_000;
+        let (woken, task) = (Arc::<Woken>::default(), turns());
+        let waker = task.1.context().waker().clone();
+        let rung = Arc::new(AtomicUsize::new(0));
+        let ringer = {
+            let rung = Arc::clone(&rung);
+            std::thread::spawn(move || {
+                for ring in 1..=RINGS {
+                    rung.store(ring, Ordering::SeqCst);
+                    waker.wake_by_ref();
+                }
+            })
+        };
+        let mut seen = 0;
+        while seen < RINGS {
+            if poll(&woken, &task, || {}).0 > 0 {
+                seen = rung.load(Ordering::SeqCst);
+            }
+            // As a scheduler does: polled again only when woken.
+            let asleep = std::time::Instant::now();
+            while seen < RINGS && woken.times() == 0 {
+                assert!(asleep.elapsed().as_secs() < 10, "asleep, with {seen} of {RINGS} bells seen");
+                std::thread::yield_now();
+            }
+        }
+        ringer.join().expect("no panic");
+    }
+}

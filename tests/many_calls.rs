@@ -58,6 +58,24 @@ async fn ten_thousand_in_one_breath() {
 }
 
 #[tokio::test]
+async fn given_up_before_they_were_looked_at() {
+    let (server, address) = server().await;
+    let (mut requests, mut connection) = http2::connect(address).await;
+    let mut reader = support::reader(&mut support::grpc(address).await).await;
+    // As from a proxy whose one client with that many calls goes away. Far more of them are an attack, and end the connection.
+    server.signal("STOP");
+    let calls: Vec<_> = (0..READERS / 2).map(|_| http2::begin(&mut requests, "ReadMessages")).collect();
+    std::future::poll_fn(|cx| Poll::Ready(connection.poll_unpin(cx).is_pending())).await;
+    calls.into_iter().for_each(|(_, mut stream)| stream.send_reset(Reason::CANCEL));
+    let kept = http2::call(&mut requests, "SendMessage", http2::message("from another client"));
+    std::future::poll_fn(|cx| Poll::Ready(connection.poll_unpin(cx).is_pending())).await;
+    server.signal("CONT");
+    tokio::spawn(connection);
+    assert_eq!(http2::status(kept).await, "0");
+    assert_eq!(reader.next().await.text, "from another client");
+}
+
+#[tokio::test]
 async fn readers_that_stop_beside_readers_that_do_not() {
     let (_server, address) = server().await;
     let mut requests = http2::open(address).await;

@@ -66,7 +66,9 @@ async fn given_up_before_they_were_looked_at() {
     server.signal("STOP");
     let calls: Vec<_> = (0..READERS / 2).map(|_| http2::begin(&mut requests, "ReadMessages")).collect();
     std::future::poll_fn(|cx| Poll::Ready(connection.poll_unpin(cx).is_pending())).await;
-    calls.into_iter().for_each(|(_, mut stream)| stream.send_reset(Reason::CANCEL));
+    for (_, mut stream) in calls {
+        stream.send_reset(Reason::CANCEL);
+    }
     let kept = http2::call(&mut requests, "SendMessage", http2::message("from another client"));
     std::future::poll_fn(|cx| Poll::Ready(connection.poll_unpin(cx).is_pending())).await;
     server.signal("CONT");

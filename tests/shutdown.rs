@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use messenger::net::{Connection, ServerAddr};
 use support::program::{self, CHAT, CLIENT};
-use support::{grpc, post, reader};
+use support::{grpc, http2, post, reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -62,6 +62,40 @@ async fn peers_that_never_read_do_not_hold_it_up() {
     assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
     assert_eq!(status.code(), Some(0));
     drop((stopped, silent, other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_call_does_not_hold_it_up() {
+    // A drain that takes as long as it likes: each must end by itself.
+    let (mut server, address) = program::server(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
+    let silent = TcpStream::connect(address).await.unwrap();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"PRI * HTTP/2.0").await.unwrap();
+    let idle = http2::open(address).await;
+    let mut was_busy = grpc(address).await;
+    // Also shows that those before it were accepted.
+    post(&mut was_busy, "alice", "hey").await;
+    let asked = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
+    drop((silent, half, idle, was_busy));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_half_there_is_finished() {
+    let (mut server, address) = program::server(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
+    let mut requests = http2::open(address).await;
+    let stream = http2::reader(&mut requests).await;
+    let (answer, mut half) = http2::begin(&mut requests, "SendMessage");
+    let message = http2::message("too late");
+    half.send_data(message.slice(..3), false).unwrap();
+    server.signal("TERM");
+    server.line("draining").await;
+    half.send_data(message.slice(3..), true).unwrap();
+    assert_eq!(http2::status(answer).await, "14", "UNAVAILABLE, and not a connection that is gone");
+    assert_eq!(server.exit().await.code(), Some(0));
+    drop(stream);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,14 +21,21 @@ use crate::net::{Drain, Socket};
 
 /// How long a peer may take to say that it speaks HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a peer may have in flight to us, per stream and in all: enough for many senders at once over a slow network, and a bound for
-/// what one that sends and sends can make us hold.
+/// What a peer may have in flight to us, per stream and in all: enough for many senders at once over a slow network.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
+/// Calls of one connection at once; a caller with more waits with them, as HTTP/2 has it. Far more than a hub that reads for many users
+/// needs, and a bound for what one that opens and opens can make us hold, 1 to 3 KiB for each.
+const CALLS: u32 = 100_000;
 /// Bytes of a request's headers, uncompressed.
 const HEADERS: u32 = 16 * 1024;
 /// Calls that a peer may cancel in one breath, before they were looked at. More look like the "rapid reset" attack, and end the
 /// connection; h2's own bound of 20 is reached by a proxy whose one client with that many calls goes away.
 const CANCELLED_AT_ONCE: usize = 1000;
+/// Bytes of memory that DATA frames may take besides what is in them, from when they are read to when their calls are: h2 counts 256 for
+/// each short one, and ends the connection over this. All that has come is read before the calls have their turn, so this is how many
+/// short calls may arrive in one breath: about 65,000. With h2's own bound, half of the window, a client with 2,200 sends under way was
+/// cut off whenever we were busy for a moment, with all of its calls.
+const UNREAD_FRAMES: usize = 16 * 1024 * 1024;
 /// Bytes that wait in one stream for its reader's flow control before the room is asked for more. They are slices of the room's log,
 /// which a stopped reader keeps alive beyond the retention: at most two of them, each up to 64 KiB or one larger message.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -63,9 +70,13 @@ enum Event {
 /// Serves every call that comes over `stream`, until the peer goes or, once the drain has begun, until the last call has ended.
 pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Drain) -> Result<(), ConnectionError> {
     let (socket, pulse, _) = Socket::new(stream);
-    let handshake = settings().handshake::<_, Bytes>(socket);
-    let mut http2 =
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ConnectionError::NoHandshake)??;
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, settings().handshake::<_, Bytes>(socket));
+    let mut http2 = tokio::select! {
+        // First: who has said that it speaks HTTP/2 may have made a call too, and gets its answer.
+        biased;
+        http2 = handshake => http2.map_err(|_| ConnectionError::NoHandshake)??,
+        () = drain.begun() => return Ok(()),
+    };
 
     // Each in it is polled only when it was woken itself, however many there are.
     let mut running = FuturesUnordered::new();
@@ -132,8 +143,10 @@ fn settings() -> server::Builder {
     settings
         .initial_window_size(RECEIVE_WINDOW)
         .initial_connection_window_size(RECEIVE_WINDOW)
+        .max_concurrent_streams(CALLS)
         .max_header_list_size(HEADERS)
         .max_pending_accept_reset_streams(CANCELLED_AT_ONCE)
+        .data_frame_budget(UNREAD_FRAMES)
         .max_send_buffer_size(SEND_BUFFER);
     settings
 }

@@ -5,10 +5,14 @@
 //! and another look at everything. Here a side is polled when somebody has woken *it*, and the task is only scheduled from outside.
 
 use std::sync::Arc;
+#[cfg(not(test))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
+// Those whose interleavings a test chooses.
+#[cfg(test)]
+use shuttle::sync::atomic::{AtomicBool, Ordering};
 
 /// Turns after which the task lets others run. Also what ends the turns when tokio makes every socket say "later" because the task has
 /// had its share.
@@ -101,5 +105,129 @@ impl Turns {
         self.0.running.store(false, Ordering::SeqCst);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use shuttle::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// Counts how often the task is woken from outside.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Woken {
+        fn times(&self) -> usize {
+            self.0.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    /// Polls the task with turns that count how often each side was due, and do `then`.
+    fn poll(woken: &Arc<Woken>, (turns, one, other): &(Turns, Side, Side), mut then: impl FnMut()) -> (usize, usize) {
+        let mut due = (0, 0);
+        let waker = Waker::from(Arc::clone(woken));
+        let polled = turns.poll(
+            &mut Context::from_waker(&waker),
+            || {
+                due.0 += usize::from(one.is_due());
+                due.1 += usize::from(other.is_due());
+                then();
+                Poll::<()>::Pending
+            },
+            [one, other],
+        );
+        assert_eq!(polled, Poll::Pending);
+        due
+    }
+
+    #[test]
+    fn both_are_due_at_first_and_then_who_was_woken() {
+        shuttle::check_random(
+            || {
+                let (woken, task) = (Arc::<Woken>::default(), turns());
+                assert_eq!(poll(&woken, &task, || {}), (1, 1));
+                assert_eq!(poll(&woken, &task, || {}), (0, 0));
+                assert_eq!(woken.times(), 0);
+                for _ in 0..2 {
+                    task.2.context().waker().wake_by_ref();
+                    task.2.context().waker().wake_by_ref();
+                    assert!(woken.times() >= 1, "from outside: the task is to be polled");
+                    assert_eq!(poll(&woken, &task, || {}), (0, 1));
+                }
+            },
+            1,
+        );
+    }
+
+    #[test]
+    fn who_is_woken_in_a_turn_is_due_in_the_next() {
+        shuttle::check_random(
+            || {
+                let (woken, task) = (Arc::<Woken>::default(), turns());
+                let mut wakes = 3;
+                let due = poll(&woken, &task, || {
+                    if wakes > 0 {
+                        wakes -= 1;
+                        task.1.context().waker().wake_by_ref();
+                    }
+                });
+                assert_eq!(due, (4, 1));
+                assert_eq!(woken.times(), 0, "without another trip through the scheduler");
+            },
+            1,
+        );
+    }
+
+    #[test]
+    fn two_that_wake_each_other_for_ever_let_others_run() {
+        shuttle::check_random(
+            || {
+                let (woken, task) = (Arc::<Woken>::default(), turns());
+                let ring = || task.1.context().waker().wake_by_ref();
+                assert_eq!(poll(&woken, &task, ring), (TURNS, 1));
+                assert_eq!(woken.times(), 1, "and come back");
+                assert_eq!(poll(&woken, &task, || {}), (1, 0));
+            },
+            1,
+        );
+    }
+
+    /// The scheduler of the model sees a bell that nobody heard as a deadlock.
+    #[test]
+    fn a_bell_from_another_thread_is_never_lost() {
+        shuttle::check_random(bells_from_another_thread, 5_000);
+        shuttle::check_pct(bells_from_another_thread, 5_000, 3);
+    }
+
+    fn bells_from_another_thread() {
+        const RINGS: usize = 3;
+        let (turns, one, other) = turns();
+        let waker = one.context().waker().clone();
+        let news = Arc::new(AtomicUsize::new(0));
+        let ringer = {
+            let news = Arc::clone(&news);
+            shuttle::thread::spawn(move || {
+                for _ in 0..RINGS {
+                    news.fetch_add(1, Ordering::SeqCst);
+                    waker.wake_by_ref();
+                }
+            })
+        };
+        let mut turn = || {
+            let _ = other.is_due();
+            if one.is_due() && news.load(Ordering::SeqCst) == RINGS { Poll::Ready(()) } else { Poll::Pending }
+        };
+        shuttle::future::block_on(poll_fn(|cx| turns.poll(cx, &mut turn, [&one, &other])));
+        ringer.join().expect("no panic");
     }
 }

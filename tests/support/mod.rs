@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 pub mod http;
+pub mod http2;
 pub mod program;
 pub mod proxy;
 

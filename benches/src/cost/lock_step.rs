@@ -119,9 +119,14 @@ impl Seen {
             Event::Acknowledged(count) => self.acknowledged += count,
             Event::Message { reader, text, time } => {
                 self.delivered += 1;
-                let taken = self.checks[first_reader + reader].take(text, *time);
+                let check = &mut self.checks[first_reader + reader];
+                let before = check.count();
+                let taken = check.take(text, *time);
                 if !matches!(taken, Taken::Counted { disordered: false, .. }) {
-                    self.failure = Some("a message out of order".to_owned());
+                    let (reader, text) = (first_reader + reader, String::from_utf8_lossy(text));
+                    self.failure.get_or_insert(format!(
+                        "reader {reader}, after {before} messages: {taken:?}, with the time {time} and the text {text}"
+                    ));
                 }
             }
             Event::Refused(why) => self.failure = Some(format!("a message was refused with {why}")),

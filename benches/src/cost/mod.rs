@@ -22,6 +22,8 @@ const READERS: usize = 20;
 const BURST: usize = 16;
 /// Rounds of the two lengths of each kind of work. Start, connecting and end are in both, and cancel out.
 const ROUNDS: [usize; 2] = [100, 600];
+/// How often it is measured before it is recorded.
+const RECORDED: usize = 3;
 const SEND: Work = Work { readers: 0, per_connection: 1, burst: 1 };
 
 /// What to do with the figures besides printing them.
@@ -65,7 +67,7 @@ impl CostBench {
         }
         // Before the half minute of counting: a file that can't be read is found at once.
         let recorded = if self.check { Some(Baseline::read(&self.baseline)?) } else { None };
-        let (here, figures) = (Conditions::here(), measure(&self.server)?);
+        let (here, figures) = (Conditions::here(), self.measure()?);
         if let Some(recorded) = recorded {
             return report::check(&recorded, &here, &figures);
         }
@@ -78,9 +80,21 @@ impl CostBench {
         }
         Ok(())
     }
+
+    /// Once; what is recorded is the median of several times, or an odd one would be the measure of all that follow.
+    fn measure(&self) -> Result<Vec<Figure>> {
+        let times = if self.record { RECORDED } else { 1 };
+        let runs = (0..times).map(|_| measure_once(&self.server)).collect::<Result<Vec<_>>>()?;
+        let median = |index: usize| {
+            let mut values: Vec<f64> = runs.iter().map(|figures: &Vec<Figure>| figures[index].value).collect();
+            values.sort_by(f64::total_cmp);
+            Figure { name: runs[0][index].name.clone(), value: values[values.len() / 2] }
+        };
+        Ok((0..runs[0].len()).map(median).collect())
+    }
 }
 
-fn measure(program: &str) -> Result<Vec<Figure>> {
+fn measure_once(program: &str) -> Result<Vec<Figure>> {
     let send = round(program, SEND)?;
     let burst = round(program, Work { burst: BURST, ..SEND })?.each(BURST);
     let delivery = |per_connection| -> Result<Cost> {

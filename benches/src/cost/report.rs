@@ -6,9 +6,10 @@ use super::Figure;
 use super::baseline::{Baseline, Comparable, Conditions, Verdict};
 
 /// What a figure may differ from the recorded one, as a share of it. Of ten runs, half of them on a machine with four times as much to
-/// do as it has cores, all were within 0.7 % of the median, and most within 0.3 %.
+/// do as it has cores, all were within 0.8 % of the median, and most within 0.3 %.
 const TOLERANCE: f64 = 0.03;
-/// The same where the compiler or the C library is another one: only what nobody would do on purpose.
+/// The same where the compiler or the C library is another one: only what nobody would do on purpose. Not measured,
+/// as the other one is.
 const ROUGH_TOLERANCE: f64 = 0.15;
 /// What is nothing, however small the recorded figure: a twentieth of an allocation. A figure in instructions is never that small.
 const SLACK: f64 = 0.05;

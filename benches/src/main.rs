@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod compare;
+mod cost;
 mod machine;
 mod plot;
 mod readers;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
 
 use crate::client::ClientBench;
+use crate::cost::CostBench;
 use crate::senders::Pace;
 use crate::server::Server;
 use crate::wire::Protocol;
@@ -34,6 +36,9 @@ enum Cli {
     One(One),
     /// Measure the messenger's client, with a server beside it: sends, and the flush of a full postbox.
     Client(ClientBench),
+    /// Count the instructions and allocations of the messenger's server for a call and for a delivery, and compare with what was
+    /// recorded.
+    Cost(CostBench),
     /// Measure the messenger and its peers under all kinds of work, interleaved; write performance.md and performance.svg.
     Compare {
         /// The messenger's server program.
@@ -100,6 +105,7 @@ fn main() -> Result<()> {
     match Cli::parse() {
         Cli::One(one) => one.run(),
         Cli::Client(bench) => bench.run(),
+        Cli::Cost(bench) => bench.run(),
         Cli::Compare { messenger, runs, seconds, out } => compare::run(&messenger, runs, seconds, &out),
     }
 }

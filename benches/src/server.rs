@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A server of our own. There is no way to name one that runs already: figures of a process that others use too mean nothing, and
 /// nobody's chat shall be flooded by mistake.
@@ -46,6 +46,22 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(Self { child, address })
+    }
+
+    /// Tells it to end, and waits until it has, with status 0. Dropped, it is killed, which leaves no time to write anything.
+    pub fn end(mut self) -> Result<()> {
+        // The shell's kill: a signal other than SIGKILL is not in the standard library.
+        let kill = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
+        ensure!(kill.success(), "can't send SIGTERM");
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "the server ended with {status}");
+                return Ok(());
+            }
+            ensure!(start.elapsed() < Duration::from_secs(20), "the server does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Processor time of all its threads so far.

@@ -1,0 +1,149 @@
+//! What a call and a delivery cost the server, counted instead of timed: instructions and allocations, which are the same on a busy
+//! machine as on a quiet one.
+
+mod baseline;
+mod callgrind;
+mod lock_step;
+mod report;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use self::baseline::{Baseline, Conditions};
+use self::callgrind::{Count, Counted};
+use self::lock_step::Work;
+
+/// Readers of a message. Enough that what a delivery costs is most of what the message costs.
+const READERS: usize = 20;
+/// Calls that come in one read, as they do on a busy server.
+const BURST: usize = 16;
+/// Rounds of the two lengths of each kind of work. Start, connecting and end are in both, and cancel out.
+const ROUNDS: [usize; 2] = [100, 600];
+/// How often it is measured before it is recorded.
+const RECORDED: usize = 3;
+const SEND: Work = Work { readers: 0, per_connection: 1, burst: 1 };
+
+/// What to do with the figures besides printing them.
+#[derive(Debug, Args)]
+pub struct CostBench {
+    /// The server program, of the release build.
+    #[arg(long, default_value = "target/release/messenger-server")]
+    server: String,
+    /// What was recorded.
+    #[arg(long, default_value = "benches/cost.txt")]
+    baseline: PathBuf,
+    /// Fail when something costs more than recorded.
+    #[arg(long, conflicts_with = "record")]
+    check: bool,
+    /// Write what is measured now as what is right from now on.
+    #[arg(long)]
+    record: bool,
+}
+
+/// One measured value.
+#[derive(Debug, Clone)]
+struct Figure {
+    name: String,
+    value: f64,
+}
+
+/// What one thing costs.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    instructions: f64,
+    allocations: f64,
+}
+
+impl CostBench {
+    pub fn run(&self) -> Result<()> {
+        if callgrind::version().is_none() {
+            let ci = std::env::var("CI").as_deref() == Ok("true");
+            ensure!(self.check && !ci, "valgrind is missing (Debian: apt-get install valgrind)");
+            println!("SKIPPED: valgrind is missing, nothing was counted and nothing checked");
+            return Ok(());
+        }
+        // Before the half minute of counting: a file that can't be read is found at once.
+        let recorded = if self.check { Some(Baseline::read(&self.baseline)?) } else { None };
+        let (here, figures) = (Conditions::here(), self.measure()?);
+        if let Some(recorded) = recorded {
+            return report::check(&recorded, &here, &figures);
+        }
+        for figure in &figures {
+            println!("{figure}");
+        }
+        if self.record {
+            Baseline::new(here, &figures).write(&self.baseline)?;
+            println!("recorded in {}", self.baseline.display());
+        }
+        Ok(())
+    }
+
+    /// Once; what is recorded is the median of several times, or an odd one would be the measure of all that follow.
+    fn measure(&self) -> Result<Vec<Figure>> {
+        let times = if self.record { RECORDED } else { 1 };
+        let runs = (0..times).map(|_| measure_once(&self.server)).collect::<Result<Vec<_>>>()?;
+        let median = |index: usize| {
+            let mut values: Vec<f64> = runs.iter().map(|figures: &Vec<Figure>| figures[index].value).collect();
+            values.sort_by(f64::total_cmp);
+            Figure { name: runs[0][index].name.clone(), value: values[values.len() / 2] }
+        };
+        Ok((0..runs[0].len()).map(median).collect())
+    }
+}
+
+fn measure_once(program: &str) -> Result<Vec<Figure>> {
+    let send = round(program, SEND)?;
+    let burst = round(program, Work { burst: BURST, ..SEND })?.each(BURST);
+    let delivery = |per_connection| -> Result<Cost> {
+        let cost = round(program, Work { readers: READERS, per_connection, burst: 1 })?;
+        Ok(cost.minus(send).each(READERS))
+    };
+    let costs = [
+        ("SendMessage", send),
+        ("SendMessage, 16 under way on a connection", burst),
+        ("delivery, a connection for each reader", delivery(1)?),
+        ("delivery, one connection for all readers", delivery(READERS)?),
+    ];
+    Ok(costs.iter().flat_map(|(name, cost)| cost.figures(name)).collect())
+}
+
+/// What one round of such work costs.
+fn round(program: &str, work: Work) -> Result<Cost> {
+    let [short, long] = ROUNDS.map(|rounds| -> Result<Count> {
+        let counted = Counted::start(program)?;
+        work.run(counted.server.address, rounds)?;
+        counted.end()
+    });
+    let (short, long) = (short?, long?);
+    let rounds = (ROUNDS[1] - ROUNDS[0]) as f64;
+    let each = |short: u64, long: u64| (long as f64 - short as f64) / rounds;
+    Ok(Cost {
+        instructions: each(short.instructions, long.instructions),
+        allocations: each(short.allocations, long.allocations),
+    })
+}
+
+impl Cost {
+    fn minus(self, other: Self) -> Self {
+        Self { instructions: self.instructions - other.instructions, allocations: self.allocations - other.allocations }
+    }
+
+    fn each(self, of: usize) -> Self {
+        let of = of as f64;
+        Self { instructions: self.instructions / of, allocations: self.allocations / of }
+    }
+
+    fn figures(self, name: &str) -> [Figure; 2] {
+        [("instructions", self.instructions), ("allocations", self.allocations)]
+            .map(|(unit, value)| Figure { name: format!("{name}: {unit}"), value })
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<56} {:>10.2}", self.name, self.value)
+    }
+}

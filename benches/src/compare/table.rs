@@ -7,6 +7,18 @@ use super::tasks::{Figure, Row, Task};
 use crate::machine;
 use crate::work::Figures;
 
+/// How the file begins.
+const HEADING: &str = "\
+# Performance
+
+The same work for the messenger's server and for what one might use instead: what it costs, and what became of the messages. Written by
+`bench compare`, see [benches/README.md](../benches/README.md) for what each peer is and how it is measured. Figures of another machine will
+differ; the ratios in brackets should not, by much. What the costs mean for many readers: [scaling.md](scaling.md).
+
+![The table as bars](performance.svg)
+
+";
+
 /// What all runs of one server under one kind of work gave.
 #[derive(Default)]
 pub struct Cell {
@@ -46,7 +58,7 @@ pub fn markdown(
     runs: usize,
     seconds: f64,
 ) -> Result<String, fmt::Error> {
-    let mut text = String::new();
+    let mut text = HEADING.to_owned();
     let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
     writeln!(text, "| work | unit | {} |", names.join(" | "))?;
     writeln!(text, "| --- | --- |{}", " ---: |".repeat(peers.len()))?;

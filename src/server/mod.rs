@@ -1,6 +1,6 @@
 //! The gRPC server: `SendMessage` and `ReadMessages` over a [`Room`], with health and reflection.
 //!
-//! A connection is one task with all of its calls in it ([`connection`]), straight on the h2 crate: what a web framework and a gRPC
+//! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
 //! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
 
 mod connection;

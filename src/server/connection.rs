@@ -31,6 +31,12 @@ const HEADERS: u32 = 16 * 1024;
 /// Calls that a peer may cancel in one breath, before they were looked at. More look like the "rapid reset" attack, and end the
 /// connection; h2's own bound of 20 is reached by a proxy whose one client with that many calls goes away.
 const CANCELLED_AT_ONCE: usize = 1000;
+/// Calls that have ended before all of their request had come (refused, or cancelled) and whose late frames are still known for what they
+/// are, for a second. What comes for others counts as a mistake of the peer ...
+const ENDED_EARLY: usize = 1000;
+/// ... of which it may make so many before the connection ends, in all its life. With h2's own bound of 1024 a hub that sends a hundred
+/// messages which are too long loses the connection, with all its readers.
+const MISTAKES: usize = 100_000;
 /// Bytes of memory that DATA frames may take besides what is in them, from when they are read to when their calls are: h2 counts 256 for
 /// each short one, and ends the connection over this. All that has come is read before the calls have their turn, so this is how many
 /// short calls may arrive in one breath: about 65,000. With h2's own bound, half of the window, a client with 2,200 sends under way was
@@ -146,6 +152,8 @@ fn settings() -> server::Builder {
         .max_concurrent_streams(CALLS)
         .max_header_list_size(HEADERS)
         .max_pending_accept_reset_streams(CANCELLED_AT_ONCE)
+        .max_concurrent_reset_streams(ENDED_EARLY)
+        .max_local_error_reset_streams(Some(MISTAKES))
         .data_frame_budget(UNREAD_FRAMES)
         .max_send_buffer_size(SEND_BUFFER);
     settings

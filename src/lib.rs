@@ -18,7 +18,7 @@
 //!
 //! `SendMessage` is decoded and encoded again, once, as the frame that every reader will get. [`room::Room::post`] stamps it and
 //! appends it to the log in one critical section, which is the whole order. [`room::Room::dispatch`] publishes what has come since
-//! its last round and wakes the readers; each is the body of a `ReadMessages` response, and a position in that log.
+//! its last round and wakes the readers; each is a position in that log, and a `ReadMessages` response that goes on from there.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 

@@ -19,6 +19,15 @@ pub const NOT_ACCEPTED: &str = "messenger-not-accepted";
 /// Metadata of `SendMessage`: a key under which the same message may be sent again without being in the room twice.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_MAX: usize = 128;
+
+/// Whether these bytes are an idempotency key: visible ASCII characters, at least one, at most [`IDEMPOTENCY_KEY_MAX`].
+#[must_use]
+pub fn is_idempotency_key(bytes: &[u8]) -> bool {
+    (1..=IDEMPOTENCY_KEY_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+}
+
 /// Metadata of both calls and of the headers that answer `ReadMessages`: which life of the room is meant. Positions and keys mean
 /// nothing in another.
 pub const EPOCH: &str = "messenger-epoch";

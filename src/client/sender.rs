@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use super::link::{Epoch, LinkState};
 use crate::net::Connection;
 use crate::proto::messenger_server_client::MessengerServerClient;
-use crate::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
+use crate::proto::{self, EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 
 /// How long a send waits for the stream's response headers, counted from when the stream was asked for.
 const STREAM_PATIENCE: Duration = Duration::from_secs(1);
@@ -25,9 +25,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long after its first try a message whose fate is unknown may be sent again. Less than a server of our make remembers its key in
 /// any case, which is 15 seconds.
 const RETRY_FOR: Duration = Duration::from_secs(10);
-
-/// The longest idempotency key, in bytes.
-const LONGEST_KEY: usize = 128;
 
 /// The idempotency key of one message.
 #[derive(Debug, Clone)]
@@ -147,10 +144,9 @@ impl Key {
         Self(AsciiMetadataValue::try_from(digits).unwrap_or_else(|_| AsciiMetadataValue::from_static("0")))
     }
 
-    /// One that the caller has given: 1 to 128 visible ASCII characters, as the server takes them.
+    /// One that the caller has given, if it is one.
     pub(super) fn given(bytes: &[u8]) -> Option<Self> {
-        let fits = (1..=LONGEST_KEY).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        fits.then(|| AsciiMetadataValue::try_from(bytes).ok()).flatten().map(Self)
+        proto::is_idempotency_key(bytes).then(|| AsciiMetadataValue::try_from(bytes).ok()).flatten().map(Self)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! - A message is encoded once, for everybody ([`Draft`]).
 //! - [`Room::post`] is one critical section: stamp the time, append to the log. Whoever is first in there is first for everyone.
-//! - [`Room::dispatch`] ends a *round*: it publishes what was appended, and wakes the readers.
 //! - [`Room::post_once`] is the same for a message that may come twice, under one key.
+//! - [`Room::dispatch`] ends a *round*: it publishes what was appended, and wakes the readers.
 //! - A [`Reader`] is a position in the shared log. It reads at its own pace, holds nobody up, and when the log no longer reaches
 //!   back to it, it is told so.
 
@@ -153,12 +153,6 @@ impl Room {
         if first_of_its_round {
             self.posted.notify_one();
         }
-    }
-
-    /// A reader that gets every message posted from now on, and none from before.
-    #[must_use]
-    pub fn subscribe(self: &Arc<Self>) -> Reader {
-        Reader::new(Arc::clone(self), self.lock().log.end())
     }
 
     /// Ends the room: no further message is accepted, and readers end once they have read what was.

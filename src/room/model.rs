@@ -12,7 +12,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use slab::Slab;
 
-use super::{Draft, End, Frames, Limits, Reader, Room};
+use super::{Draft, End, Frames, Limits, Reader, Room, Start};
 use crate::proto::ReadMessagesResponse;
 use crate::send_time::SendTime;
 
@@ -38,7 +38,7 @@ fn a_reader_ends_only_after_all_that_was_accepted() {
 
 fn close_while_posting() {
     let room = Arc::new(Room::new(LIMITS));
-    let early = room.subscribe();
+    let early = subscribe(&room);
     let early = thread::spawn(move || read(early, usize::MAX));
     let poster = {
         let room = Arc::clone(&room);
@@ -54,7 +54,7 @@ fn close_while_posting() {
 fn model() {
     let room = Arc::new(Room::new(LIMITS));
     let early: Vec<_> =
-        (0..2).map(|_| room.subscribe()).map(|reader| thread::spawn(move || read(reader, POSTERS * EACH))).collect();
+        (0..2).map(|_| subscribe(&room)).map(|reader| thread::spawn(move || read(reader, POSTERS * EACH))).collect();
     let dispatcher = {
         let room = Arc::clone(&room);
         thread::spawn(move || dispatch(&room))
@@ -67,7 +67,7 @@ fn model() {
         .collect();
     let late = {
         let room = Arc::clone(&room);
-        thread::spawn(move || read(room.subscribe(), usize::MAX))
+        thread::spawn(move || read(subscribe(&room), usize::MAX))
     };
 
     let mut posted: Vec<_> = posters.into_iter().flat_map(|poster| poster.join().unwrap()).collect();
@@ -94,6 +94,10 @@ fn dispatch(room: &Room) {
         }
         room.publish(&mut woken);
     }
+}
+
+fn subscribe(room: &Arc<Room>) -> Reader {
+    room.open(Start::Now).unwrap().reader
 }
 
 fn post(room: &Room) -> u64 {

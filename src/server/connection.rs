@@ -1,7 +1,6 @@
 //! One connection: a task that has all of its calls in it.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -55,8 +54,6 @@ pub(super) enum ConnectionError {
     Silent,
     #[error(transparent)]
     Http2(#[from] h2::Error),
-    #[error(transparent)]
-    Socket(#[from] io::Error),
 }
 
 /// What runs on a connection. Readers are many and stay, so each is in here as it is; all else is in a box, or a reader would be as large

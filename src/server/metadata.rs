@@ -5,11 +5,8 @@
 use http::{HeaderMap, HeaderValue};
 use tonic::Status;
 
-use crate::proto::{EPOCH, IDEMPOTENCY_KEY, POSITION, RESUME_AFTER, RESUMED};
+use crate::proto::{self, EPOCH, IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, POSITION, RESUME_AFTER, RESUMED};
 use crate::room::{Epoch, Opened, Start};
-
-/// The longest idempotency key, in bytes.
-const KEY: usize = 128;
 
 /// Where a reader wants to begin.
 ///
@@ -40,8 +37,10 @@ pub(super) fn epoch(headers: &HeaderMap) -> Result<Option<Epoch>, Status> {
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     match value.to_str() {
-        Ok(key) if (1..=KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(key)),
-        _ => Err(Status::invalid_argument(format!("{IDEMPOTENCY_KEY} must be 1 to {KEY} visible ASCII characters"))),
+        Ok(key) if proto::is_idempotency_key(key.as_bytes()) => Ok(Some(key)),
+        _ => Err(Status::invalid_argument(format!(
+            "{IDEMPOTENCY_KEY} must be 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"
+        ))),
     }
 }
 

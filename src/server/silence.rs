@@ -7,7 +7,7 @@ use h2::{Ping, PingPong};
 
 use crate::net::Pulse;
 
-/// A connection on which nothing has come for this long is pinged ...
+/// A connection on which nothing has come in one such interval is pinged at its end, after 25 to 50 s of silence ...
 const INTERVAL: Duration = Duration::from_secs(25);
 /// ... and over if nothing comes for this long after it. Without that a reader whose machine has vanished would stay for ever.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::{
     Message, PATIENCE, assert_increasing, client, free_port, http as web, post, program, server, soon, until,
 };
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 
@@ -73,6 +73,12 @@ impl Python {
     async fn json(&mut self) -> Value {
         let line = self.line().await;
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    /// Writes a line to it.
+    async fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("stdin");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it listens");
     }
 
     fn signal(&self, name: &str) {
@@ -377,6 +383,24 @@ async fn foreign_client_stream_ends_at_its_deadline() {
     let ended = client.json().await;
     assert_eq!(ended[0], "DEADLINE_EXCEEDED");
     assert!((1.4..PATIENCE.as_secs_f64()).contains(&ended[1].as_f64().unwrap()), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_client_that_falls_behind_is_told() {
+    const SENT: u64 = 40;
+    let Some(python) = python() else { return };
+    let server = server(&["--retention-bytes", "8MiB"]);
+    let mut client = Python::client(python, server.address, &["slow"]);
+    assert_eq!(client.json().await, "open");
+    let (mut sender, mut watch) = (server.grpc().await, server.reader().await);
+    for _ in 0..SENT {
+        post(&mut sender, "rust", &"x".repeat(1 << 20)).await;
+        watch.next().await;
+    }
+    client.say("read").await;
+    let ended = client.json().await;
+    assert!(ended[0].as_u64().unwrap() < SENT, "{ended}");
+    assert_eq!(ended[1], "RESOURCE_EXHAUSTED");
 }
 
 /// SERVING and NOT_SERVING, as a health answer has them on the wire.

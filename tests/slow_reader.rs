@@ -3,9 +3,10 @@
 
 mod support;
 
+use h2::Reason;
+use messenger::net::http2_error;
 use support::program;
 use support::{Message, assert_increasing, grpc, post, reader};
-use tonic::Code;
 
 const MIB: usize = 1024 * 1024;
 const RETENTION: usize = 8 * MIB;
@@ -43,11 +44,11 @@ async fn one_of_ten_stops() {
     let grown = server.peak().saturating_sub(before);
     assert!(grown < RETENTION + 12 * MIB, "grew by {grown} bytes while {} were sent", MESSAGES * TEXT);
 
-    // When it reads again it gets what was on its way (the start of the order, without a gap), and then the reason.
+    // When it reads again it gets what was on its way (the start of the order, without a gap), and then the reason: a reset, because it
+    // took nothing. `tests/foreign.rs` has what a gRPC library makes of it.
     let (got, status) = stopped.rest().await;
     let status = status.expect("not a clean end");
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().contains("fell behind"), "{status}");
+    assert_eq!(http2_error(&status).and_then(h2::Error::reason), Some(Reason::ENHANCE_YOUR_CALM), "{status}");
     assert!(got.len() < MESSAGES);
     assert_eq!(got, order[0][..got.len()], "a beginning of the order");
 }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::postbox::Postbox;
-use crate::net::{ConnectError, Connection, ServerAddr};
+use crate::net::{self, ConnectError, Connection, ServerAddr};
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse};
 use crate::send_time::{SendTime, rfc3339};
@@ -57,6 +57,8 @@ enum Ended {
     Status(#[from] Status),
     #[error("the server ended it")]
     Cleanly,
+    #[error("fell behind: the server no longer keeps the messages that come next")]
+    FellBehind,
 }
 
 /// Keeps the stream open and carries what comes through it into the postbox.
@@ -121,6 +123,7 @@ impl Link {
                     }
                 }
                 Ok(None) => return Ended::Cleanly,
+                Err(status) if is_too_slow(&status) => return Ended::FellBehind,
                 Err(status) => return status.into(),
             }
         }
@@ -161,6 +164,11 @@ impl Link {
         }
         epoch
     }
+}
+
+/// Whether the server has ended a stream which it could not even tell so.
+fn is_too_slow(status: &Status) -> bool {
+    net::http2_error(status).and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
 impl LinkState {

@@ -12,7 +12,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
 use super::link::{Epoch, LinkState};
-use crate::net::Connection;
+use crate::net::{self, Connection};
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{self, EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 
@@ -183,15 +183,14 @@ fn never_processed(status: &Status) -> bool {
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
             return true;
         }
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            // A GOAWAY with NO_ERROR fails exactly those streams that the server says it has not looked at.
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            let goodbye = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-            return refused || goodbye;
-        }
         source = error.source();
     }
-    false
+    net::http2_error(status).is_some_and(|error| {
+        // A GOAWAY with NO_ERROR fails exactly those streams that the server says it has not looked at.
+        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let goodbye = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        refused || goodbye
+    })
 }
 
 /// Whether the status is one that a server gives before it does anything (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>).

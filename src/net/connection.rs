@@ -1,5 +1,6 @@
 //! One HTTP/2 connection to a server.
 
+use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 use tracing::debug;
@@ -75,6 +77,19 @@ pub enum CallError {
     /// The socket is closed.
     #[error("the connection is gone")]
     Gone,
+}
+
+/// What HTTP/2 has to say about a call that has failed, if it was HTTP/2 that failed.
+#[must_use]
+pub fn http2_error(status: &Status) -> Option<&h2::Error> {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
 }
 
 impl Connection {

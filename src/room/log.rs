@@ -5,6 +5,8 @@
 //! is a count, not a copy, and becomes one DATA frame with many messages in it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -14,6 +16,9 @@ use crate::send_time::SendTime;
 /// A segment is closed when it has this many bytes, so this is about how much a reader gets at once. A larger message is a
 /// segment of its own.
 pub(super) const SEGMENT: usize = 64 * 1024;
+
+/// The part of the retention, one in so many, that copies of the open segment may take beside it.
+const COPIES: usize = 8;
 
 /// What a reader finds at its position.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,11 +61,38 @@ pub(super) struct Log {
     /// Slices of the open segment that were handed out since it was last published, with where they start: the first reader that
     /// comes from somewhere pays for the copy, and the others from there (nearly all) share it.
     shared: Vec<(u64, Bytes)>,
+    /// Bytes of such slices that somebody still holds.
+    copied: Arc<AtomicUsize>,
     retention: usize,
     /// The time of the last message ...
     last: SendTime,
     /// ... and of the newest that is no longer kept.
     forgotten: SendTime,
+}
+
+/// A copy that is counted for as long as somebody holds it.
+struct Copied {
+    bytes: Vec<u8>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Copied {
+    fn new(bytes: &[u8], count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(bytes.len(), Ordering::Relaxed);
+        Self { bytes: bytes.to_vec(), count: Arc::clone(count) }
+    }
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
 }
 
 impl Log {
@@ -73,6 +105,7 @@ impl Log {
             open_start: 0,
             published: 0,
             shared: Vec::new(),
+            copied: Arc::default(),
             retention,
             last: birth,
             forgotten: birth,
@@ -103,7 +136,12 @@ impl Log {
 
     /// The beginning of what is kept.
     pub(super) fn oldest(&self) -> Resume {
-        Resume::Oldest(self.closed.front().map_or(self.open_start, |segment| segment.start), self.forgotten)
+        Resume::Oldest(self.begin(), self.forgotten)
+    }
+
+    /// Where what is kept begins.
+    pub(super) fn begin(&self) -> u64 {
+        self.closed.front().map_or(self.open_start, |segment| segment.start)
     }
 
     /// Up to where readers can see.
@@ -143,8 +181,10 @@ impl Log {
         if position >= self.published {
             return Found::Nothing;
         }
-        if position >= self.open_start {
-            return Found::Frames(self.read_open(position));
+        if position >= self.open_start
+            && let Some(frames) = self.read_open(position)
+        {
+            return Found::Frames(frames);
         }
         // The last segment that starts at the position or before it.
         let index = self.closed.partition_point(|segment| segment.start <= position);
@@ -157,14 +197,20 @@ impl Log {
         }
     }
 
-    fn read_open(&mut self, position: u64) -> Bytes {
+    /// A copy of what is published of the open segment. Thousands of readers that stop, each at a place of its own, would hold a copy
+    /// each: when too much is copied, the segment is closed instead, and all slices of it are one memory.
+    fn read_open(&mut self, position: u64) -> Option<Bytes> {
         if let Some((_, frames)) = self.shared.iter().find(|(start, _)| *start == position) {
-            return frames.clone();
+            return Some(frames.clone());
         }
         let range = offset(self.open_start, position)..offset(self.open_start, self.published);
-        let frames = Bytes::copy_from_slice(&self.open[range]);
+        if self.copied.load(Ordering::Relaxed) + range.len() > self.retention / COPIES {
+            self.close_segment();
+            return None;
+        }
+        let frames = Bytes::from_owner(Copied::new(&self.open[range], &self.copied));
         self.shared.push((position, frames.clone()));
-        frames
+        Some(frames)
     }
 
     fn close_segment(&mut self) {
@@ -266,6 +312,26 @@ mod tests {
         append(&mut log, 10);
         log.publish();
         assert!(frames(log.read(0)).len() > one.len(), "the next round has the new message too");
+    }
+
+    #[test]
+    fn copies_that_are_held_are_few() {
+        let mut log = Log::new(MIB, SendTime::default());
+        let (mut starts, mut held, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..600 {
+            starts.push(log.end());
+            expected.extend_from_slice(&append(&mut log, 100));
+            log.publish();
+            // Readers from everywhere, who keep what they get.
+            for start in &starts {
+                let got = frames(log.read(*start));
+                assert_eq!(got, expected[offset(0, *start)..][..got.len()]);
+                held.push(got);
+            }
+            assert!(log.copied.load(Ordering::Relaxed) <= MIB / COPIES);
+        }
+        drop((held, log.shared));
+        assert_eq!(log.copied.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! - [`Room::post_once`] is the same for a message that may come twice, under one key.
 //! - [`Room::dispatch`] ends a *round*: it publishes what was appended, and wakes the readers.
 //! - A [`Reader`] is a position in the shared log. It reads at its own pace, holds nobody up, and when the log no longer reaches
-//!   back to it, it is told so.
+//!   back to it, it is told so. So is one that does not read, before long: what it was given last is memory that is kept for it alone.
 
 mod dispatch;
 mod draft;
@@ -20,7 +20,6 @@ mod sync;
 mod waiting;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Instant, SystemTime};
@@ -74,9 +73,13 @@ pub struct Room {
     epoch: Epoch,
     // A lock of the standard library and not tokio's: it is held for at most a copy of one segment, and never across an await.
     state: Mutex<State>,
+    /// In bytes.
+    lap_length: u64,
     hasher: KeyHasher,
     /// The number of rounds that have ended, as in `State::waiting`, to be looked at without the lock.
     rounds: AtomicU64,
+    /// The number of laps that have ended, as in `State::blocked`.
+    laps: AtomicU64,
     /// Tells the dispatcher that there is something to publish.
     posted: Notify,
 }
@@ -85,9 +88,17 @@ pub struct Room {
 struct State {
     log: Log,
     keys: Keys,
+    /// Those who have read everything, until the end of the round.
     waiting: Waiting,
+    /// Those who can't read, until the end of the lap: then those whose next message is gone are over.
+    blocked: Waiting,
+    /// Where the log began when the last lap ended.
+    lap: u64,
     closed: bool,
 }
+
+/// The part of the retention, one in so many, that the log's beginning moves on in one lap.
+const LAPS: u64 = 8;
 
 impl Room {
     /// An empty room.
@@ -98,13 +109,17 @@ impl Room {
             log: Log::new(limits.retention, birth),
             keys: Keys::new(limits.keys),
             waiting: Waiting::default(),
+            blocked: Waiting::default(),
+            lap: 0,
             closed: false,
         };
         Self {
             epoch: Epoch::new(),
             state: Mutex::new(state),
+            lap_length: limits.retention as u64 / LAPS,
             hasher: KeyHasher::default(),
             rounds: AtomicU64::new(0),
+            laps: AtomicU64::new(0),
             posted: Notify::new(),
         }
     }
@@ -173,6 +188,11 @@ impl Room {
         state.log.publish();
         state.waiting.end_round(woken);
         self.rounds.store(state.waiting.rounds(), Ordering::Release);
+        if closing || state.log.begin() >= state.lap + self.lap_length {
+            state.lap = state.log.begin();
+            state.blocked.end_round_into(woken);
+            self.laps.store(state.blocked.rounds(), Ordering::Release);
+        }
         drop(state);
         // Outside the lock: each of them comes for it at once.
         woken.drain().for_each(Waker::wake);
@@ -198,14 +218,38 @@ impl Room {
         }
     }
 
+    fn poll_end(&self, position: u64, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<End> {
+        let mut state = self.lock();
+        if position < state.log.begin() {
+            return Poll::Ready(End::FellBehind);
+        }
+        if state.closed && position >= state.log.published() {
+            return Poll::Ready(End::Closed);
+        }
+        *ticket = Some(state.blocked.wait(*ticket, waker));
+        Poll::Pending
+    }
+
     /// Whether the holder of `ticket` still has its place: nothing has happened since, and what happens next will wake it.
     fn is_waiting(&self, ticket: Ticket) -> bool {
         ticket.is_of_round(self.rounds.load(Ordering::Acquire))
     }
 
-    fn leave(&self, ticket: Option<Ticket>) {
-        if let Some(ticket) = ticket {
-            self.lock().waiting.leave(ticket);
+    /// The same for a place among the blocked.
+    fn is_blocked(&self, ticket: Ticket) -> bool {
+        ticket.is_of_round(self.laps.load(Ordering::Acquire))
+    }
+
+    fn leave(&self, waiting: Option<Ticket>, blocked: Option<Ticket>) {
+        if waiting.is_none() && blocked.is_none() {
+            return;
+        }
+        let mut state = self.lock();
+        if let Some(ticket) = waiting {
+            state.waiting.leave(ticket);
+        }
+        if let Some(ticket) = blocked {
+            state.blocked.leave(ticket);
         }
     }
 

@@ -34,12 +34,15 @@ pub enum End {
 pub struct Reader {
     room: Arc<Room>,
     position: u64,
+    /// Its place among those who have read everything ...
     ticket: Option<Ticket>,
+    /// ... and among those who can't read.
+    blocked: Option<Ticket>,
 }
 
 impl Reader {
     pub(super) fn new(room: Arc<Room>, position: u64) -> Self {
-        Self { room, position, ticket: None }
+        Self { room, position, ticket: None, blocked: None }
     }
 
     /// Whether the last read found the end, and nothing has come since: there is nothing to read, and the task that read will be woken
@@ -60,11 +63,20 @@ impl Reader {
         }
         read
     }
+
+    /// For a reader that can't read now, because who it reads for takes nothing: completes when there is nothing left to read, or when
+    /// it is too late to. What it was given before is held on to until then, so it must not stay for ever.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.blocked.is_some_and(|ticket| self.room.is_blocked(ticket)) {
+            return Poll::Pending;
+        }
+        self.room.poll_end(self.position, &mut self.blocked, cx.waker())
+    }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.room.leave(self.ticket);
+        self.room.leave(self.ticket, self.blocked);
     }
 }
 

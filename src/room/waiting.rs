@@ -1,4 +1,4 @@
-//! The readers that have read everything, and wait for more.
+//! Readers that wait for something to happen in the room: a round, if they have read everything.
 
 use std::task::Waker;
 
@@ -47,6 +47,14 @@ impl Waiting {
     pub(super) fn leave(&mut self, ticket: Ticket) {
         if ticket.round == self.round {
             self.wakers.try_remove(ticket.key);
+        }
+    }
+
+    /// Ends the round: adds everybody who waits to `woken`.
+    pub(super) fn end_round_into(&mut self, woken: &mut Slab<Waker>) {
+        self.round += 1;
+        for waker in self.wakers.drain() {
+            woken.insert(waker);
         }
     }
 

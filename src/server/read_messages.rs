@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 use tokio::time::Sleep;
 use tonic::Status;
@@ -17,6 +17,7 @@ use super::metadata;
 use super::request::{self, NoMessage};
 use super::response::{self, CallerGone};
 use super::timeout::timeout;
+use crate::net::Share;
 use crate::proto::RESUME_AFTER;
 use crate::room::{End, Frames, Reader, Room, Start};
 
@@ -36,10 +37,11 @@ pub(super) struct Reading {
 /// Opens a stream, if the request is one for it.
 pub(super) async fn open(
     room: &Arc<Room>,
+    share: Share,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Option<Reading> {
-    let accepted = match accept(request).await {
+    let accepted = match accept(share, request).await {
         Ok(accepted) => accepted,
         Err(NoMessage::Bad(status)) => {
             response::refuse(respond, status);
@@ -69,50 +71,90 @@ struct Accepted {
     start: Start,
 }
 
-async fn accept(request: Request<RecvStream>) -> Result<Accepted, NoMessage> {
+async fn accept(share: Share, request: Request<RecvStream>) -> Result<Accepted, NoMessage> {
     let (head, body) = request.into_parts();
     let accepted = Accepted { timeout: timeout(&head.headers)?, start: metadata::start(&head.headers)? };
-    let () = request::message(&head.headers, body, MAX_REQUEST, "the request is").await?;
+    let () = request::message(&head.headers, body, share, MAX_REQUEST, "the request is").await?;
     Ok(accepted)
 }
 
 impl Reading {
     /// Sends what there is; completes when there will be no more.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Ok(status) = ready!(self.poll_end(cx)) {
-            debug!(code = ?status.code(), "reader ended");
-            // It fails when the caller is gone, and then nobody waits for it.
-            let _ = self.response.send_trailers(response::trailers(&status));
-        } else {
-            debug!("reader left");
+        match ready!(self.poll_over(cx)) {
+            Over::Status(status) => {
+                debug!(code = ?status.code(), "reader ended");
+                // It fails when the caller is gone, and then nobody waits for it.
+                let _ = self.response.send_trailers(response::trailers(&status));
+            }
+            Over::Reset(reason) => {
+                debug!(?reason, "reader reset");
+                self.response.send_reset(reason);
+            }
+            Over::CallerGone => debug!("reader left"),
         }
         Poll::Ready(())
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Status, CallerGone>> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         if self.response.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(CallerGone));
+            return Poll::Ready(Over::CallerGone);
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Ok(Status::deadline_exceeded("the deadline of this call has passed")));
+            return Poll::Ready(match response::poll_room(&mut self.response, cx) {
+                Poll::Ready(_) => Over::Status(Status::deadline_exceeded("the deadline of this call has passed")),
+                Poll::Pending => Over::Reset(Reason::CANCEL),
+            });
         }
         // h2 wakes a stream for this and that; only a round of the room is news.
         if self.reader.is_waiting() {
             return Poll::Pending;
         }
         loop {
-            ready!(response::poll_room(&mut self.response, cx))?;
-            match ready!(self.reader.poll_read(cx)) {
-                Ok(Frames { bytes, more }) => {
-                    self.response.send_data(bytes, false).map_err(|_| CallerGone)?;
+            match response::poll_room(&mut self.response, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(CallerGone)) => return Poll::Ready(Over::CallerGone),
+                Poll::Pending => return self.reader.poll_end(cx).map(Over::without_room),
+            }
+            match self.reader.poll_read(cx) {
+                Poll::Ready(Ok(Frames { bytes, more })) => {
+                    if self.response.send_data(bytes, false).is_err() {
+                        return Poll::Ready(Over::CallerGone);
+                    }
                     if !more {
                         return Poll::Pending;
                     }
                 }
-                Err(end) => return Poll::Ready(Ok(end.into())),
+                Poll::Ready(Err(end)) => return Poll::Ready(Over::Status(end.into())),
+                Poll::Pending => {
+                    response::release_room(&mut self.response);
+                    return Poll::Pending;
+                }
             }
+        }
+    }
+}
+
+/// How a stream ends.
+enum Over {
+    /// In trailers, behind all that was sent.
+    Status(Status),
+    /// At once: what was sent and not taken goes, and the memory that it holds.
+    Reset(Reason),
+    /// The caller has cancelled, or its connection is gone.
+    CallerGone,
+}
+
+impl Over {
+    /// The end of a stream whose caller takes nothing.
+    fn without_room(end: End) -> Self {
+        match end {
+            // A gRPC library makes RESOURCE_EXHAUSTED of it.
+            // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors
+            End::FellBehind => Self::Reset(Reason::ENHANCE_YOUR_CALM),
+            End::Closed => Self::Status(end.into()),
         }
     }
 }

@@ -116,6 +116,17 @@ def end():
     say(status(lambda: send("python", "too late", timeout=5)))
 
 
+def slow():
+    """A stream that is not read until somebody says so."""
+    call = stub.ReadMessages(Empty())
+    call.initial_metadata()
+    say("open")
+    sys.stdin.readline()
+    seen = []
+    ended = status(lambda: seen.extend(len(one.text) for one in call))
+    say([len(seen), ended])
+
+
 def health(*names):
     """Asks about each service by its name."""
     check = channel.unary_unary("/grpc.health.v1.Health/Check")
@@ -126,5 +137,5 @@ def health(*names):
     say(answers)
 
 
-scenarios = {scenario.__name__: scenario for scenario in (streams, order, statuses, deadline, end, health)}
+scenarios = {scenario.__name__: scenario for scenario in (streams, order, statuses, deadline, end, slow, health)}
 scenarios[sys.argv[3]](*sys.argv[4:])

@@ -20,6 +20,7 @@ use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
 use super::sender::{Key, SendError, Sender};
 use super::whole_body;
+use crate::net::Budget;
 use crate::proto::IDEMPOTENCY_KEY;
 use crate::send_time::rfc3339;
 
@@ -29,6 +30,9 @@ const GAPS: HeaderName = HeaderName::from_static("messenger-gaps");
 /// Header of a flush, only where it is not 0: how many messages, older than these, were dropped because nobody had fetched them.
 const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 
+/// Bodies of requests that are here at once: so many of the largest, or more that are smaller.
+const INCOMING_BODIES: usize = 16;
+
 /// What the handlers work with.
 struct Chat {
     postbox: Arc<Postbox>,
@@ -37,20 +41,30 @@ struct Chat {
 
 /// All routes of the client.
 pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, max_body: usize) -> Router {
+    let admission = Admission { max_body, incoming: Budget::new(INCOMING_BODIES * max_body) };
     Router::new()
         .route("/sendMessage", post(send_message))
         .route("/getAndFlushMessages", post(get_and_flush_messages))
         .route("/health", get(health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(max_body, admit))
+        .layer(middleware::from_fn_with_state(admission, admit))
         .layer(DefaultBodyLimit::disable())
         .with_state(Arc::new(Chat { postbox, sender }))
 }
 
+/// What a request's body may be.
+#[derive(Clone)]
+struct Admission {
+    max_body: usize,
+    incoming: Budget,
+}
+
 /// Hands on what the routes can work with: requests that are whole, not too large, and not from other sites.
-async fn admit(State(max_body): State<usize>, request: Request, next: Next) -> Result<Response, Problem> {
-    let request = whole_body::read(request, max_body).await?;
+async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Result<Response, Problem> {
+    // Until the answer is known: a message that waits for the server is as large as its body.
+    let mut share = admission.incoming.share();
+    let request = whole_body::read(request, admission.max_body, &mut share).await?;
     cross_site::refuse(&request)?;
     Ok(next.run(request).await)
 }
@@ -69,9 +83,13 @@ async fn send_message(State(chat): State<Arc<Chat>>, headers: HeaderMap, body: B
 
 /// Everything since the last flush, as a JSON array. What the request's body says does not matter.
 async fn get_and_flush_messages(State(chat): State<Arc<Chat>>) -> Response {
-    let Flushed { pieces, gaps, dropped } = chat.postbox.flush();
+    let Flushed { pieces, gaps, dropped, fetched } = chat.postbox.flush();
     let length = pieces.iter().map(Bytes::len).sum::<usize>();
-    let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    // `fetched` is kept with the pieces, until the last one has gone.
+    let frames = pieces.into_iter().map(move |piece| {
+        let _ = &fetched;
+        Ok::<_, Infallible>(Frame::data(piece))
+    });
     let mut response = json(Body::new(StreamBody::new(tokio_stream::iter(frames))));
     // The length is known, so the answer need not be chunked, and a cut one is seen to be cut.
     let headers = response.headers_mut();

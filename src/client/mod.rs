@@ -19,11 +19,13 @@ mod whole_body;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,7 +37,14 @@ pub use self::settings::{HttpSettings, Settings};
 use self::link::Link;
 use self::postbox::Postbox;
 use self::sender::Sender;
-use crate::net::{self, Drain};
+use crate::net::{self, Drain, Socket};
+
+/// How long a connection may be silent between requests, and how long the head of a request may take to come.
+const IDLE: Duration = Duration::from_mins(1);
+/// Bytes of a request's head.
+const HEADERS: usize = 64 * 1024;
+/// A peer that takes no byte of its answer for so long, or up to twice as long, gets no more of it.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream to the server open meanwhile. Returns
 /// when the running requests have ended, at most [`HttpSettings::http_drain_deadline`] after the shutdown.
@@ -54,10 +63,12 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     let mut stream = JoinSet::new();
     stream.spawn(async move { link.keep_open().await });
 
+    let limits =
+        net::Limits { connections: settings.http.http_max_connections, drain: settings.http.http_drain_deadline };
     net::serve_connections(
         listener,
         shutdown,
-        settings.http.http_drain_deadline,
+        limits,
         || {
             info!("draining");
             ending.send_replace(true);
@@ -75,16 +86,37 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     info!("client stopped");
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, mut drain: Drain) -> hyper::Result<()> {
+/// Why a connection has ended otherwise than in good order.
+#[derive(Debug, Error)]
+enum ConnectionError {
+    #[error("the peer takes nothing of what is written to it")]
+    Stuck,
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, mut drain: Drain) -> Result<(), ConnectionError> {
+    let (socket, pulse, _) = Socket::new(stream);
+    let mut stuck = pin!(async {
+        loop {
+            tokio::time::sleep(STUCK).await;
+            if pulse.is_stuck() {
+                return;
+            }
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(HEADERS)
         // A peer that has said all it will say (`nc -N`) still waits for the answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
     tokio::select! {
-        result = connection.as_mut() => return result,
+        result = connection.as_mut() => return Ok(result?),
+        () = &mut stuck => return Err(ConnectionError::Stuck),
         () = drain.begun() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    Ok(connection.await?)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tracing::warn;
@@ -19,8 +20,22 @@ const LARGEST_PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Postbox {
     contents: Mutex<Contents>,
-    /// Bytes of JSON that are kept at most. With more the oldest messages go.
+    /// Bytes of JSON that are kept at most, with those that were fetched and have not gone out yet. With more the oldest messages go.
     limit: usize,
+    fetched: Arc<AtomicUsize>,
+}
+
+/// Bytes of an answer, for as long as it is on its way: who fetches and does not read must not make a second postbox.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    bytes: usize,
+    of: Arc<AtomicUsize>,
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What a flush takes out.
@@ -32,6 +47,8 @@ pub(super) struct Flushed {
     pub(super) gaps: u64,
     /// How many messages were dropped, all older than these.
     pub(super) dropped: u64,
+    /// To be dropped when the pieces are.
+    pub(super) fetched: Fetched,
 }
 
 /// The JSON array without its end. Where a piece ends means nothing: it may be in the middle of a message.
@@ -64,7 +81,7 @@ struct Begins {
 impl Postbox {
     /// An empty one that keeps at most about `limit` bytes of JSON.
     pub(super) fn new(limit: usize) -> Self {
-        Self { contents: Mutex::default(), limit }
+        Self { contents: Mutex::default(), limit, fetched: Arc::default() }
     }
 
     /// Adds a message at the end. If that makes too many bytes, the oldest messages go.
@@ -72,7 +89,8 @@ impl Postbox {
         let mut contents = self.lock();
         // Writing to memory does not fail, and a string is always valid JSON.
         let _ = contents.push(message);
-        while contents.length > self.limit && !contents.full.is_empty() {
+        let limit = self.limit.saturating_sub(self.fetched.load(Ordering::Relaxed));
+        while contents.length > limit && !contents.full.is_empty() {
             let first = contents.dropped == 0;
             contents.drop_oldest();
             if first && contents.dropped > 0 {
@@ -88,7 +106,10 @@ impl Postbox {
 
     /// Takes everything out. Each message is in exactly one answer, however many flush at once.
     pub(super) fn flush(&self) -> Flushed {
-        std::mem::take(&mut *self.lock()).into()
+        let contents = std::mem::take(&mut *self.lock());
+        self.fetched.fetch_add(contents.length, Ordering::Relaxed);
+        let fetched = Fetched { bytes: contents.length, of: Arc::clone(&self.fetched) };
+        contents.into_flushed(fetched)
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
@@ -96,9 +117,9 @@ impl Postbox {
     }
 }
 
-impl From<Contents> for Flushed {
-    fn from(contents: Contents) -> Self {
-        let Contents { full, last, last_begins, gaps, dropped, .. } = contents;
+impl Contents {
+    fn into_flushed(self, fetched: Fetched) -> Flushed {
+        let Self { full, last, last_begins, gaps, dropped, .. } = self;
         let mut rest = full.into_iter().chain([Piece { json: last.into(), begins: last_begins }]);
         // What is before the first beginning is the end of a message that was dropped.
         let mut pieces = match rest.find(|piece| piece.begins.count > 0) {
@@ -107,11 +128,9 @@ impl From<Contents> for Flushed {
         };
         pieces.extend(rest.map(|piece| piece.json));
         pieces.push(Bytes::from_static(b"]"));
-        Self { pieces, gaps, dropped }
+        Flushed { pieces, gaps, dropped, fetched }
     }
-}
 
-impl Contents {
     /// Writes one message with the comma before it.
     fn push(&mut self, message: &ReadMessagesResponse) -> io::Result<()> {
         let time = message.send_time.unwrap_or_default();
@@ -281,11 +300,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_its_way_out_counts_too() {
+        const LIMIT: usize = 1024 * 1024;
+        let postbox = Postbox::new(LIMIT);
+        let fill = || (0..1_500).for_each(|number| postbox.push(&message(&number.to_string(), &"x".repeat(500), 1)));
+        fill();
+        let stalled = postbox.flush();
+        assert_eq!(stalled.dropped, 0);
+        fill();
+        let (first, second) = (stalled.pieces.concat().len(), postbox.flush());
+        assert!(second.dropped > 0 && first + second.pieces.concat().len() <= LIMIT + LARGEST_PIECE);
+        drop((stalled, second));
+        fill();
+        assert_eq!(postbox.flush().dropped, 0);
+    }
+
+    #[test]
     fn gaps_are_told_once() {
         let postbox = Postbox::new(usize::MAX);
         postbox.note_gap();
         postbox.note_gap();
-        let Flushed { pieces, gaps, dropped } = postbox.flush();
+        let Flushed { pieces, gaps, dropped, .. } = postbox.flush();
         assert_eq!((pieces.concat().as_slice(), gaps, dropped), (&b"[]"[..], 2, 0));
         assert_eq!(postbox.flush().gaps, 0);
     }

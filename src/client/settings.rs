@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::net::ServerAddr;
-use crate::settings::{Bytes, bytes_between, duration, port};
+use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
 /// Which server the client reads, and how it serves HTTP.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +38,11 @@ pub struct HttpSettings {
     #[arg(long, env = "MESSENGER_MAX_BODY_BYTES", value_name = "BYTES", default_value = "8MiB",
           value_parser = bytes_between("1KiB", "64MiB"))]
     pub max_body_bytes: Bytes,
+
+    /// How many connections there may be at once; one more is closed as soon as it is made. 1 to 1000000.
+    #[arg(long, env = "MESSENGER_HTTP_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10000",
+          value_parser = count_between(1, 1_000_000))]
+    pub http_max_connections: usize,
 
     /// How much JSON waits for the next flush at most. With more the oldest messages are dropped, and the next flush says how many in
     /// a header. 32MiB to 1TiB.

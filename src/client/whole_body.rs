@@ -3,6 +3,8 @@
 //! An answer that goes out while the peer still sends is lost with the connection: the socket closes with bytes unread, TCP resets
 //! it, and the peer sees a broken pipe instead of what was wrong. And a flush whose answer gets lost has emptied the postbox for
 //! nobody.
+//!
+//! What has come of all requests together is bounded, and so is the time that each may take.
 
 use std::time::Duration;
 
@@ -13,40 +15,63 @@ use bytes::BytesMut;
 use tokio_stream::StreamExt;
 
 use super::problem::Problem;
+use crate::net::Share;
+
+/// How long a body may take: 8 MiB over a line of 2 Mbit/s.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Bytes of a body that do not count: a connection has one, and takes as much itself.
+const SMALL: usize = 16 * 1024;
 
 /// How much more of a body that is too large is read, and for how long, so that its sender gets to see the answer.
 const DISCARD: usize = 64 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// The request with its body arrived whole, and at most `limit` bytes of it.
+/// The request with its body arrived whole, and at most `limit` bytes of it, which count in `share`.
 ///
 /// # Errors
-/// 413, or 400 for a body that breaks off.
-pub(super) async fn read(request: Request, limit: usize) -> Result<Request, Problem> {
+/// 413, 400 for a body that breaks off, 408 for one that takes too long, and 503 when too much is on its way here.
+pub(super) async fn read(request: Request, limit: usize, share: &mut Share) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     let mut body = body.into_data_stream();
-    match collect(&mut body, limit).await {
-        Ok(Some(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
-        Ok(None) => {
+    match tokio::time::timeout(TIMEOUT, collect(&mut body, limit, share)).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Ok(Err(NotWhole::Refused(problem))) => {
             let _ = tokio::time::timeout(DISCARD_TIME, discard(&mut body)).await;
-            let detail = format!("the body is larger than {limit} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+            Err(problem)
         }
-        Err(_) => Err(Problem::bad_request("the body did not arrive whole")),
+        Ok(Err(NotWhole::Broken)) => Err(Problem::bad_request("the body did not arrive whole")),
+        Err(_) => {
+            let detail = format!("the body did not come to its end within {} s", TIMEOUT.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+        }
     }
 }
 
-/// The whole body, or `None` as soon as it is over the limit.
-async fn collect(body: &mut BodyDataStream, limit: usize) -> Result<Option<Bytes>, axum::Error> {
+/// Why there is no whole body.
+enum NotWhole {
+    Refused(Problem),
+    Broken,
+}
+
+/// The whole body, unless there is too much of it.
+async fn collect(body: &mut BodyDataStream, limit: usize, share: &mut Share) -> Result<Bytes, NotWhole> {
     let mut all = BytesMut::new();
     while let Some(piece) = body.next().await {
-        let piece = piece?;
+        let piece = piece.map_err(|_| NotWhole::Broken)?;
         if all.len() + piece.len() > limit {
-            return Ok(None);
+            let detail = format!("the body is larger than {limit} bytes");
+            return Err(NotWhole::Refused(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
         }
         all.extend_from_slice(&piece);
+        if all.len() > SMALL
+            && let Err(exhausted) = share.cover(all.len())
+        {
+            let detail = format!("{exhausted}: nothing was done");
+            return Err(NotWhole::Refused(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)));
+        }
     }
-    Ok(Some(all.freeze()))
+    Ok(all.freeze())
 }
 
 async fn discard(body: &mut BodyDataStream) {

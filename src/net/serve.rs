@@ -25,14 +25,23 @@ impl Drain {
     }
 }
 
+/// How many connections there may be, and how long they may take to end.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once. One more is closed as soon as it is made: it would wait for somebody else's end otherwise, and not know why.
+    pub connections: usize,
+    /// From the shutdown on.
+    pub drain: Duration,
+}
+
 /// Serves the connections of `listener`, each in a task of its own, until `shutdown` completes. Then the port closes,
-/// `begin_drain` is called, and the connections get until `deadline` to finish what they are at; those that have not are dropped.
+/// `begin_drain` is called, and the connections get until the limit to finish what they are at; those that have not are dropped.
 ///
 /// `serve` gets the connection and the [`Drain`] to watch meanwhile.
 pub async fn serve_connections<F>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-    deadline: Duration,
+    limits: Limits,
     begin_drain: impl FnOnce(),
     serve: impl Fn(TcpStream, Drain) -> F,
 ) where
@@ -41,12 +50,18 @@ pub async fn serve_connections<F>(
     let draining = watch::Sender::new(false);
     let mut connections = JoinSet::new();
     let mut acceptor = Acceptor { listener, next_try: Instant::now(), failing: false };
+    let mut full = false;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             stream = acceptor.accept() => {
-                connections.spawn(serve(stream, Drain(draining.subscribe())));
+                let was_full = std::mem::replace(&mut full, connections.len() >= limits.connections);
+                if !full {
+                    connections.spawn(serve(stream, Drain(draining.subscribe())));
+                } else if !was_full {
+                    warn!(limit = limits.connections, "too many connections, closing new ones");
+                }
             }
             // Finished connections leave the set at once, or it would grow for as long as the program runs.
             Some(_) = connections.join_next() => {}
@@ -55,6 +70,7 @@ pub async fn serve_connections<F>(
     drop(acceptor);
     begin_drain();
     draining.send_replace(true);
+    let deadline = limits.drain;
     if tokio::time::timeout(deadline, async { while connections.join_next().await.is_some() {} }).await.is_err() {
         warn!(connections = connections.len(), ?deadline, "drain deadline reached, dropping connections");
     }

@@ -14,14 +14,24 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
-    heard: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     // Its receivers see when it is dropped.
     _open: watch::Sender<()>,
 }
 
-/// Whether something has come.
+/// Whether the peer gives and takes.
 #[derive(Debug)]
-pub struct Pulse(Arc<AtomicBool>);
+pub struct Pulse(Arc<Signs>);
+
+#[derive(Debug, Default)]
+struct Signs {
+    /// Something has come.
+    heard: AtomicBool,
+    /// There is something to write that the kernel does not take ...
+    stuck: AtomicBool,
+    /// ... and it had taken some since somebody looked, or there was nothing.
+    moved: AtomicBool,
+}
 
 /// Whether the socket is still there.
 #[derive(Debug, Clone)]
@@ -31,17 +41,33 @@ impl Socket {
     /// Takes the stream, and gives what there is to watch it by.
     #[must_use]
     pub fn new(stream: TcpStream) -> (Self, Pulse, Lifetime) {
-        let heard = Arc::<AtomicBool>::default();
+        let signs = Arc::<Signs>::default();
         let (open, lifetime) = watch::channel(());
-        (Self { stream, heard: Arc::clone(&heard), _open: open }, Pulse(heard), Lifetime(lifetime))
+        (Self { stream, signs: Arc::clone(&signs), _open: open }, Pulse(signs), Lifetime(lifetime))
+    }
+
+    fn note_write<T>(&self, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let stuck = write.is_pending();
+        if !stuck || !self.signs.stuck.load(Ordering::Relaxed) {
+            self.signs.moved.store(true, Ordering::Relaxed);
+        }
+        self.signs.stuck.store(stuck, Ordering::Relaxed);
+        write
     }
 }
 
 impl Pulse {
     /// Whether anything has come since this was last asked.
     #[must_use]
-    pub fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+    pub fn heard(&self) -> bool {
+        self.0.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether there was something to write all the time since this was last asked, and the peer took nothing of it.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let moved = self.0.moved.swap(false, Ordering::Relaxed);
+        !moved && self.0.stuck.load(Ordering::Relaxed)
     }
 }
 
@@ -58,7 +84,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         let read = Pin::new(&mut socket.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            socket.heard.store(true, Ordering::Relaxed);
+            socket.signs.heard.store(true, Ordering::Relaxed);
         }
         read
     }
@@ -66,7 +92,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let socket = self.get_mut();
+        let write = Pin::new(&mut socket.stream).poll_write(cx, bytes);
+        socket.note_write(write)
     }
 
     fn poll_write_vectored(
@@ -74,7 +102,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let socket = self.get_mut();
+        let write = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
+        socket.note_write(write)
     }
 
     fn is_write_vectored(&self) -> bool {

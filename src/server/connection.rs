@@ -22,9 +22,6 @@ use crate::net::{Drain, Socket};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer may have in flight to us, per stream and in all: enough for many senders at once over a slow network.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
-/// Calls of one connection at once; a caller with more waits with them, as HTTP/2 has it. Far more than a hub that reads for many users
-/// needs, and a bound for what one that opens and opens can make us hold, 1 to 3 KiB for each.
-const CALLS: u32 = 100_000;
 /// Bytes of a request's headers, uncompressed.
 const HEADERS: u32 = 16 * 1024;
 /// Calls that a peer may cancel in one breath, before they were looked at. More look like the "rapid reset" attack, and end the
@@ -52,6 +49,8 @@ pub(super) enum ConnectionError {
     NoHandshake,
     #[error("the peer is silent, and answers no ping")]
     Silent,
+    #[error("the peer takes nothing of what is written to it")]
+    Stuck,
     #[error(transparent)]
     Http2(#[from] h2::Error),
 }
@@ -67,13 +66,20 @@ enum Event {
     CallEnded,
     ReaderOpened(Reading),
     DrainBegun,
-    PeerSilent,
+    PeerGone(ConnectionError),
 }
 
 /// Serves every call that comes over `stream`, until the peer goes or, once the drain has begun, until the last call has ended.
-pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Drain) -> Result<(), ConnectionError> {
+///
+/// It has at most `calls` calls at once; a caller with more waits with them, as HTTP/2 has it.
+pub(super) async fn serve(
+    stream: TcpStream,
+    messenger: Messenger,
+    calls: u32,
+    mut drain: Drain,
+) -> Result<(), ConnectionError> {
     let (socket, pulse, _) = Socket::new(stream);
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, settings().handshake::<_, Bytes>(socket));
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, settings(calls).handshake::<_, Bytes>(socket));
     let mut http2 = tokio::select! {
         // First: who has said that it speaks HTTP/2 may have made a call too, and gets its answer.
         biased;
@@ -84,7 +90,7 @@ pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Dr
     // Each in it is polled only when it was woken itself, however many there are.
     let mut running = FuturesUnordered::new();
     let silence = silence::detect(http2.ping_pong(), pulse);
-    running.push(Running::new(silence.map(|()| Event::PeerSilent)));
+    running.push(Running::new(silence.map(Event::PeerGone)));
     running.push(Running::new(async move {
         drain.begun().await;
         Event::DrainBegun
@@ -101,7 +107,7 @@ pub(super) async fn serve(stream: TcpStream, messenger: Messenger, mut drain: Dr
                         http2.graceful_shutdown();
                         http2_side.wake();
                     }
-                    Event::PeerSilent => return Poll::Ready(Err(ConnectionError::Silent)),
+                    Event::PeerGone(error) => return Poll::Ready(Err(error)),
                 }
             }
         }
@@ -141,12 +147,12 @@ impl From<Option<Reading>> for Event {
     }
 }
 
-fn settings() -> server::Builder {
+fn settings(calls: u32) -> server::Builder {
     let mut settings = server::Builder::new();
     settings
         .initial_window_size(RECEIVE_WINDOW)
         .initial_connection_window_size(RECEIVE_WINDOW)
-        .max_concurrent_streams(CALLS)
+        .max_concurrent_streams(calls)
         .max_header_list_size(HEADERS)
         .max_pending_accept_reset_streams(CANCELLED_AT_ONCE)
         .max_concurrent_reset_streams(ENDED_EARLY)

@@ -12,6 +12,7 @@ use tonic::service::Routes;
 
 use super::read_messages::{self, Reading};
 use super::{response, send_message, standard};
+use crate::net::Budget;
 use crate::proto;
 use crate::room::Room;
 
@@ -19,14 +20,15 @@ use crate::room::Room;
 #[derive(Debug, Clone)]
 pub(super) struct Messenger {
     room: Arc<Room>,
+    incoming: Budget,
     max_message_bytes: usize,
     /// Health and reflection.
     others: Routes,
 }
 
 impl Messenger {
-    pub(super) fn new(room: Arc<Room>, max_message_bytes: usize, others: Routes) -> Self {
-        Self { room, max_message_bytes, others }
+    pub(super) fn new(room: Arc<Room>, incoming: Budget, max_message_bytes: usize, others: Routes) -> Self {
+        Self { room, incoming, max_message_bytes, others }
     }
 
     /// One call from beginning to end; or, of a call that goes on for as long as its caller likes, the beginning, and what goes on.
@@ -42,9 +44,10 @@ impl Messenger {
             let _ = respond.send_response(response, true);
             return None;
         }
+        let share = self.incoming.share();
         match method {
-            "/SendMessage" => send_message::call(&self.room, self.max_message_bytes, request, respond).await,
-            "/ReadMessages" => return read_messages::open(&self.room, request, respond).await,
+            "/SendMessage" => send_message::call(&self.room, self.max_message_bytes, share, request, respond).await,
+            "/ReadMessages" => return read_messages::open(&self.room, share, request, respond).await,
             _ => {
                 let status = Status::unimplemented(format!("{} has no such method", proto::SERVICE));
                 response::refuse(respond, status);

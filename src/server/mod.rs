@@ -39,25 +39,29 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let room = Arc::new(Room::new(settings.limits()));
+    let (room, calls) = (Arc::new(Room::new(settings.limits())), settings.max_calls());
     let serving = Serving::new();
-    let messenger =
-        Messenger::new(Arc::clone(&room), settings.max_message_bytes.0, standard::routes(serving.service()));
+    let messenger = Messenger::new(
+        Arc::clone(&room),
+        settings.incoming(),
+        settings.max_message_bytes.0,
+        standard::routes(serving.service()),
+    );
+    let limits = net::Limits { connections: settings.max_connections, drain: settings.drain_deadline };
     let begin_drain = || {
         info!("draining");
         serving.end();
         room.close();
     };
-    let connections =
-        net::serve_connections(listener, shutdown, settings.drain_deadline, begin_drain, |stream, drain| {
-            let messenger = messenger.clone();
-            async move {
-                let peer = stream.peer_addr().ok();
-                if let Err(error) = connection::serve(stream, messenger, drain).await {
-                    debug!(?peer, %error, "connection ended");
-                }
+    let connections = net::serve_connections(listener, shutdown, limits, begin_drain, |stream, drain| {
+        let messenger = messenger.clone();
+        async move {
+            let peer = stream.peer_addr().ok();
+            if let Err(error) = connection::serve(stream, messenger, calls, drain).await {
+                debug!(?peer, %error, "connection ended");
             }
-        });
+        }
+    });
     tokio::select! {
         () = connections => {}
         () = room.dispatch() => {}

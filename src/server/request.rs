@@ -2,11 +2,20 @@
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use h2::RecvStream;
 use http::HeaderMap;
 use prost::Message;
 use tonic::Status;
+
+use super::response::not_accepted;
+use crate::net::Share;
+
+/// How long a request may take from its headers to its end: a message of 4 MiB over a line of 2 Mbit/s.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A byte that says whether the message is compressed, and four of its length.
 const PREFIX: usize = 5;
@@ -19,21 +28,46 @@ pub(super) enum NoMessage {
     Bad(Status),
 }
 
-/// Waits for the message of a call that takes exactly one, of at most `limit` bytes. `subject` is what is too long in one that is.
+/// Waits for the message of a call that takes exactly one, of at most `limit` bytes; meanwhile what has come of it counts in `share`.
+/// `subject` is what is too long in one that is.
 ///
 /// # Errors
 /// The status of a request that is no such message: `INVALID_ARGUMENT` with the name of the field that does not decode,
 /// `RESOURCE_EXHAUSTED` over the limit (as soon as its length is known), `UNIMPLEMENTED` for compression and for another number of
-/// messages, `INTERNAL` for broken framing.
+/// messages, `INTERNAL` for broken framing, `DEADLINE_EXCEEDED` for one that does not come to its end, and `UNAVAILABLE` when too much
+/// is half here.
 pub(super) async fn message<M: Message + Default>(
     headers: &HeaderMap,
-    mut body: RecvStream,
+    body: RecvStream,
+    mut share: Share,
     limit: usize,
     subject: &str,
 ) -> Result<M, NoMessage> {
+    let received = tokio::time::timeout(TIMEOUT, receive(headers, body, &mut share, limit, subject));
+    let received = received.await.map_err(|_| {
+        Status::deadline_exceeded(format!("the request did not come to its end within {} s", TIMEOUT.as_secs()))
+    })??;
+    M::decode(received).map_err(|error| Status::invalid_argument(error.to_string()).into())
+}
+
+/// The bytes of the one message.
+async fn receive(
+    headers: &HeaderMap,
+    mut body: RecvStream,
+    share: &mut Share,
+    limit: usize,
+    subject: &str,
+) -> Result<Bytes, NoMessage> {
     let mut received = Bytes::new();
-    while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(|_| NoMessage::CallerGone)?;
+    loop {
+        let chunk = if let Some(chunk) = body.data().now_or_never() {
+            chunk
+        } else {
+            // Only who has to be waited for takes of the budget: while others waste it, small messages still go through.
+            share.cover(received.len()).map_err(|exhausted| not_accepted(&exhausted))?;
+            body.data().await
+        };
+        let Some(chunk) = chunk.transpose().map_err(|_| NoMessage::CallerGone)? else { break };
         // It fails only for more than has come.
         let _ = body.flow_control().release_capacity(chunk.len());
         received = join(received, chunk);
@@ -49,7 +83,7 @@ pub(super) async fn message<M: Message + Default>(
         _ => return Err(Status::internal("the request ends in the middle of its message").into()),
     }
     received.advance(PREFIX);
-    M::decode(received).map_err(|error| Status::invalid_argument(error.to_string()).into())
+    Ok(received)
 }
 
 /// Both as one. Nearly always the whole request is one chunk, and nothing is copied.

@@ -8,6 +8,9 @@ use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use tonic::Status;
+use tonic::metadata::MetadataValue;
+
+use crate::proto::NOT_ACCEPTED;
 
 /// The caller has cancelled, or its connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +33,22 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
     trailers
 }
 
+/// The status of a call that may be made again: it has surely done nothing.
+pub(super) fn not_accepted(reason: &impl ToString) -> Status {
+    let mut status = Status::unavailable(reason.to_string());
+    status.metadata_mut().insert(NOT_ACCEPTED, MetadataValue::from_static("true"));
+    status
+}
+
 /// Answers a call with nothing but a status.
 pub(super) fn refuse(mut respond: SendResponse<Bytes>, status: Status) {
     // It fails when the caller is gone, and then nobody waits for it.
     let _ = respond.send_response(status.into_http(), true);
+}
+
+/// Lets go of what [`poll_room`] keeps back of the connection's flow control, where nothing was sent: it is the same for all calls.
+pub(super) fn release_room(stream: &mut SendStream<Bytes>) {
+    stream.reserve_capacity(0);
 }
 
 /// Waits until the caller's flow control takes at least one byte more. A piece of any size may then be sent as a whole: what does not

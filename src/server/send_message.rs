@@ -8,12 +8,12 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Request};
 use prost::Message;
 use tonic::Status;
-use tonic::metadata::MetadataValue;
 
 use super::metadata;
 use super::request::{self, NoMessage};
-use super::response;
-use crate::proto::{EPOCH, NOT_ACCEPTED, SendMessageRequest, SendMessageResponse};
+use super::response::{self, not_accepted};
+use crate::net::Share;
+use crate::proto::{EPOCH, SendMessageRequest, SendMessageResponse};
 use crate::room::{Closed, Draft, NotPosted, Room};
 
 /// What is too long in a message that is.
@@ -22,11 +22,12 @@ const SUBJECT: &str = "author and text are";
 pub(super) async fn call(
     room: &Arc<Room>,
     limit: usize,
+    share: Share,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
     let (head, body) = request.into_parts();
-    let answer = match request::message(&head.headers, body, limit, SUBJECT).await {
+    let answer = match request::message(&head.headers, body, share, limit, SUBJECT).await {
         Ok(message) => post(room, limit, &head.headers, message),
         Err(NoMessage::Bad(status)) => Err(status),
         Err(NoMessage::CallerGone) => return,
@@ -95,11 +96,4 @@ impl From<NotPosted> for Status {
             NotPosted::KeyTaken => Self::already_exists(not_posted.to_string()),
         }
     }
-}
-
-/// The message may be sent again, and is surely not in the room.
-fn not_accepted(reason: &impl ToString) -> Status {
-    let mut status = Status::unavailable(reason.to_string());
-    status.metadata_mut().insert(NOT_ACCEPTED, MetadataValue::from_static("true"));
-    status
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::net::Budget;
 use crate::room::Limits;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
@@ -38,14 +39,41 @@ pub struct Settings {
           value_parser = count_between(1_000, 100_000_000))]
     pub idempotency_keys: usize,
 
+    /// How many connections there may be at once; one more is closed as soon as it is made. 1 to 1000000, 24 KiB each, and as many as
+    /// the system lets the server open files.
+    #[arg(long, env = "MESSENGER_MAX_CONNECTIONS", value_name = "COUNT", default_value = "100000",
+          value_parser = count_between(1, 1_000_000))]
+    pub max_connections: usize,
+
+    /// How many calls, open streams among them, a connection may have at once; a caller with more waits with them. 1 to 1000000, 4 KiB
+    /// each.
+    #[arg(long, env = "MESSENGER_MAX_STREAMS", value_name = "COUNT", default_value = "100000",
+          value_parser = count_between(1, 1_000_000))]
+    pub max_streams: usize,
+
     /// After SIGTERM or SIGINT, how long calls and streams may take to end before they are cut.
     #[arg(long, env = "MESSENGER_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
     pub drain_deadline: Duration,
 }
 
+/// Messages that may be half here: so many of the largest ...
+const INCOMING_MESSAGES: usize = 16;
+/// ... or this many bytes of smaller ones.
+const INCOMING_BYTES: usize = 16 * 1024 * 1024;
+
 impl Settings {
     /// What the room keeps at most.
     pub(super) fn limits(&self) -> Limits {
         Limits { retention: self.retention_bytes.0, keys: self.idempotency_keys }
+    }
+
+    /// What HTTP/2 calls concurrent streams.
+    pub(super) fn max_calls(&self) -> u32 {
+        u32::try_from(self.max_streams).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes of requests that have not come to their end, of all callers together.
+    pub(super) fn incoming(&self) -> Budget {
+        Budget::new((INCOMING_MESSAGES * self.max_message_bytes.0).max(INCOMING_BYTES))
     }
 }

@@ -20,6 +20,9 @@ use tracing::error;
 use super::response::{self, CallerGone};
 use crate::proto;
 
+/// Bytes of a request to one of these: a name. tonic would wait for 4 MiB from each caller.
+const MAX_REQUEST: usize = 4096;
+
 /// The routes to both. Everything else is `UNIMPLEMENTED`.
 pub(super) fn routes(health: HealthServer<impl Health>) -> Routes {
     let reflection = || {
@@ -27,10 +30,14 @@ pub(super) fn routes(health: HealthServer<impl Health>) -> Routes {
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = Routes::default().add_service(health);
+    let mut routes = Routes::default().add_service(health.max_decoding_message_size(MAX_REQUEST));
     // Two versions of one protocol: new tools ask for v1, older ones for v1alpha.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        (Ok(v1), Ok(v1alpha)) => {
+            routes = routes
+                .add_service(v1.max_decoding_message_size(MAX_REQUEST))
+                .add_service(v1alpha.max_decoding_message_size(MAX_REQUEST));
+        }
         // Only for descriptors that do not parse, and these are part of the program.
         (Err(error), _) | (_, Err(error)) => error!(%error, "no reflection"),
     }

@@ -38,8 +38,8 @@ const MISTAKES: usize = 100_000;
 /// short calls may arrive in one breath: about 65,000. With h2's own bound, half of the window, a client with 2,200 sends under way was
 /// cut off whenever we were busy for a moment, with all of its calls.
 const UNREAD_FRAMES: usize = 16 * 1024 * 1024;
-/// Bytes that wait in one stream for its reader's flow control before the room is asked for more. They are slices of the room's log,
-/// which a stopped reader keeps alive beyond the retention: at most two of them, each up to 64 KiB or one larger message.
+/// Bytes that wait in one stream for its reader's flow control before the room is asked for more: at most two slices of the room's log,
+/// each up to 64 KiB or one larger message.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Why a connection has ended otherwise than in good order.

@@ -34,7 +34,8 @@ struct Clock(PathBuf);
 
 impl Clock {
     fn new() -> Self {
-        let clock = Self(std::env::temp_dir().join(format!("messenger-clock-{}-{}", std::process::id(), fastrand::u64(..))));
+        let clock =
+            Self(std::env::temp_dir().join(format!("messenger-clock-{}-{}", std::process::id(), fastrand::u64(..))));
         clock.set("+0");
         clock
     }

@@ -5,6 +5,8 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use support::program::{self, CLIENT, Program, SERVER};
 use support::{PATIENCE, Reader, grpc, http, post, reader, server_on, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,22 +60,18 @@ async fn of_the_server() {
     }
     assert!(!outside.iter().any(is_in), "nobody has left");
 
-    // As some go, so many others come; and when all have gone, the rest.
+    // As some go, so many others come; and when all have gone, the rest, one after the other.
     readers.truncate(count - 10);
     until("ten others", async || (outside.iter().filter(|caller| is_in(caller)).count() >= 10).then_some(())).await;
     server.line("accepting connections again").await;
     drop(readers);
-    let mut late = Vec::new();
-    for caller in outside {
-        late.push(caller.await.expect("a reader"));
-        if late.len() > 15 {
-            late.remove(0);
-        }
+    let mut late: FuturesUnordered<_> = outside.into_iter().collect();
+    let mut last = None;
+    while let Some(caller) = late.next().await {
+        last = Some(caller.expect("a reader"));
     }
     let time = post(&mut sender, "alice", "the end").await;
-    for reader in &mut late {
-        until("the last message", async || (reader.next().await.time == time).then_some(())).await;
-    }
+    assert_eq!(last.expect("somebody").next().await.time, time);
 }
 
 /// A connection to a client that asks one thing at a time.
@@ -104,7 +102,7 @@ impl Caller {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_the_client() {
     let port = support::fixed_port();
-    let mut server = Some(server_on(support::listen(port), &[]));
+    let server = server_on(support::listen(port), &[]);
     let server_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
     let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", server_addr.as_str())];
     let (mut client, address) = start_limited(CLIENT, "client listening", &variables).await;
@@ -114,7 +112,7 @@ async fn of_the_client() {
     for _ in 0..CALLERS {
         let mut caller = Caller::new(address).await;
         // After the first that must wait, all do.
-        let answered = outside.is_empty() && caller.asks(Duration::from_secs(2)).await;
+        let answered = caller.asks(if outside.is_empty() { Duration::from_secs(2) } else { Duration::ZERO }).await;
         if answered { &mut inside } else { &mut outside }.push(caller);
     }
     assert!((15..40).contains(&inside.len()), "{} connections with 40 files", inside.len());
@@ -123,22 +121,22 @@ async fn of_the_client() {
         assert!(caller.asks(PATIENCE).await, "who is in is served");
     }
 
-    // It has its place at its server, and where that returns meanwhile it goes there again: its own connection is one file, too, and
-    // the one that it had is free.
-    server.take().expect("a server").stop().await;
+    // Two go, and two of those who wait are served.
+    for _ in 0..2 {
+        inside.pop();
+        let mut next = outside.remove(0);
+        assert!(next.hears(PATIENCE).await, "who waited is served when somebody has gone");
+        inside.insert(0, next);
+    }
+
+    // Where its server restarts, somebody who waits may take the file that its stream had. It comes back when they go.
+    server.stop().await;
     client.line("stream ended").await;
-    // Somebody who waits may have taken it: then one goes.
-    inside.pop();
-    inside.pop();
     let server = server_on(support::listen(port), &[]);
-    inside.truncate(inside.len() - 10);
-    client.line("stream open").await;
-    assert!(outside[0].hears(PATIENCE).await, "the first that waited is served when others have gone");
     drop((inside, outside));
+    client.line("stream open").await;
     let time = http::send(address, "alice", "hey").await;
-    until("the message", async || {
-        http::flush(address).await.iter().any(|message| message.time == time).then_some(())
-    })
-    .await;
+    until("the message", async || http::flush(address).await.iter().any(|message| message.time == time).then_some(()))
+        .await;
     server.stop().await;
 }

@@ -126,8 +126,7 @@ async fn over_the_server() {
 async fn over_the_client() {
     let server = support::server(&[]);
     let server_addr = server.address.to_string();
-    let mut client =
-        program::start(CLIENT, &[("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &server_addr)]);
+    let mut client = program::start(CLIENT, &[("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &server_addr)]);
     let address = client.address("client listening").await;
     client.line("stream open").await;
     http::flush(address).await;

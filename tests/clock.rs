@@ -13,7 +13,7 @@ use support::program;
 use support::{Grpc, Reader, assert_increasing, grpc, http, post, reader, soon, until};
 use tonic::Request;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// The library, where Linux distributions have it.
 fn library() -> Option<PathBuf> {

@@ -20,10 +20,16 @@ fn room(messages: u32) -> (Ledger, [ReaderId; 2], Vec<Id>) {
     (ledger, readers, ids)
 }
 
-/// Both readers get these messages, each at the second of its place.
+/// A reader gets these messages, each at the second of its place.
+fn gets(ledger: &mut Ledger, reader: ReaderId, ids: &[Id], places: &[u32]) {
+    for place in places {
+        ledger.received(reader, ids[*place as usize - 1], at(*place));
+    }
+}
+
 fn both_get(ledger: &mut Ledger, readers: [ReaderId; 2], ids: &[Id], places: &[u32]) {
     for reader in readers {
-        places.iter().for_each(|place| ledger.received(reader, ids[*place as usize - 1], at(*place)));
+        gets(ledger, reader, ids, places);
     }
 }
 
@@ -49,13 +55,10 @@ fn a_good_room_is_good() {
 #[test]
 fn a_message_that_another_reader_has_is_lost() {
     let (mut ledger, [one, other], ids) = room(3);
-    both_get(&mut ledger, [one, one], &ids, &[]);
-    for place in 1..=3 {
-        ledger.received(one, ids[place as usize - 1], at(place));
-    }
-    ledger.received(other, ids[0], at(1));
+    gets(&mut ledger, one, &ids, &[1, 2, 3]);
+    gets(&mut ledger, other, &ids, &[1]);
     assert_eq!(ledger.behind(&at(3)), ["other"]);
-    ledger.received(other, ids[2], at(3));
+    gets(&mut ledger, other, &ids, &[3]);
     ledger.check(&at(3));
     let lost = Violation::Loss { reader: "other".to_owned(), message: ids[1], time: at(2), acknowledged: false };
     assert_eq!(ledger.violation, Some(lost));
@@ -87,7 +90,9 @@ fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
         ledger.acknowledged(ids[2], at(3));
         ledger.life(at(4));
         if told {
-            readers.iter().for_each(|reader| ledger.gap(*reader, 1));
+            for reader in readers {
+                ledger.gap(reader, 1);
+            }
         }
         both_get(&mut ledger, readers, &ids, &[4]);
         ledger.check(&at(4));
@@ -101,15 +106,15 @@ fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
     // In the life before the gap, and in the one after it.
     for missing in [2, 5] {
         let (mut ledger, [one, other], ids) = room(6);
-        let all = [1, 2, 3, 5, 6];
-        for place in all {
+        for place in [1, 2, 3, 5, 6] {
             if place == 5 {
                 ledger.life(at(4));
-                [one, other].iter().for_each(|reader| ledger.gap(*reader, 1));
+                ledger.gap(one, 1);
+                ledger.gap(other, 1);
             }
-            ledger.received(one, ids[place as usize - 1], at(place));
+            gets(&mut ledger, one, &ids, &[place]);
             if place != missing {
-                ledger.received(other, ids[place as usize - 1], at(place));
+                gets(&mut ledger, other, &ids, &[place]);
             }
         }
         ledger.check(&at(6));
@@ -147,11 +152,8 @@ fn a_repeat_and_an_inversion_are_seen() {
     }
 
     let (mut ledger, [one, other], ids) = room(3);
-    both_get(&mut ledger, [one, one], &ids, &[]);
-    ledger.received(one, ids[0], at(1));
-    ledger.received(one, ids[1], at(2));
-    ledger.received(other, ids[1], at(2));
-    ledger.received(other, ids[0], at(1));
+    gets(&mut ledger, one, &ids, &[1, 2]);
+    gets(&mut ledger, other, &ids, &[2, 1]);
     assert_eq!(kind(&ledger), "Inversion");
 }
 
@@ -212,10 +214,8 @@ fn a_killed_reader_begins_anew() {
     // What comes after its beginning is for it.
     let (mut ledger, [one, other], ids) = room(4);
     ledger.begin_anew(other, at(1));
-    for place in 1..=3 {
-        ledger.received(one, ids[place as usize - 1], at(place));
-    }
-    ledger.received(other, ids[2], at(3));
+    gets(&mut ledger, one, &ids, &[1, 2, 3]);
+    gets(&mut ledger, other, &ids, &[3]);
     ledger.check(&at(3));
     assert_eq!(kind(&ledger), "Loss");
 }

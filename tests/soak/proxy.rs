@@ -57,8 +57,9 @@ struct Shared {
     journal: Arc<Journal>,
     /// While it is true there are no new faults, and those that are end.
     calm: watch::Receiver<bool>,
-    /// How many faults have begun or ended. Odd: there is one now, where there is only one connection.
+    /// How many faults have begun ...
     faults: AtomicU64,
+    /// ... and have not ended.
     active: AtomicU64,
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::clients::Client;
+use crate::journal::SERVER;
 use crate::record::Time;
 use crate::support::program::{Program, server_at};
 use crate::support::{self, Grpc, PATIENCE, soon};
@@ -30,7 +31,7 @@ impl Server {
         world.note(|ledger| ledger.life(now()));
         let program = server_at(world.server).await;
         let back = Instant::now();
-        world.journal.note("server", "listens");
+        world.journal.note(SERVER, "listens");
         let mut direct = support::grpc(world.server).await;
         let stream = soon("the headers", direct.read_messages(())).await.expect("a stream");
         let epoch = stream.metadata().get(EPOCH).expect("an epoch").to_str().expect("ASCII");
@@ -47,7 +48,7 @@ impl Server {
     }
 
     pub async fn stop(&self, time: Duration) {
-        self.world.journal.note("server", format!("stopped for {time:?}"));
+        self.world.journal.note(SERVER, format!("stopped for {time:?}"));
         self.program.signal("STOP");
         tokio::time::sleep(time).await;
         self.program.signal("CONT");
@@ -58,7 +59,7 @@ impl Server {
         if stopped {
             self.program.signal("STOP");
         }
-        self.world.journal.note("server", format!("killed, and away for {away:?}"));
+        self.world.journal.note(SERVER, format!("killed, and away for {away:?}"));
         self.program.signal("KILL");
         self.program.exit().await;
         tokio::time::sleep(away).await;

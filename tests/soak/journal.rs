@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// How much of it is told.
 const TOLD: Duration = Duration::from_secs(8);
 
+/// Its faults are everybody's.
+pub const SERVER: &str = "the one server";
+
 #[derive(Debug)]
 pub struct Journal {
     start: Instant,
@@ -28,12 +31,13 @@ impl Journal {
         }
     }
 
-    /// The last faults, one a line: what happened to those who have a part in `story`, to the server and to all.
+    /// The last faults, one a line: what happened to the server and to those who have a part in `story`; to all, if it names nobody.
     pub fn tell(&self, story: &str) -> String {
         let faults = self.faults.lock().expect("no panic");
-        let concerned = |whom: &str| whom == "server" || whom == "everybody" || story.contains(whom);
+        let named = faults.iter().any(|(_, whom, _)| story.contains(whom));
         let mut lines = String::new();
-        for (time, whom, what) in faults.iter().filter(|(_, whom, _)| concerned(whom)) {
+        for (time, whom, what) in faults.iter().filter(|(_, whom, _)| whom == SERVER || !named || story.contains(whom))
+        {
             lines += &format!("  at {:8.3} s  {whom}: {what}\n", (*time - self.start).as_secs_f64());
         }
         lines + &format!("  at {:8.3} s  this was seen\n", self.start.elapsed().as_secs_f64())

@@ -144,7 +144,8 @@ async fn trouble(shared: &Shared, random: &mut fastrand::Rng, up: &watch::Sender
         let _fault = Fault::begin(shared);
         let (side, other) = if random.bool() { (up, down) } else { (down, up) };
         let direction = if std::ptr::eq(side, up) { "to the server" } else { "from the server" };
-        let length = LONGEST.mul_f64(random.f64());
+        // Many short ones here too: those who wait for an answer then have not given up yet.
+        let length = LONGEST.mul_f64(random.f64().powi(2));
         let (counters, journal) = (&shared.counters, &shared.journal);
         let note = |what: &str| journal.note(&shared.name, format!("{what} {direction}"));
         let mut wait = async |length| {

@@ -67,8 +67,13 @@ impl Server {
     }
 
     /// How long each of the clients takes from the server's return until it reads again; without those that meet another fault
-    /// meanwhile. `before` is how they were before the server was killed.
-    pub async fn return_times(&mut self, clients: &[Arc<Mutex<Client>>], before: Vec<Option<u64>>) -> Vec<Duration> {
+    /// meanwhile. `before` is how they were before the server was killed. More than `most` is too much.
+    pub async fn return_times(
+        &mut self,
+        clients: &[Arc<Mutex<Client>>],
+        before: Vec<Option<u64>>,
+        most: Duration,
+    ) -> Vec<Duration> {
         let mark = self.mark().await;
         let mut times = Vec::new();
         let mut waiting: Vec<_> =
@@ -81,6 +86,11 @@ impl Server {
                 let Ok(client) = client.try_lock() else { return false };
                 if self.world.note(|ledger| *ledger.last(client.reader) >= mark) {
                     times.push(elapsed);
+                    if elapsed > most {
+                        let name = &client.name;
+                        self.world
+                            .fail(&format!("SLOW: {name} reads again only {elapsed:?} after the server's return"));
+                    }
                     return false;
                 }
                 slow = Some(client.name.clone());

@@ -42,8 +42,18 @@ pub async fn output(program: &str, arguments: &[&str], variables: &[(&str, &str)
 
 /// Starts a program with nothing in its environment but these variables.
 pub fn start(program: &str, variables: &[(&str, &str)]) -> Program {
-    let mut child =
-        command(program, variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    watch(command(program, variables))
+}
+
+/// The same in a process for which a shell has done something before, such as `ulimit -n 40`.
+pub fn start_after(setup: &str, program: &str, variables: &[(&str, &str)]) -> Program {
+    let mut shell = command("sh", variables);
+    shell.args(["-c", &format!("{setup} && exec \"$0\""), program]);
+    watch(shell)
+}
+
+fn watch(mut command: Command) -> Program {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let (sender, lines) = mpsc::unbounded_channel();
     let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
     let (mut out, mut err) = (BufReader::new(out).lines(), BufReader::new(err).lines());
@@ -117,6 +127,11 @@ impl Program {
     /// The most that it has held (`VmHWM`).
     pub fn peak(&self) -> usize {
         self.memory("VmHWM:")
+    }
+
+    /// How many files it has open.
+    pub fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process").count()
     }
 
     fn memory(&self, field: &str) -> usize {

@@ -1,0 +1,142 @@
+//! A program that has no file descriptor left goes on serving those who are in, and takes others as soon as some of them go.
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use support::program::{self, CLIENT, Program, SERVER};
+use support::{PATIENCE, Reader, grpc, http, post, reader, server_on, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// All that the process may have open, and which it cannot raise.
+const LIMIT: &str = "ulimit -n 40";
+/// More connections than that.
+const CALLERS: usize = 60;
+
+/// Waits until nothing new has come for a while.
+async fn settled(mut count: impl FnMut() -> usize) -> usize {
+    let (mut last, mut same) = (0, 0);
+    until("an end of the rush", async || {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        same = if count() == last { same + 1 } else { 0 };
+        last = count();
+        (same > 50).then_some(last)
+    })
+    .await
+}
+
+async fn start_limited(program: &str, what: &str, variables: &[(&str, &str)]) -> (Program, SocketAddr) {
+    let mut program = program::start_after(LIMIT, program, variables);
+    let address = program.address(what).await;
+    (program, address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_server() {
+    let (mut server, address) = start_limited(SERVER, "server listening", &[("MESSENGER_SERVER_PORT", "0")]).await;
+    let mut sender = grpc(address).await;
+    // The kernel connects them all; the server takes as many as it can.
+    let callers: Vec<JoinHandle<Reader>> =
+        (0..CALLERS).map(|_| tokio::spawn(async move { reader(&mut grpc(address).await).await })).collect();
+    let is_in = |caller: &JoinHandle<Reader>| caller.is_finished();
+    let count = settled(|| callers.iter().filter(|caller| is_in(caller)).count()).await;
+    assert!((15..40).contains(&count), "{count} readers with 40 files");
+    server.line("can't accept connections").await;
+    let (inside, outside): (Vec<_>, Vec<_>) = callers.into_iter().partition(is_in);
+    let mut readers = Vec::new();
+    for caller in inside {
+        readers.push(caller.await.expect("a reader"));
+    }
+    for round in 0..20 {
+        let time = post(&mut sender, "alice", &round.to_string()).await;
+        for reader in &mut readers {
+            assert_eq!(reader.next().await.time, time);
+        }
+    }
+    assert!(!outside.iter().any(is_in), "nobody has left");
+
+    // As some go, so many others come; and when all have gone, the rest, one after the other.
+    readers.truncate(count - 10);
+    until("ten others", async || (outside.iter().filter(|caller| is_in(caller)).count() >= 10).then_some(())).await;
+    server.line("accepting connections again").await;
+    drop(readers);
+    let mut late: FuturesUnordered<_> = outside.into_iter().collect();
+    let mut last = None;
+    while let Some(caller) = late.next().await {
+        last = Some(caller.expect("a reader"));
+    }
+    let time = post(&mut sender, "alice", "the end").await;
+    assert_eq!(last.expect("somebody").next().await.time, time);
+}
+
+/// A connection to a client that asks one thing at a time.
+struct Caller(TcpStream);
+
+impl Caller {
+    async fn new(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("the kernel connects"))
+    }
+
+    /// Whether an answer with status 200 comes in this time.
+    async fn asks(&mut self, time: Duration) -> bool {
+        if self.0.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_err() {
+            return false;
+        }
+        self.hears(time).await
+    }
+
+    async fn hears(&mut self, time: Duration) -> bool {
+        let mut answer = [0; 1024];
+        match tokio::time::timeout(time, self.0.read(&mut answer)).await {
+            Ok(Ok(length)) => answer[..length].starts_with(b"HTTP/1.1 200"),
+            _ => false,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_client() {
+    let port = support::fixed_port();
+    let server = server_on(support::listen(port), &[]);
+    let server_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
+    let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", server_addr.as_str())];
+    let (mut client, address) = start_limited(CLIENT, "client listening", &variables).await;
+    client.line("stream open").await;
+
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for _ in 0..CALLERS {
+        let mut caller = Caller::new(address).await;
+        // After the first that must wait, all do.
+        let answered = caller.asks(if outside.is_empty() { Duration::from_secs(2) } else { Duration::ZERO }).await;
+        if answered { &mut inside } else { &mut outside }.push(caller);
+    }
+    assert!((15..40).contains(&inside.len()), "{} connections with 40 files", inside.len());
+    client.line("can't accept connections").await;
+    for caller in &mut inside {
+        assert!(caller.asks(PATIENCE).await, "who is in is served");
+    }
+
+    // Two go, and two of those who wait are served.
+    for _ in 0..2 {
+        inside.pop();
+        let mut next = outside.remove(0);
+        assert!(next.hears(PATIENCE).await, "who waited is served when somebody has gone");
+        inside.insert(0, next);
+    }
+
+    // Where its server restarts, somebody who waits may take the file that its stream had. It comes back when they go.
+    server.stop().await;
+    client.line("stream ended").await;
+    let server = server_on(support::listen(port), &[]);
+    drop((inside, outside));
+    client.line("stream open").await;
+    let time = http::send(address, "alice", "hey").await;
+    until("the message", async || http::flush(address).await.iter().any(|message| message.time == time).then_some(()))
+        .await;
+    server.stop().await;
+}

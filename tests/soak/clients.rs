@@ -1,0 +1,147 @@
+//! Clients: real programs, each behind a network of its own, whose messages are fetched over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::proxy::Proxy;
+use crate::record::ReaderId;
+use crate::support::PATIENCE;
+use crate::support::program::{self, Program};
+use crate::world::{World, now};
+
+/// HTTP calls that keep their connections.
+pub type Http = HttpClient<HttpConnector, Full<Bytes>>;
+
+/// Pauses between two flushes, in milliseconds.
+const FLUSHES: std::ops::Range<u64> = 1..20;
+
+#[derive(Debug)]
+pub struct Client {
+    pub name: String,
+    pub reader: ReaderId,
+    /// None for the one whose network is a good one.
+    pub proxy: Option<Proxy>,
+    /// How long it tries to send a message.
+    deadline: &'static str,
+    /// Where the program listens, and how many there were before it; nowhere while there is none.
+    pub address: watch::Sender<Option<(u32, SocketAddr)>>,
+    world: Arc<World>,
+    program: Program,
+    flushes: JoinHandle<()>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    text: String,
+    #[serde(rename = "sendTime")]
+    send_time: String,
+}
+
+impl Client {
+    /// Starts a client; it reads when this returns.
+    pub async fn start(world: &Arc<World>, name: String, proxy: Option<Proxy>, deadline: &'static str) -> Self {
+        let (program, address) = start(world, proxy.as_ref(), deadline).await;
+        let reader = world.note(|ledger| ledger.reader(&name, now()));
+        let flushes = tokio::spawn(flush_forever(Arc::clone(world), name.clone(), reader, address));
+        let address = watch::Sender::new(Some((0, address)));
+        Self { name, reader, proxy, deadline, address, world: Arc::clone(world), program, flushes }
+    }
+
+    /// Kills the program and starts another, whose record begins anew: what it had not given away is gone with it.
+    pub async fn kill(&mut self) {
+        self.world.journal.note(&self.name, "killed");
+        let generation = self.address.send_replace(None).map_or(0, |(generation, _)| generation + 1);
+        self.flushes.abort();
+        let _ = (&mut self.flushes).await;
+        self.program.signal("KILL");
+        self.program.exit().await;
+        let address;
+        (self.program, address) = start(&self.world, self.proxy.as_ref(), self.deadline).await;
+        self.world.note(|ledger| ledger.begin_anew(self.reader, now()));
+        self.world.journal.note(&self.name, "reads again, in a new process");
+        self.flushes = tokio::spawn(flush_forever(Arc::clone(&self.world), self.name.clone(), self.reader, address));
+        self.address.send_replace(Some((generation, address)));
+    }
+
+    /// Stops the program for so long.
+    pub async fn stop(&self, time: Duration) {
+        self.world.journal.note(&self.name, format!("stopped for {time:?}"));
+        self.program.signal("STOP");
+        tokio::time::sleep(time).await;
+        self.program.signal("CONT");
+    }
+}
+
+/// Starts the program and waits until its stream is open: every message from then on is for it.
+async fn start(world: &World, proxy: Option<&Proxy>, deadline: &str) -> (Program, SocketAddr) {
+    let server = proxy.map_or(world.server, |proxy| proxy.address).to_string();
+    let settings = [
+        ("MESSENGER_SERVER_ADDR", server.as_str()),
+        ("MESSENGER_HTTP_PORT", "0"),
+        ("MESSENGER_SEND_DEADLINE", deadline),
+    ];
+    let mut program = program::start(program::CLIENT, &settings);
+    let address = program.address("client listening").await;
+    program.line("stream open").await;
+    (program, address)
+}
+
+async fn flush_forever(world: Arc<World>, name: String, reader: ReaderId, address: SocketAddr) {
+    let http = http();
+    loop {
+        match post(&http, address, "/getAndFlushMessages", Bytes::new()).await {
+            Ok((200, headers, body)) => {
+                let count = |header| headers.get(header).map_or(0, |count| count.to_str().unwrap().parse().unwrap());
+                // Wherever among these messages it is: before those of the next life of the server.
+                match count("messenger-gaps") {
+                    0 => {}
+                    gaps => world.note(|ledger| ledger.gap(reader, gaps)),
+                }
+                if count("messenger-dropped") > 0 {
+                    world.fail(&format!("{name} dropped messages"));
+                }
+                match serde_json::from_slice::<Vec<Message>>(&body) {
+                    Ok(messages) => {
+                        messages
+                            .into_iter()
+                            .for_each(|message| world.received(reader, &message.text, message.send_time));
+                    }
+                    Err(error) => world.fail(&format!("{name} answered a flush with {error}: {body:?}")),
+                }
+            }
+            other => world.fail(&format!("{name} answered a flush with {other:?}")),
+        }
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(FLUSHES))).await;
+    }
+}
+
+pub fn http() -> Http {
+    HttpClient::builder(TokioExecutor::new()).build_http()
+}
+
+/// A call, and its status, headers and body.
+pub async fn post(
+    http: &Http,
+    address: SocketAddr,
+    path: &str,
+    body: Bytes,
+) -> Result<(u16, HeaderMap, Bytes), String> {
+    let request = Request::post(format!("http://{address}{path}")).body(Full::new(body)).expect("a request");
+    let call = async {
+        let (head, body) = http.request(request).await.map_err(|error| format!("{error:?}"))?.into_parts();
+        let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+        Ok((head.status.as_u16(), head.headers, body))
+    };
+    tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err("no answer".to_owned()))
+}

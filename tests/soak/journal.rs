@@ -1,0 +1,45 @@
+//! What was done to whom and when, for the description of what went wrong.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How much of it is told.
+const TOLD: Duration = Duration::from_secs(8);
+
+/// Its faults are everybody's.
+pub const SERVER: &str = "the one server";
+
+#[derive(Debug)]
+pub struct Journal {
+    start: Instant,
+    faults: Mutex<VecDeque<(Instant, String, String)>>,
+}
+
+impl Journal {
+    pub fn new() -> Self {
+        Self { start: Instant::now(), faults: Mutex::default() }
+    }
+
+    /// Notes that something is done to `whom` from now on.
+    pub fn note(&self, whom: &str, what: impl Into<String>) {
+        let now = Instant::now();
+        let mut faults = self.faults.lock().expect("no panic");
+        faults.push_back((now, whom.to_owned(), what.into()));
+        while faults.front().is_some_and(|(time, ..)| now - *time > TOLD) {
+            faults.pop_front();
+        }
+    }
+
+    /// The last faults, one a line: what happened to the server and to those who have a part in `story`; to all, if it names nobody.
+    pub fn tell(&self, story: &str) -> String {
+        let faults = self.faults.lock().expect("no panic");
+        let named = faults.iter().any(|(_, whom, _)| story.contains(whom));
+        let mut lines = String::new();
+        for (time, whom, what) in faults.iter().filter(|(_, whom, _)| whom == SERVER || !named || story.contains(whom))
+        {
+            lines += &format!("  at {:8.3} s  {whom}: {what}\n", (*time - self.start).as_secs_f64());
+        }
+        lines + &format!("  at {:8.3} s  this was seen\n", self.start.elapsed().as_secs_f64())
+    }
+}

@@ -1,0 +1,239 @@
+//! A TCP proxy that is a bad network: it delays, stalls, half-opens and cuts the connections through it, at random.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::journal::Journal;
+use crate::support;
+
+/// Mean time from the beginning of a connection, or from the end of a fault, to the next fault.
+const PEACE: Duration = Duration::from_millis(700);
+/// The longest stall, half-open connection, or time of delays.
+const LONGEST: Duration = Duration::from_millis(1500);
+
+/// What has been done, of each kind.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub cuts: AtomicU64,
+    pub half_open: AtomicU64,
+    pub stalls: AtomicU64,
+    pub delays: AtomicU64,
+}
+
+/// What happens to what comes from one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    /// Each piece waits so long.
+    Delay(Duration),
+    /// Nothing is read, until it goes on.
+    Stall,
+    /// It is read, and goes nowhere: the far end believes that it has arrived.
+    Swallow,
+    /// So many bytes still pass, and then the connection is cut: within a frame, mostly.
+    CutAfter(usize),
+}
+
+#[derive(Debug)]
+pub struct Proxy {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    server: SocketAddr,
+    counters: Arc<Counters>,
+    journal: Arc<Journal>,
+    /// While it is true there are no new faults, and those that are end.
+    calm: watch::Receiver<bool>,
+    /// How many faults have begun ...
+    faults: AtomicU64,
+    /// ... and have not ended.
+    active: AtomicU64,
+}
+
+/// Starts a proxy to `server` for the user called `name`.
+pub fn proxy(
+    name: &str,
+    server: SocketAddr,
+    mut random: fastrand::Rng,
+    calm: watch::Receiver<bool>,
+    counters: &Arc<Counters>,
+    journal: &Arc<Journal>,
+) -> Proxy {
+    let listener = support::free_port();
+    let address = listener.local_addr().expect("an address");
+    let shared = Arc::new(Shared {
+        name: name.to_owned(),
+        server,
+        counters: Arc::clone(counters),
+        journal: Arc::clone(journal),
+        calm,
+        faults: AtomicU64::new(0),
+        active: AtomicU64::new(0),
+    });
+    let of_connections = Arc::clone(&shared);
+    tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => if let Ok((client, _)) = accepted {
+                    connections.spawn(carry(client, Arc::clone(&of_connections), random.fork()));
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    });
+    Proxy { address, shared }
+}
+
+impl Proxy {
+    /// A number that stays the same as long as no fault begins; `None` while there is one.
+    pub fn undisturbed(&self) -> Option<u64> {
+        let faults = self.shared.faults.load(Ordering::SeqCst);
+        (self.shared.active.load(Ordering::SeqCst) == 0).then_some(faults)
+    }
+}
+
+/// One connection, from its beginning to its end.
+async fn carry(client: TcpStream, shared: Arc<Shared>, mut random: fastrand::Rng) {
+    let Ok(server) = TcpStream::connect(shared.server).await else { return reset(&client) };
+    for socket in [&client, &server] {
+        let _ = socket.set_nodelay(true);
+    }
+    // Where it ends in a reset, what is still on the way is gone; otherwise it may arrive.
+    if random.bool() {
+        [&client, &server].into_iter().for_each(reset);
+    }
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let (up, down) = (watch::Sender::new(Mode::Pass), watch::Sender::new(Mode::Pass));
+    tokio::select! {
+        () = copy(from_client, to_server, up.subscribe()) => {}
+        () = copy(from_server, to_client, down.subscribe()) => {}
+        () = trouble(&shared, &mut random, &up, &down) => {}
+    }
+}
+
+/// Closing this socket will be a reset.
+fn reset(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// One fault after the other, until one of them cuts the connection.
+async fn trouble(shared: &Shared, random: &mut fastrand::Rng, up: &watch::Sender<Mode>, down: &watch::Sender<Mode>) {
+    let mut calm = shared.calm.clone();
+    loop {
+        let _ = calm.wait_for(|calm| !calm).await;
+        // Many short times and a few long ones, so that the first bytes of a connection have their faults too.
+        let peace = PEACE.mul_f64(-(1.0 - random.f64()).ln());
+        tokio::select! {
+            () = tokio::time::sleep(peace) => {}
+            _ = calm.wait_for(|calm| *calm) => continue,
+        }
+        let _fault = Fault::begin(shared);
+        let (side, other) = if random.bool() { (up, down) } else { (down, up) };
+        let direction = if std::ptr::eq(side, up) { "to the server" } else { "from the server" };
+        // Many short ones here too: those who wait for an answer then have not given up yet.
+        let length = LONGEST.mul_f64(random.f64().powi(2));
+        let (counters, journal) = (&shared.counters, &shared.journal);
+        let note = |what: &str| journal.note(&shared.name, format!("{what} {direction}"));
+        let mut wait = async |length| {
+            tokio::select! {
+                () = tokio::time::sleep(length) => {}
+                _ = calm.wait_for(|calm| *calm) => {}
+            }
+        };
+        match random.u8(..10) {
+            0..=3 => {
+                note("cut");
+                counters.cuts.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            4..=5 => {
+                let bytes = random.usize(..4000);
+                note(&format!("cut after {bytes} bytes"));
+                counters.cuts.fetch_add(1, Ordering::Relaxed);
+                side.send_replace(Mode::CutAfter(bytes));
+                wait(length).await;
+                return;
+            }
+            6 => {
+                note(&format!("half-open for {length:?}, then cut"));
+                counters.half_open.fetch_add(1, Ordering::Relaxed);
+                side.send_replace(Mode::Swallow);
+                wait(length).await;
+                counters.cuts.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            7..=8 => {
+                note(&format!("stall for {length:?}"));
+                counters.stalls.fetch_add(1, Ordering::Relaxed);
+                side.send_replace(Mode::Stall);
+                if random.bool() {
+                    other.send_replace(Mode::Stall);
+                }
+                wait(length).await;
+            }
+            _ => {
+                note(&format!("delays for {length:?}"));
+                counters.delays.fetch_add(1, Ordering::Relaxed);
+                side.send_replace(Mode::Delay(Duration::from_millis(random.u64(1..60))));
+                wait(length).await;
+            }
+        }
+        up.send_replace(Mode::Pass);
+        down.send_replace(Mode::Pass);
+    }
+}
+
+/// A fault that is going on.
+struct Fault<'a>(&'a Shared);
+
+impl<'a> Fault<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.active.fetch_add(1, Ordering::SeqCst);
+        shared.faults.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Fault<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Carries what comes from one side to the other, until one of them is gone.
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut rest: Option<usize> = None;
+    loop {
+        let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+        let Ok(now) = mode.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode) else { return };
+        let mut piece = &buffer[..read];
+        match now {
+            Mode::Pass | Mode::Stall => {}
+            Mode::Delay(time) => tokio::time::sleep(time).await,
+            Mode::Swallow => continue,
+            Mode::CutAfter(bytes) => {
+                let left = rest.get_or_insert(bytes);
+                piece = &piece[..piece.len().min(*left)];
+                *left -= piece.len();
+            }
+        }
+        if to.write_all(piece).await.is_err() || rest == Some(0) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Readers that speak gRPC themselves: each goes on where its stream was cut, and now and then gives a stream up of its own accord.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use messenger::net::{Connection, ServerAddr};
+use messenger::proto::messenger_server_client::MessengerServerClient;
+use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse};
+use messenger::send_time::rfc3339;
+use tokio::sync::oneshot;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Streaming};
+
+use crate::record::{ReaderId, Time};
+use crate::world::World;
+
+/// How long opening a stream may take before it is tried anew. More than the longest fault.
+const OPENING: Duration = Duration::from_secs(5);
+
+pub struct Reader {
+    name: String,
+    server: ServerAddr,
+    world: Arc<World>,
+    random: fastrand::Rng,
+    /// From its first stream on: who it is in the ledger, and the epoch and time up to which it has everything.
+    place: Option<(ReaderId, String, Time)>,
+}
+
+/// Starts a reader behind a bad network. `opened` hears of its first stream.
+pub fn start(world: &Arc<World>, name: String, mut random: fastrand::Rng, opened: oneshot::Sender<()>) {
+    let proxy = world.proxy(&name, random.fork());
+    let server = ServerAddr::local(proxy.address);
+    let mut reader = Reader { name, server, world: Arc::clone(world), random, place: None };
+    let mut opened = Some(opened);
+    tokio::spawn(async move {
+        let mut kept = None;
+        loop {
+            match tokio::time::timeout(OPENING, reader.open(kept.take())).await {
+                Ok(Some((connection, stream))) => {
+                    opened.take().map(|opened| opened.send(()));
+                    kept = reader.read(stream).await.then_some(connection);
+                }
+                _ => tokio::time::sleep(Duration::from_millis(reader.random.u64(5..50))).await,
+            }
+        }
+    });
+}
+
+impl Reader {
+    /// Opens a stream over this connection or a new one.
+    async fn open(&mut self, kept: Option<Connection>) -> Option<(Connection, Streaming<ReadMessagesResponse>)> {
+        let connection = match kept {
+            Some(connection) => connection,
+            None => Connection::open(&self.server).await.ok()?,
+        };
+        let mut request = Request::new(());
+        if let Some((_, epoch, after)) = &self.place {
+            request.metadata_mut().insert(EPOCH, epoch.parse().expect("ASCII"));
+            request.metadata_mut().insert(RESUME_AFTER, after.parse().expect("ASCII"));
+        }
+        let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin());
+        match client.read_messages(request).await {
+            Ok(response) => {
+                self.opened(response.metadata());
+                Some((connection, response.into_inner()))
+            }
+            // The connection broke, or the caller of this has no more time.
+            Err(status)
+                if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) =>
+            {
+                None
+            }
+            Err(status) => {
+                self.world.fail(&format!("{} can't open a stream: {status}", self.name));
+                None
+            }
+        }
+    }
+
+    /// Looks at where a stream begins.
+    fn opened(&mut self, headers: &MetadataMap) {
+        let get = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (Some(epoch), Some(position), resumed) = (get(EPOCH), get(POSITION), get(RESUMED)) else {
+            return self.world.fail(&format!("{} got a stream without a position", self.name));
+        };
+        match (&mut self.place, resumed.as_deref()) {
+            (place @ None, None) => {
+                let id = self.world.note(|ledger| ledger.reader(&self.name, position.clone()));
+                *place = Some((id, epoch, position));
+            }
+            (Some((_, before, after)), Some("true")) if *before == epoch && *after == position => {}
+            (Some((id, before, after)), Some("false")) => {
+                self.world.note(|ledger| ledger.gap(*id, 1));
+                (*before, *after) = (epoch, position);
+            }
+            (place, resumed) => {
+                let what = format!("asked to go on at {place:?}, and was told {resumed:?} with {epoch} {position}");
+                self.world.fail(&format!("{} {what}", self.name));
+            }
+        }
+    }
+
+    /// Reads until the stream is cut, or it has had enough of it; then the connection is still good.
+    async fn read(&mut self, mut stream: Streaming<ReadMessagesResponse>) -> bool {
+        let enough = tokio::time::sleep(Duration::from_millis(self.random.u64(0..4000)));
+        tokio::pin!(enough);
+        loop {
+            let message = tokio::select! {
+                message = stream.message() => message,
+                () = &mut enough => return true,
+            };
+            let (Ok(Some(message)), Some((id, _, after))) = (message, &mut self.place) else { return false };
+            let time = message.send_time.as_ref().map(|time| rfc3339(time).to_string()).unwrap_or_default();
+            self.world.received(*id, &message.text, time.clone());
+            *after = time;
+        }
+    }
+}

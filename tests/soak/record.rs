@@ -1,0 +1,399 @@
+//! What is known of the room, and what every reader has seen of it. All checks of the soak are here, without a socket in them.
+//!
+//! - *One order*: a text has one time wherever it is seen, a time has one text, and in each record the times increase.
+//! - *No repeat*: that, and texts are unique.
+//! - *No loss*: a message that is in the room (because its sender was told so, or because some reader has it) is in each record that
+//!   begins before it and goes on after it. The end of a life of the server may take messages along, and then the reader must have been
+//!   told of a gap between the last message of that life and the first of the next.
+//! - *Nothing invented*: what was surely refused is nowhere, and neither is what nobody sent.
+//! - *No false alarm*: there are not more gaps than lives of the server that have ended.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+/// A `sendTime` in its one form with 9 digits, which sorts as the time does.
+pub type Time = String;
+
+/// The name of a message: who sent it, and its number there. Texts are made from it, and no two are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    pub sender: u16,
+    pub number: u32,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.sender, self.number)
+    }
+}
+
+impl Id {
+    /// The text of this message, with so many further bytes.
+    pub fn text(self, padding: usize) -> String {
+        format!("{self} {padding} {}", "x".repeat(padding))
+    }
+
+    /// The message that this is the whole text of.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ' ');
+        let (sender, number) = parts.next()?.split_once('/')?;
+        let id = Self { sender: sender.parse().ok()?, number: number.parse().ok()? };
+        let padding = parts.next()?.parse().ok()?;
+        (text == id.text(padding)).then_some(id)
+    }
+}
+
+/// What must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// The record goes on after this message, and has it not.
+    Loss { reader: String, message: Id, time: Time, acknowledged: bool },
+    /// The record goes from one life of the server to a later one, and nobody told the reader that something may be missing.
+    UnflaggedGap { reader: String, last: Time, next: Time },
+    /// The reader was told more often than anything can have been missing.
+    FalseGap { reader: String, gaps: u64, lives: u64 },
+    /// A reader got a message that it has.
+    Repeat { reader: String, message: Id, time: Time },
+    /// A message is in the room a second time.
+    Twice { reader: String, message: Id, first: Time, again: Time },
+    /// A message comes after a later one.
+    Inversion { reader: String, message: Id, time: Time, after: Time },
+    /// Two messages with one time.
+    TwoAtOnce { reader: String, message: Id, other: Id, time: Time },
+    /// Its sender was told another time, or a time that is before that of its message before.
+    WrongTime { message: Id, told: Time, is: Time },
+    /// Its sender was told that it is surely not in the room.
+    Refused { reader: String, message: Id, time: Time },
+    /// Nobody has sent this.
+    Invented { reader: String, message: Id, time: Time },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loss { reader, message, time, acknowledged } => {
+                let known = if *acknowledged { "its sender was told so" } else { "other readers have it" };
+                write!(
+                    f,
+                    "LOSS: {reader} has messages after {message} ({time}), and not that one, which is in the room: {known}"
+                )
+            }
+            Self::UnflaggedGap { reader, last, next } => {
+                write!(
+                    f,
+                    "UNFLAGGED GAP: {reader} went on from {last} to {next}, in a later life of the server, and was told of no gap"
+                )
+            }
+            Self::FalseGap { reader, gaps, lives } => {
+                write!(
+                    f,
+                    "FALSE GAP: {reader} was told of {gaps} gaps, and the server has ended {lives} times since its record began"
+                )
+            }
+            Self::Repeat { reader, message, time } => {
+                write!(f, "REPEAT: {reader} got {message} ({time}) a second time")
+            }
+            Self::Twice { reader, message, first, again } => {
+                write!(f, "TWICE IN THE ROOM: {message} has the time {first}, and {again} says {reader}")
+            }
+            Self::Inversion { reader, message, time, after } => {
+                write!(f, "INVERSION: {reader} got {message} ({time}) after it had come to {after}")
+            }
+            Self::TwoAtOnce { reader, message, other, time } => {
+                write!(f, "TWO AT ONCE: {reader} got {message} with the time {time}, which is that of {other}")
+            }
+            Self::WrongTime { message, told, is } => {
+                write!(f, "WRONG TIME: the sender of {message} was told {told}, where it has to do with {is}")
+            }
+            Self::Refused { reader, message, time } => {
+                write!(
+                    f,
+                    "REFUSED, and there: {reader} got {message} ({time}), whose sender was told that it was not sent"
+                )
+            }
+            Self::Invented { reader, message, time } => {
+                write!(f, "INVENTED: {reader} got {message} ({time}), which nobody sent")
+            }
+        }
+    }
+}
+
+/// One reader's record, as long as it is one: a client that is killed begins a new one.
+#[derive(Debug)]
+struct Record {
+    name: String,
+    /// Everything later than this is to be in it.
+    begin: Time,
+    /// The life of the server in which it has come to `last`.
+    life: usize,
+    last: Time,
+    gaps: u64,
+    /// Ends of lives that it has come over.
+    ends: u64,
+    /// What has come since the last check, in order.
+    fresh: Vec<Time>,
+}
+
+/// A record in the [`Ledger`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderId(usize);
+
+/// What the totals say.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    pub acknowledged: u64,
+    pub unknown: u64,
+    pub refused: u64,
+    pub received: u64,
+    pub gaps: u64,
+    /// What was acknowledged, and went with its life of the server before any reader had it.
+    pub gone: u64,
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    records: Vec<Record>,
+    /// When each life of the server began; none of its messages is earlier.
+    lives: Vec<Time>,
+    sent: HashMap<u16, u32>,
+    refused: HashSet<Id>,
+    acknowledged: HashMap<Id, Time>,
+    /// The latest time that each sender was told.
+    told: HashMap<u16, Time>,
+    times: HashMap<Id, Time>,
+    /// What some reader has.
+    seen: HashSet<Id>,
+    /// All that is known to be in the room, from the last check on.
+    room: BTreeMap<Time, Id>,
+    /// The time up to which everything has been checked.
+    checked: Time,
+    pub counts: Counts,
+    pub violation: Option<Violation>,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        Self {
+            records: Vec::new(),
+            lives: Vec::new(),
+            sent: HashMap::new(),
+            refused: HashSet::new(),
+            acknowledged: HashMap::new(),
+            told: HashMap::new(),
+            times: HashMap::new(),
+            seen: HashSet::new(),
+            room: BTreeMap::new(),
+            checked: Time::new(),
+            counts: Counts::default(),
+            violation: None,
+        }
+    }
+
+    /// A life of the server begins, whose messages are all later than `start`.
+    pub fn life(&mut self, start: Time) {
+        self.lives.push(start);
+    }
+
+    /// A record begins: everything later than `begin` is to be in it.
+    pub fn reader(&mut self, name: &str, begin: Time) -> ReaderId {
+        let id = ReaderId(self.records.len());
+        let life = self.life_of(&begin);
+        self.records.push(Record {
+            name: name.to_owned(),
+            life,
+            last: Time::new(),
+            begin,
+            gaps: 0,
+            ends: 0,
+            fresh: Vec::new(),
+        });
+        id
+    }
+
+    /// The reader was killed, and its record begins anew.
+    pub fn begin_anew(&mut self, reader: ReaderId, begin: Time) {
+        let life = self.life_of(&begin);
+        let record = &mut self.records[reader.0];
+        (record.begin, record.life, record.last) = (begin, life, Time::new());
+        (record.gaps, record.ends) = (0, 0);
+        record.fresh.clear();
+    }
+
+    /// A message is about to be sent. Each sender counts from 0.
+    pub fn sending(&mut self, sender: u16) -> Id {
+        let next = self.sent.entry(sender).or_default();
+        let id = Id { sender, number: *next };
+        *next += 1;
+        id
+    }
+
+    /// Its sender was told that it is in the room.
+    pub fn acknowledged(&mut self, message: Id, time: Time) {
+        self.counts.acknowledged += 1;
+        if let Some(is) = self.times.get(&message).filter(|is| **is != time) {
+            let is = is.clone();
+            return self.violated(Violation::WrongTime { message, told: time, is });
+        }
+        match self.told.insert(message.sender, time.clone()) {
+            // Its messages are sent one after the other.
+            Some(before) if before >= time => {
+                return self.violated(Violation::WrongTime { message, told: time, is: before });
+            }
+            _ => {}
+        }
+        self.acknowledged.insert(message, time.clone());
+        // All readers are already past it, and none has it. If it went with its life of the server, they know.
+        if time <= self.checked && !self.times.contains_key(&message) {
+            if self.life_of(&time) == self.life_of(&self.checked) {
+                let reader = "every reader".to_owned();
+                return self.violated(Violation::Loss { reader, message, time, acknowledged: true });
+            }
+            self.counts.gone += 1;
+            return;
+        }
+        self.place("the answer to its sender", message, time);
+    }
+
+    /// Its sender was told that it is surely not in the room.
+    pub fn refused(&mut self, message: Id) {
+        self.counts.refused += 1;
+        self.refused.insert(message);
+        if let Some(time) = self.times.get(&message).cloned() {
+            self.violated(Violation::Refused { reader: "some reader".to_owned(), message, time });
+        }
+    }
+
+    /// Its sender does not know.
+    pub fn unknown(&mut self) {
+        self.counts.unknown += 1;
+    }
+
+    /// The reader was told that something may be missing before what comes next.
+    pub fn gap(&mut self, reader: ReaderId, count: u64) {
+        self.counts.gaps += count;
+        let now = self.lives.len() as u64 - 1;
+        let lives = now - self.life_of(&self.records[reader.0].begin) as u64;
+        let record = &mut self.records[reader.0];
+        record.gaps += count;
+        if record.gaps > lives {
+            let (reader, gaps) = (record.name.clone(), record.gaps);
+            self.violated(Violation::FalseGap { reader, gaps, lives });
+        }
+    }
+
+    /// The reader got a message.
+    pub fn received(&mut self, reader: ReaderId, message: Id, time: Time) {
+        self.counts.received += 1;
+        let life = self.life_of(&time);
+        let record = &mut self.records[reader.0];
+        let name = record.name.clone();
+        let (last, last_life) = (record.last.clone(), record.life);
+        if !self.times.contains_key(&message)
+            && self.sent.get(&message.sender).is_none_or(|next| message.number >= *next)
+        {
+            return self.violated(Violation::Invented { reader: name, message, time });
+        }
+        if self.refused.contains(&message) {
+            return self.violated(Violation::Refused { reader: name, message, time });
+        }
+        if time <= last {
+            if time == last || record.fresh.binary_search(&time).is_ok() {
+                return self.violated(Violation::Repeat { reader: name, message, time });
+            }
+            if self.times.get(&message).is_none_or(|first| *first == time) {
+                return self.violated(Violation::Inversion { reader: name, message, time, after: last });
+            }
+        }
+        if !self.place(&name, message, time.clone()) {
+            return;
+        }
+        self.seen.insert(message);
+        let record = &mut self.records[reader.0];
+        if life > last_life {
+            record.ends += 1;
+            // Not all of those at once: a life may have passed without a message.
+            if record.gaps < record.ends {
+                return self.violated(Violation::UnflaggedGap { reader: name, last, next: time });
+            }
+            record.life = life;
+        }
+        record.last.clone_from(&time);
+        record.fresh.push(time);
+    }
+
+    /// Notes where a message is in the room; whether it can be there.
+    fn place(&mut self, reader: &str, message: Id, time: Time) -> bool {
+        let reader = reader.to_owned();
+        if let Some(first) = self.times.get(&message).filter(|first| **first != time) {
+            let first = first.clone();
+            self.violated(Violation::Twice { reader, message, first, again: time });
+            return false;
+        }
+        if let Some(other) = self.room.get(&time).filter(|other| **other != message) {
+            let other = *other;
+            self.violated(Violation::TwoAtOnce { reader, message, other, time });
+            return false;
+        }
+        self.times.insert(message, time.clone());
+        // What is checked is no longer needed in the order.
+        if time > self.checked {
+            self.room.insert(time, message);
+        }
+        true
+    }
+
+    /// Who has not yet come so far.
+    pub fn behind(&self, mark: &Time) -> Vec<&str> {
+        self.records.iter().filter(|record| record.last < *mark).map(|record| record.name.as_str()).collect()
+    }
+
+    /// How far a reader has come.
+    pub fn last(&self, reader: ReaderId) -> &Time {
+        &self.records[reader.0].last
+    }
+
+    /// Checks that each record has everything up to `mark`, a message that is in all of them.
+    pub fn check(&mut self, mark: &Time) {
+        let mut found = None;
+        for record in &mut self.records {
+            let end = record.fresh.partition_point(|time| time <= mark);
+            let fresh: Vec<Time> = record.fresh.drain(..end).collect();
+            for (time, message) in self.room.range::<Time, _>(..=mark) {
+                if *time <= record.begin || fresh.binary_search(time).is_ok() {
+                    continue;
+                }
+                // What follows in the record: of the same life, this one is missing; of a later one, it may have gone with the server,
+                // and that the reader was told of a gap is checked where the next message came.
+                let Some(next) = fresh.get(fresh.partition_point(|other| other < time)) else { break };
+                if life_of(&self.lives, next) == life_of(&self.lives, time) {
+                    let acknowledged = self.acknowledged.contains_key(message);
+                    let (reader, message, time) = (record.name.clone(), *message, time.clone());
+                    found = found.or(Some(Violation::Loss { reader, message, time, acknowledged }));
+                    break;
+                }
+            }
+        }
+        let later = self.room.split_off(mark);
+        let past = std::mem::replace(&mut self.room, later);
+        self.counts.gone += past.values().filter(|message| !self.seen.contains(*message)).count() as u64;
+        self.room.remove(mark);
+        self.checked.clone_from(mark);
+        if let Some(violation) = found {
+            self.violated(violation);
+        }
+    }
+
+    fn life_of(&self, time: &Time) -> usize {
+        life_of(&self.lives, time)
+    }
+
+    /// The first one counts: what comes after it may only follow from it.
+    fn violated(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+}
+
+/// The index of the life of the server that a time belongs to.
+fn life_of(lives: &[Time], time: &Time) -> usize {
+    lives.partition_point(|start| start <= time).saturating_sub(1)
+}

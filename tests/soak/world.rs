@@ -1,0 +1,95 @@
+//! What all parts of the soak share.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use crate::journal::Journal;
+use crate::proxy::{Counters, Proxy, proxy};
+use crate::record::{Id, Ledger, ReaderId, Time};
+
+#[derive(Debug)]
+pub struct World {
+    /// Where the server is in each of its lives.
+    pub server: SocketAddr,
+    /// The epoch of its current life, as it says itself.
+    pub epoch: watch::Sender<String>,
+    /// While it is true the network is a good one.
+    pub calm: watch::Sender<bool>,
+    pub counters: Arc<Counters>,
+    pub journal: Arc<Journal>,
+    ledger: Mutex<Ledger>,
+    /// The first thing that was wrong, and what was going on.
+    failure: watch::Sender<Option<String>>,
+}
+
+impl World {
+    pub fn new(server: SocketAddr) -> Arc<Self> {
+        Arc::new(Self {
+            server,
+            epoch: watch::Sender::default(),
+            calm: watch::Sender::new(true),
+            counters: Arc::default(),
+            journal: Arc::new(Journal::new()),
+            ledger: Mutex::new(Ledger::new()),
+            failure: watch::Sender::default(),
+        })
+    }
+
+    /// A bad network between the server and the user called `name`.
+    pub fn proxy(&self, name: &str, random: fastrand::Rng) -> Proxy {
+        proxy(name, self.server, random, self.calm.subscribe(), &self.counters, &self.journal)
+    }
+
+    /// The ledger, to write something down: what is wrong with it ends the soak.
+    pub fn note<T>(&self, note: impl FnOnce(&mut Ledger) -> T) -> T {
+        let mut ledger = self.ledger();
+        let result = note(&mut ledger);
+        let violation = ledger.violation.as_ref().map(ToString::to_string);
+        drop(ledger);
+        if let Some(violation) = violation {
+            self.fail(&violation);
+        }
+        result
+    }
+
+    pub fn sending(&self, sender: u16) -> Id {
+        self.note(|ledger| ledger.sending(sender))
+    }
+
+    /// A reader got a message, whose text says which one it is.
+    pub fn received(&self, reader: ReaderId, text: &str, time: Time) {
+        match Id::parse(text) {
+            Some(id) => self.note(|ledger| ledger.received(reader, id, time)),
+            None => self.fail(&format!("CHANGED: {reader:?} got a text that nobody sent: {text:.100?}")),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().expect("no panic")
+    }
+
+    /// Something is wrong. The first time counts.
+    pub fn fail(&self, what: &str) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                *failure = Some(format!("{what}\nwhat was done before:\n{}", self.journal.tell(what)));
+            }
+            first
+        });
+    }
+
+    /// Completes when something is wrong.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        failure.wait_for(Option::is_some).await.expect("a world").clone().unwrap_or_default()
+    }
+}
+
+/// The time now, as the server's clock has it too.
+pub fn now() -> Time {
+    humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
+}

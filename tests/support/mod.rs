@@ -217,9 +217,18 @@ impl Reader {
             match soon("the end", self.stream.message()).await {
                 Ok(Some(message)) => messages.push(message.into()),
                 Ok(None) => return (messages, None),
-                Err(status) => return (messages, Some(status)),
+                Err(status) => return (messages, Some(with_code(status))),
             }
         }
+    }
+}
+
+/// The status with the code that gRPC has for a stream which was reset; tonic knows it only with its own server.
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>
+fn with_code(status: Status) -> Status {
+    match net::http2_error(&status).and_then(h2::Error::reason) {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Status::resource_exhausted(status.message()),
+        _ => status,
     }
 }
 

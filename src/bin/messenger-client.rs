@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use messenger::net;
 use messenger::process::{self, LogSettings, Signals};
-use messenger::{client, settings};
+use messenger::{client, metrics, settings};
 
 /// The client of a one-room messenger: keeps one stream from the gRPC server open, and gives the chat to people and programs over
 /// HTTP with POST /sendMessage and POST /getAndFlushMessages.
@@ -17,6 +17,8 @@ use messenger::{client, settings};
 struct Cli {
     #[command(flatten)]
     client: client::Settings,
+    #[command(flatten)]
+    metrics: metrics::Settings,
     #[command(flatten)]
     log: LogSettings,
     /// Ask the client that runs on this machine with these settings whether it serves, and exit with 0 if it does.
@@ -41,7 +43,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let _log = cli.log.start()?;
     process::raise_file_limit();
     let signals = Signals::catch()?;
-    let listener = net::listen(address)?;
-    client::serve(listener, &cli.client, signals.shutdown()).await;
+    let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
+    let (mut registry, metrics) = (metrics::registry(), client::Metrics::default());
+    metrics.register(&mut registry);
+    tokio::select! {
+        () = client::serve(listener, &cli.client, &metrics, signals.shutdown()) => {}
+        () = metrics::serve(numbers, registry) => {}
+    }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use messenger::net::{self, ServerAddr};
 use messenger::process::{self, LogSettings, Signals};
-use messenger::{server, settings};
+use messenger::{metrics, server, settings};
 
 /// The gRPC server of a one-room messenger: takes messages with SendMessage, and streams each of them to every reader of
 /// ReadMessages in one order.
@@ -17,6 +17,8 @@ use messenger::{server, settings};
 struct Cli {
     #[command(flatten)]
     server: server::Settings,
+    #[command(flatten)]
+    metrics: metrics::Settings,
     #[command(flatten)]
     log: LogSettings,
     /// Ask the server that runs on this machine with these settings whether it serves, and exit with 0 if it does.
@@ -39,7 +41,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let _log = cli.log.start()?;
     process::raise_file_limit();
     let signals = Signals::catch()?;
-    let listener = net::listen(address)?;
-    server::serve(listener, &cli.server, signals.shutdown()).await;
+    let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
+    let (mut registry, metrics) = (metrics::registry(), server::Metrics::default());
+    metrics.register(&mut registry);
+    tokio::select! {
+        () = server::serve(listener, &cli.server, &metrics, signals.shutdown()) => {}
+        () = metrics::serve(numbers, registry) => {}
+    }
     Ok(())
 }

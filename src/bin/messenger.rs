@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use messenger::net::{self, ServerAddr};
 use messenger::process::{self, LogSettings, Signals};
-use messenger::{client, server, settings};
+use messenger::{client, metrics, server, settings};
 use tokio::sync::watch;
 
 /// The whole chat in one process: the gRPC server of a one-room messenger, and a client that gives the chat to people and programs
@@ -21,6 +21,8 @@ struct Cli {
     server: server::Settings,
     #[command(flatten)]
     http: client::HttpSettings,
+    #[command(flatten)]
+    metrics: metrics::Settings,
     #[command(flatten)]
     log: LogSettings,
 }
@@ -39,6 +41,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     // Both ports are open before anything runs: either the whole chat is there, or a line says which port is not.
     let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
     let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
+    let numbers = cli.metrics.listen()?;
     let (grpc_at, http_at) = (ServerAddr::local(server.local_addr()?), net::reachable(http.local_addr()?));
     // Whoever started this may have closed stdout; the chat is open all the same.
     let _ = writeln!(io::stdout(), "{}", welcome(&grpc_at, http_at));
@@ -51,10 +54,24 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let _ = ending.wait_for(|ending| *ending).await;
         }
     };
-    tokio::join!(server::serve(server, &cli.server, ended()), client::serve(http, &client_settings, ended()), async {
-        signals.shutdown().await;
-        ending.send_replace(true);
-    });
+    let (mut registry, of_server, of_client) =
+        (metrics::registry(), server::Metrics::default(), client::Metrics::default());
+    of_server.register(&mut registry);
+    of_client.register(&mut registry);
+    let chat = async {
+        tokio::join!(
+            server::serve(server, &cli.server, &of_server, ended()),
+            client::serve(http, &client_settings, &of_client, ended()),
+            async {
+                signals.shutdown().await;
+                ending.send_replace(true);
+            }
+        )
+    };
+    tokio::select! {
+        _ = chat => {}
+        () = metrics::serve(numbers, registry) => {}
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod health;
 mod http;
 mod link;
 mod message_body;
+mod metrics;
 mod postbox;
 mod problem;
 mod sender;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 pub use self::health::check as health_check;
+pub use self::metrics::Metrics;
 pub use self::settings::{HttpSettings, Settings};
 
 use self::link::Link;
@@ -48,7 +50,7 @@ const STUCK: Duration = Duration::from_secs(30);
 
 /// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream to the server open meanwhile. Returns
 /// when the running requests have ended, at most [`HttpSettings::http_drain_deadline`] after the shutdown.
-pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics, shutdown: impl Future<Output = ()>) {
     if let Ok(address) = listener.local_addr() {
         info!(%address, server = %settings.server_addr, "client listening");
     }
@@ -69,6 +71,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
         listener,
         shutdown,
         limits,
+        metrics.connections(),
         || {
             info!("draining");
             ending.send_replace(true);

@@ -11,5 +11,5 @@ pub use self::address::{AddressError, ServerAddr, reachable};
 pub use self::budget::{Budget, Exhausted, Share};
 pub use self::connection::{CallError, ConnectError, Connection, http2_error};
 pub use self::listen::{ListenError, listen};
-pub use self::serve::{Drain, Limits, serve_connections};
+pub use self::serve::{Counts, Drain, Limits, serve_connections};
 pub use self::socket::{Lifetime, Pulse, Socket};

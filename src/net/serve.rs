@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -34,6 +37,24 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// What a port counts. Clones are the same counters.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    open: Gauge,
+    accepted: Counter,
+    refused: Counter,
+}
+
+impl Counts {
+    /// Lets them be read, under names that begin with `prefix`.
+    pub fn register(&self, registry: &mut Registry, prefix: &str) {
+        let name = |name| format!("{prefix}_{name}");
+        registry.register(name("connections"), "Connections that are open", self.open.clone());
+        registry.register(name("connections_accepted"), "Connections that were let in", self.accepted.clone());
+        registry.register(name("connections_refused"), "Connections over the limit", self.refused.clone());
+    }
+}
+
 /// Serves the connections of `listener`, each in a task of its own, until `shutdown` completes. Then the port closes,
 /// `begin_drain` is called, and the connections get until the limit to finish what they are at; those that have not are dropped.
 ///
@@ -42,6 +63,7 @@ pub async fn serve_connections<F>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
     limits: Limits,
+    counts: Counts,
     begin_drain: impl FnOnce(),
     serve: impl Fn(TcpStream, Drain) -> F,
 ) where
@@ -57,15 +79,20 @@ pub async fn serve_connections<F>(
             () = &mut shutdown => break,
             stream = acceptor.accept() => {
                 let was_full = std::mem::replace(&mut full, connections.len() >= limits.connections);
-                if !full {
-                    connections.spawn(serve(stream, Drain(draining.subscribe())));
-                } else if !was_full {
-                    warn!(limit = limits.connections, "too many connections, closing new ones");
+                if full {
+                    counts.refused.inc();
+                    if !was_full {
+                        warn!(limit = limits.connections, "too many connections, closing new ones");
+                    }
+                    continue;
                 }
+                connections.spawn(serve(stream, Drain(draining.subscribe())));
+                counts.accepted.inc();
             }
             // Finished connections leave the set at once, or it would grow for as long as the program runs.
             Some(_) = connections.join_next() => {}
         }
+        counts.open.set(i64::try_from(connections.len()).unwrap_or(i64::MAX));
     }
     drop(acceptor);
     begin_drain();

@@ -74,6 +74,11 @@ impl Keys {
         }
     }
 
+    /// How many keys are known.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Remembers a message that was new.
     pub(super) fn remember(&mut self, key: Key, time: SendTime, now: Instant) {
         self.known.insert(key.key, (time, key.message));

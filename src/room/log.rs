@@ -139,6 +139,11 @@ impl Log {
         Resume::Oldest(self.begin(), self.forgotten)
     }
 
+    /// How much is kept.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.closed_bytes + self.open.len()
+    }
+
     /// Where what is kept begins.
     pub(super) fn begin(&self) -> u64 {
         self.closed.front().map_or(self.open_start, |segment| segment.start)

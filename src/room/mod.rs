@@ -68,6 +68,15 @@ pub struct Limits {
     pub keys: usize,
 }
 
+/// What a room keeps at some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Bytes of messages.
+    pub bytes: usize,
+    /// Keys of messages that may be sent again.
+    pub keys: usize,
+}
+
 /// One chat room.
 pub struct Room {
     epoch: Epoch,
@@ -92,6 +101,8 @@ struct State {
     waiting: Waiting,
     /// Those who can't read, until the end of the lap: then those whose next message is gone are over.
     blocked: Waiting,
+    /// When the first message was posted that no round has published yet.
+    first: Option<Instant>,
     /// Where the log began when the last lap ended.
     lap: u64,
     closed: bool,
@@ -110,6 +121,7 @@ impl Room {
             keys: Keys::new(limits.keys),
             waiting: Waiting::default(),
             blocked: Waiting::default(),
+            first: None,
             lap: 0,
             closed: false,
         };
@@ -164,6 +176,9 @@ impl Room {
     fn append(&self, mut state: MutexGuard<'_, State>, draft: Draft, time: SendTime) {
         let first_of_its_round = state.log.published() == state.log.end();
         state.log.append(draft, time);
+        if first_of_its_round {
+            state.first = Some(Instant::now());
+        }
         drop(state);
         if first_of_its_round {
             self.posted.notify_one();
@@ -175,13 +190,13 @@ impl Room {
         self.end_round(&mut Slab::new(), true);
     }
 
-    /// Shows readers what was posted, and wakes them. `woken` is empty, before and after, and kept between rounds so that its memory
-    /// is.
-    fn publish(&self, woken: &mut Slab<Waker>) {
-        self.end_round(woken, false);
+    /// Shows readers what was posted, and wakes them; says since when it had waited. `woken` is empty, before and after, and kept between
+    /// rounds so that its memory is.
+    fn publish(&self, woken: &mut Slab<Waker>) -> Option<Instant> {
+        self.end_round(woken, false)
     }
 
-    fn end_round(&self, woken: &mut Slab<Waker>, closing: bool) {
+    fn end_round(&self, woken: &mut Slab<Waker>, closing: bool) -> Option<Instant> {
         let mut state = self.lock();
         // Together with what was posted last, or a reader in between would end without it.
         state.closed |= closing;
@@ -193,9 +208,17 @@ impl Room {
             state.blocked.end_round_into(woken);
             self.laps.store(state.blocked.rounds(), Ordering::Release);
         }
+        let first = state.first.take();
         drop(state);
         // Outside the lock: each of them comes for it at once.
         woken.drain().for_each(Waker::wake);
+        first
+    }
+
+    /// What the room keeps now.
+    pub fn kept(&self) -> Kept {
+        let state = self.lock();
+        Kept { bytes: state.log.kept_bytes(), keys: state.keys.len() }
     }
 
     fn poll_read(&self, position: u64, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<Result<Frames, End>> {

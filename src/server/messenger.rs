@@ -7,9 +7,10 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tonic::Status;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 
+use super::metrics::{self, Metrics};
 use super::read_messages::{self, Reading};
 use super::{response, send_message, standard};
 use crate::net::Budget;
@@ -22,35 +23,47 @@ pub(super) struct Messenger {
     room: Arc<Room>,
     incoming: Budget,
     max_message_bytes: usize,
+    metrics: Metrics,
     /// Health and reflection.
     others: Routes,
 }
 
 impl Messenger {
-    pub(super) fn new(room: Arc<Room>, incoming: Budget, max_message_bytes: usize, others: Routes) -> Self {
-        Self { room, incoming, max_message_bytes, others }
+    pub(super) fn new(
+        room: Arc<Room>,
+        incoming: Budget,
+        max_message_bytes: usize,
+        metrics: Metrics,
+        others: Routes,
+    ) -> Self {
+        Self { room, incoming, max_message_bytes, metrics, others }
     }
 
     /// One call from beginning to end; or, of a call that goes on for as long as its caller likes, the beginning, and what goes on.
     pub(super) async fn call(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Option<Reading> {
         let path = request.uri().path();
+        let mut call = self.metrics.begin(metrics::Method::at(path));
         let Some(method) = path.strip_prefix('/').and_then(|path| path.strip_prefix(proto::SERVICE)) else {
             // In a box, or every call would be as large as this.
-            Box::pin(standard::call(self.others, request, respond)).await;
+            call.end(Box::pin(standard::call(self.others, request, respond)).await);
             return None;
         };
         if let Some(response) = not_grpc(&request) {
             // It fails when the caller is gone, and then nobody waits for it.
             let _ = respond.send_response(response, true);
+            call.end(Some(Code::Unknown));
             return None;
         }
         let share = self.incoming.share();
         match method {
-            "/SendMessage" => send_message::call(&self.room, self.max_message_bytes, share, request, respond).await,
-            "/ReadMessages" => return read_messages::open(&self.room, share, request, respond).await,
+            "/SendMessage" => {
+                let (room, limit) = (&self.room, self.max_message_bytes);
+                call.end(send_message::call(room, limit, share, &self.metrics, request, respond).await);
+            }
+            "/ReadMessages" => return read_messages::open(&self.room, share, call, request, respond).await,
             _ => {
                 let status = Status::unimplemented(format!("{} has no such method", proto::SERVICE));
-                response::refuse(respond, status);
+                call.end(response::refuse(respond, status));
             }
         }
         None

@@ -7,6 +7,7 @@ mod connection;
 mod health;
 mod messenger;
 mod metadata;
+mod metrics;
 mod read_messages;
 mod request;
 mod response;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 pub use self::health::check as health_check;
+pub use self::metrics::Metrics;
 pub use self::settings::Settings;
 
 use self::health::Serving;
@@ -35,7 +37,7 @@ use crate::room::Room;
 ///
 /// At the shutdown health turns `NOT_SERVING`, new messages are refused, every reader gets what was accepted and then
 /// `UNAVAILABLE`, and running calls finish.
-pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics, shutdown: impl Future<Output = ()>) {
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
@@ -45,26 +47,29 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
         Arc::clone(&room),
         settings.incoming(),
         settings.max_message_bytes.0,
+        metrics.clone(),
         standard::routes(serving.service()),
     );
+    metrics.watch(&room);
     let limits = net::Limits { connections: settings.max_connections, drain: settings.drain_deadline };
     let begin_drain = || {
         info!("draining");
         serving.end();
         room.close();
     };
-    let connections = net::serve_connections(listener, shutdown, limits, begin_drain, |stream, drain| {
-        let messenger = messenger.clone();
-        async move {
-            let peer = stream.peer_addr().ok();
-            if let Err(error) = connection::serve(stream, messenger, calls, drain).await {
-                debug!(?peer, %error, "connection ended");
+    let connections =
+        net::serve_connections(listener, shutdown, limits, metrics.connections(), begin_drain, |stream, drain| {
+            let messenger = messenger.clone();
+            async move {
+                let peer = stream.peer_addr().ok();
+                if let Err(error) = connection::serve(stream, messenger, calls, drain).await {
+                    debug!(?peer, %error, "connection ended");
+                }
             }
-        }
-    });
+        });
     tokio::select! {
         () = connections => {}
-        () = room.dispatch() => {}
+        () = room.dispatch(|lag| metrics.round(lag)) => {}
     }
     info!("server stopped");
 }

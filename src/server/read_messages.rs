@@ -10,10 +10,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 use tokio::time::Sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::debug;
 
 use super::metadata;
+use super::metrics::{Call, OpenReader};
 use super::request::{self, NoMessage};
 use super::response::{self, CallerGone};
 use super::timeout::timeout;
@@ -32,19 +33,22 @@ pub(super) struct Reading {
     response: SendStream<Bytes>,
     /// When the caller's deadline passes, if it has one.
     deadline: Option<Pin<Box<Sleep>>>,
+    call: Call,
+    counted: OpenReader,
 }
 
 /// Opens a stream, if the request is one for it.
 pub(super) async fn open(
     room: &Arc<Room>,
     share: Share,
+    mut call: Call,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Option<Reading> {
     let accepted = match accept(share, request).await {
         Ok(accepted) => accepted,
         Err(NoMessage::Bad(status)) => {
-            response::refuse(respond, status);
+            call.end(response::refuse(respond, status));
             return None;
         }
         Err(NoMessage::CallerGone) => return None,
@@ -52,7 +56,8 @@ pub(super) async fn open(
     let opened = match room.open(accepted.start) {
         Ok(opened) => opened,
         Err(not_yet) => {
-            response::refuse(respond, Status::invalid_argument(format!("{RESUME_AFTER}: {not_yet}")));
+            let status = Status::invalid_argument(format!("{RESUME_AFTER}: {not_yet}"));
+            call.end(response::refuse(respond, status));
             return None;
         }
     };
@@ -62,7 +67,8 @@ pub(super) async fn open(
     let response = respond.send_response(head, false).ok()?;
     debug!(resumed = ?opened.resumed, "reader opened");
     let deadline = accepted.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
-    Some(Reading { reader: opened.reader, response, deadline })
+    let counted = call.reader();
+    Some(Reading { reader: opened.reader, response, deadline, call, counted })
 }
 
 /// What a caller asks for.
@@ -81,18 +87,24 @@ async fn accept(share: Share, request: Request<RecvStream>) -> Result<Accepted, 
 impl Reading {
     /// Sends what there is; completes when there will be no more.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.poll_over(cx)) {
+        let code = match ready!(self.poll_over(cx)) {
             Over::Status(status) => {
                 debug!(code = ?status.code(), "reader ended");
                 // It fails when the caller is gone, and then nobody waits for it.
                 let _ = self.response.send_trailers(response::trailers(&status));
+                Some(status.code())
             }
-            Over::Reset(reason) => {
+            Over::Reset(code, reason) => {
                 debug!(?reason, "reader reset");
                 self.response.send_reset(reason);
+                Some(code)
             }
-            Over::CallerGone => debug!("reader left"),
-        }
+            Over::CallerGone => {
+                debug!("reader left");
+                None
+            }
+        };
+        self.call.end(code);
         Poll::Ready(())
     }
 
@@ -105,7 +117,7 @@ impl Reading {
         {
             return Poll::Ready(match response::poll_room(&mut self.response, cx) {
                 Poll::Ready(_) => Over::Status(Status::deadline_exceeded("the deadline of this call has passed")),
-                Poll::Pending => Over::Reset(Reason::CANCEL),
+                Poll::Pending => Over::Reset(Code::DeadlineExceeded, Reason::CANCEL),
             });
         }
         // h2 wakes a stream for this and that; only a round of the room is news.
@@ -120,6 +132,7 @@ impl Reading {
             }
             match self.reader.poll_read(cx) {
                 Poll::Ready(Ok(Frames { bytes, more })) => {
+                    self.counted.delivered(bytes.len());
                     if self.response.send_data(bytes, false).is_err() {
                         return Poll::Ready(Over::CallerGone);
                     }
@@ -142,7 +155,7 @@ enum Over {
     /// In trailers, behind all that was sent.
     Status(Status),
     /// At once: what was sent and not taken goes, and the memory that it holds.
-    Reset(Reason),
+    Reset(Code, Reason),
     /// The caller has cancelled, or its connection is gone.
     CallerGone,
 }
@@ -153,7 +166,7 @@ impl Over {
         match end {
             // A gRPC library makes RESOURCE_EXHAUSTED of it.
             // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors
-            End::FellBehind => Self::Reset(Reason::ENHANCE_YOUR_CALM),
+            End::FellBehind => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
             End::Closed => Self::Status(end.into()),
         }
     }

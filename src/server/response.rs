@@ -7,8 +7,8 @@ use h2::SendStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
-use tonic::Status;
 use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 
 use crate::proto::NOT_ACCEPTED;
 
@@ -40,10 +40,10 @@ pub(super) fn not_accepted(reason: &impl ToString) -> Status {
     status
 }
 
-/// Answers a call with nothing but a status.
-pub(super) fn refuse(mut respond: SendResponse<Bytes>, status: Status) {
-    // It fails when the caller is gone, and then nobody waits for it.
-    let _ = respond.send_response(status.into_http(), true);
+/// Answers a call with nothing but a status. Gives its code, unless the caller is gone.
+pub(super) fn refuse(mut respond: SendResponse<Bytes>, status: Status) -> Option<Code> {
+    let code = status.code();
+    respond.send_response(status.into_http(), true).ok().map(|_| code)
 }
 
 /// Lets go of what [`poll_room`] keeps back of the connection's flow control, where nothing was sent: it is the same for all calls.

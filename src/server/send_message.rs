@@ -7,9 +7,10 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request};
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::metadata;
+use super::metrics::Metrics;
 use super::request::{self, NoMessage};
 use super::response::{self, not_accepted};
 use crate::net::Share;
@@ -19,26 +20,28 @@ use crate::room::{Closed, Draft, NotPosted, Room};
 /// What is too long in a message that is.
 const SUBJECT: &str = "author and text are";
 
+/// One call from beginning to end. Gives the code that it ended with, unless the caller is gone.
 pub(super) async fn call(
     room: &Arc<Room>,
     limit: usize,
     share: Share,
+    metrics: &Metrics,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> Option<Code> {
     let (head, body) = request.into_parts();
     let answer = match request::message(&head.headers, body, share, limit, SUBJECT).await {
-        Ok(message) => post(room, limit, &head.headers, message),
+        Ok(message) => post(room, limit, metrics, &head.headers, message),
         Err(NoMessage::Bad(status)) => Err(status),
-        Err(NoMessage::CallerGone) => return,
+        Err(NoMessage::CallerGone) => return None,
     };
     match answer {
         Ok(answer) => {
             // Each of the three fails only when the caller is gone. The message is in the room all the same.
-            let Ok(mut stream) = respond.send_response(response::head(), false) else { return };
-            if stream.send_data(frame(&answer), false).is_ok() {
-                let _ = stream.send_trailers(response::trailers(&Status::ok("")));
-            }
+            let mut stream = respond.send_response(response::head(), false).ok()?;
+            stream.send_data(frame(&answer), false).ok()?;
+            stream.send_trailers(response::trailers(&Status::ok(""))).ok()?;
+            Some(Code::Ok)
         }
         Err(status) => response::refuse(respond, status),
     }
@@ -47,6 +50,7 @@ pub(super) async fn call(
 fn post(
     room: &Room,
     limit: usize,
+    metrics: &Metrics,
     headers: &HeaderMap,
     message: SendMessageRequest,
 ) -> Result<SendMessageResponse, Status> {
@@ -70,6 +74,7 @@ fn post(
         Some(key) => room.post_once(key, draft)?,
         None => room.post(draft)?,
     };
+    metrics.accepted(size);
     Ok(SendMessageResponse { send_time: Some(time.into()) })
 }
 

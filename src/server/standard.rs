@@ -9,10 +9,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame};
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower_service::Service;
 use tracing::error;
@@ -44,23 +45,35 @@ pub(super) fn routes(health: HealthServer<impl Health>) -> Routes {
     routes.prepare()
 }
 
-/// One call from beginning to end.
-pub(super) async fn call(mut routes: Routes, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+/// One call from beginning to end. Gives the code that it ended with, unless the caller is gone.
+pub(super) async fn call(
+    mut routes: Routes,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Option<Code> {
     let request = request.map(|stream| Body::new(RequestBody(stream)));
     let Ok::<Response<Body>, Infallible>(response) = routes.call(request).await.map_err(|error| match error {});
     let (head, mut body) = response.into_parts();
-    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), body.is_end_stream()) else { return };
+    let mut code = code(&head.headers);
+    let mut stream = respond.send_response(Response::from_parts(head, ()), body.is_end_stream()).ok()?;
     while !body.is_end_stream()
         && let Ok(Some(frame)) = poll_fn(|cx| poll_frame(&mut body, &mut stream, cx)).await
     {
         let sent = match frame.into_data() {
             Ok(data) => stream.send_data(data, body.is_end_stream()),
-            Err(frame) => stream.send_trailers(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                code = self::code(&trailers);
+                stream.send_trailers(trailers)
+            }
         };
-        if sent.is_err() {
-            return;
-        }
+        sent.ok()?;
     }
+    code
+}
+
+fn code(headers: &HeaderMap) -> Option<Code> {
+    Status::from_header_map(headers).map(|status| status.code())
 }
 
 /// The next frame of a response, once its caller takes it.

@@ -93,14 +93,18 @@ fn start_own() -> anyhow::Result<Vec<ServerAddr>> {
     let listener = port()?;
     let server = ServerAddr::local(listener.local_addr()?);
     let settings = Flags::<messenger::server::Settings>::try_parse_from(["acceptance"])?.settings;
-    tokio::spawn(async move { messenger::server::serve(listener, &settings, std::future::pending()).await });
+    tokio::spawn(async move {
+        messenger::server::serve(listener, &settings, &Default::default(), std::future::pending()).await
+    });
     let mut addresses = vec![server.clone()];
     for _ in 0..2 {
         let listener = port()?;
         addresses.push(ServerAddr::local(listener.local_addr()?));
         let mut settings = Flags::<messenger::client::Settings>::try_parse_from(["acceptance"])?.settings;
         settings.server_addr = server.clone();
-        tokio::spawn(async move { messenger::client::serve(listener, &settings, std::future::pending()).await });
+        tokio::spawn(async move {
+            messenger::client::serve(listener, &settings, &Default::default(), std::future::pending()).await
+        });
     }
     Ok(addresses)
 }

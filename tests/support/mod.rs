@@ -88,14 +88,18 @@ pub fn server(flags: &[&str]) -> Running {
 
 pub fn server_on(listener: TcpListener, flags: &[&str]) -> Running {
     let settings: server::Settings = settings(flags);
-    start(listener, |listener, shutdown| async move { server::serve(listener, &settings, shutdown).await })
+    start(listener, |listener, shutdown| async move {
+        server::serve(listener, &settings, &server::Metrics::default(), shutdown).await;
+    })
 }
 
 /// Starts a client of the server at `server`.
 pub fn client(server: SocketAddr, flags: &[&str]) -> Running {
     let server = server.to_string();
     let settings: client::Settings = settings(&[&["--server-addr", &server], flags].concat());
-    start(free_port(), |listener, shutdown| async move { client::serve(listener, &settings, shutdown).await })
+    start(free_port(), |listener, shutdown| async move {
+        client::serve(listener, &settings, &client::Metrics::default(), shutdown).await;
+    })
 }
 
 fn start<F>(listener: TcpListener, serve: impl FnOnce(TcpListener, Shutdown) -> F) -> Running

@@ -1,0 +1,66 @@
+//! What the process takes of its machine, under the names that all programs have for it:
+//! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
+
+use std::fmt;
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use rlimit::Resource;
+
+/// What `/proc/self/stat` counts time in: Linux shows every program the same, whatever its own clock does.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Read from `/proc` when somebody asks; what the system does not tell is left out.
+#[derive(Debug)]
+pub(super) struct Process {
+    start: Duration,
+}
+
+impl Process {
+    /// Of a process that starts now.
+    pub(super) fn new() -> Self {
+        Self { start: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+    }
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut put = |name: &str, help: &str, metric: Option<&dyn EncodeMetric>| match metric {
+            Some(metric) => metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?),
+            None => Ok(()),
+        };
+        let cpu = cpu_seconds().map(ConstCounter::new);
+        put("process_cpu_seconds", "Time on processors", cpu.as_ref().map(|cpu| cpu as &dyn EncodeMetric))?;
+        let open = fs::read_dir("/proc/self/fd").ok().and_then(|entries| i64::try_from(entries.count()).ok());
+        let most = Resource::NOFILE.get_soft().ok().and_then(|most| i64::try_from(most).ok());
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "Memory that is resident", memory("VmRSS:")),
+            ("process_virtual_memory_bytes", "Memory that is mapped", memory("VmSize:")),
+            ("process_open_fds", "Open files", open),
+            ("process_max_fds", "Files that may be open", most),
+        ] {
+            let gauge = value.map(ConstGauge::new);
+            put(name, help, gauge.as_ref().map(|gauge| gauge as &dyn EncodeMetric))?;
+        }
+        let start = ConstGauge::new(self.start.as_secs_f64());
+        put("process_start_time_seconds", "When the process started, since 1970", Some(&start))
+    }
+}
+
+/// Bytes, from a field of `/proc/self/status`.
+fn memory(field: &str) -> Option<i64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(value.split_whitespace().next()?.parse::<i64>().ok()? * 1024)
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before it may have spaces, and ends with the last parenthesis. Then the 12th and the 13th: user and system.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map_while(|field| field.parse::<f64>().ok());
+    Some((fields.next()? + fields.next()?) / TICKS_PER_SECOND)
+}

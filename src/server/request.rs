@@ -19,6 +19,14 @@ pub(super) enum NoMessage {
     Bad(Status),
 }
 
+/// What has come of a request so far.
+pub(super) struct Received<'a> {
+    headers: &'a HeaderMap,
+    limit: usize,
+    subject: &'a str,
+    bytes: Bytes,
+}
+
 /// Waits for the message of a call that takes exactly one, of at most `limit` bytes. `subject` is what is too long in one that is.
 ///
 /// # Errors
@@ -31,25 +39,61 @@ pub(super) async fn message<M: Message + Default>(
     limit: usize,
     subject: &str,
 ) -> Result<M, NoMessage> {
-    let mut received = Bytes::new();
+    let mut received = Received::new(headers, limit, subject);
     while let Some(chunk) = body.data().await {
         let chunk = chunk.map_err(|_| NoMessage::CallerGone)?;
         // It fails only for more than has come.
         let _ = body.flow_control().release_capacity(chunk.len());
-        received = join(received, chunk);
-        if let Some(length) = length(headers, &received, limit, subject)?
-            && received.len() > PREFIX + length
-        {
-            return Err(one_message_only());
+        received.add(chunk)?;
+    }
+    Ok(received.message()?)
+}
+
+impl<'a> Received<'a> {
+    pub(super) fn new(headers: &'a HeaderMap, limit: usize, subject: &'a str) -> Self {
+        Self { headers, limit, subject, bytes: Bytes::new() }
+    }
+
+    /// The next bytes, wherever they were cut.
+    pub(super) fn add(&mut self, chunk: Bytes) -> Result<(), Status> {
+        self.bytes = join(std::mem::take(&mut self.bytes), chunk);
+        match self.length()? {
+            Some(length) if self.bytes.len() > PREFIX + length => Err(one_message_only()),
+            _ => Ok(()),
         }
     }
-    match length(headers, &received, limit, subject)? {
-        Some(length) if received.len() == PREFIX + length => {}
-        None if received.is_empty() => return Err(one_message_only()),
-        _ => return Err(Status::internal("the request ends in the middle of its message").into()),
+
+    /// The message, when nothing more comes.
+    pub(super) fn message<M: Message + Default>(mut self) -> Result<M, Status> {
+        match self.length()? {
+            Some(length) if self.bytes.len() == PREFIX + length => {}
+            None if self.bytes.is_empty() => return Err(one_message_only()),
+            _ => return Err(Status::internal("the request ends in the middle of its message")),
+        }
+        self.bytes.advance(PREFIX);
+        M::decode(self.bytes).map_err(|error| Status::invalid_argument(error.to_string()))
     }
-    received.advance(PREFIX);
-    M::decode(received).map_err(|error| Status::invalid_argument(error.to_string()).into())
+
+    /// The length of the message, once its prefix is there.
+    fn length(&self) -> Result<Option<usize>, Status> {
+        let Some(&[compressed, a, b, c, d]) = self.bytes.first_chunk::<PREFIX>() else { return Ok(None) };
+        match compressed {
+            0 => {}
+            1 => {
+                let encoding = self.headers.get("grpc-encoding");
+                return Err(Status::unimplemented(format!("no compression is understood here, not {encoding:?}")));
+            }
+            _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
+        }
+        let (length, limit) = (u32::from_be_bytes([a, b, c, d]) as usize, self.limit);
+        if length > limit {
+            let subject = self.subject;
+            return Err(Status::resource_exhausted(format!(
+                "{subject} too long: {length} bytes, the limit is {limit}"
+            )));
+        }
+        Ok(Some(length))
+    }
 }
 
 /// Both as one. Nearly always the whole request is one chunk, and nothing is copied.
@@ -62,28 +106,10 @@ fn join(received: Bytes, chunk: Bytes) -> Bytes {
     both.freeze()
 }
 
-/// The length of the message, once its prefix is there.
-fn length(headers: &HeaderMap, received: &[u8], limit: usize, subject: &str) -> Result<Option<usize>, Status> {
-    let Some(&[compressed, a, b, c, d]) = received.first_chunk::<PREFIX>() else { return Ok(None) };
-    match compressed {
-        0 => {}
-        1 => {
-            let encoding = headers.get("grpc-encoding");
-            return Err(Status::unimplemented(format!("no compression is understood here, not {encoding:?}")));
-        }
-        _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
-    }
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    if length > limit {
-        return Err(Status::resource_exhausted(format!("{subject} too long: {length} bytes, the limit is {limit}")));
-    }
-    Ok(Some(length))
-}
-
-fn one_message_only() -> NoMessage {
+fn one_message_only() -> Status {
     // The code that gRPC has for a "request cardinality violation".
     // https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
-    Status::unimplemented("the call takes exactly one message").into()
+    Status::unimplemented("the call takes exactly one message")
 }
 
 impl From<Status> for NoMessage {

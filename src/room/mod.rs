@@ -14,13 +14,14 @@ mod keys;
 mod log;
 #[cfg(test)]
 mod model;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod reader;
 mod resume;
 mod sync;
 mod waiting;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Instant, SystemTime};

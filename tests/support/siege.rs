@@ -38,11 +38,17 @@ impl Besieged {
 
     /// A client of a server that is left alone.
     pub async fn client() -> Self {
+        Self::client_after(async |_| {}).await
+    }
+
+    /// The same, where something is done with it before anybody else is served.
+    pub async fn client_after(prepare: impl AsyncFnOnce(SocketAddr)) -> Self {
         let (server, server_address) = program::server(&[]).await;
         let variables = [("MESSENGER_SERVER_ADDR", &*server_address.to_string()), ("MESSENGER_HTTP_PORT", "0")];
         let mut program = program::start(program::CLIENT, &variables);
         let address = program.address("client listening").await;
         program.line("stream open").await;
+        prepare(address).await;
         Self::new(address, program, Some(server), Served::ByClient(address)).await
     }
 

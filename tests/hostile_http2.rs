@@ -19,6 +19,8 @@ const FLOOD: usize = 8 * MIB;
 const CALL: usize = 4 * KIB;
 
 type Frames = Box<dyn Iterator<Item = Vec<u8>> + Send>;
+/// What is said over one of many streams.
+type Call = fn(u32) -> Vec<u8>;
 
 fn again(frame: Vec<u8>) -> Frames {
     Box::new(std::iter::repeat_n(frame, COUNT as usize))
@@ -87,7 +89,6 @@ async fn ten_thousand_streams() {
     const STREAMS: u32 = COUNT / 10;
     let server = Besieged::server().await;
     let mut left_open = Vec::new();
-    type Call = fn(u32) -> Vec<u8>;
     let attacks: [(&str, Call); 4] = [
         ("messages that never come", |id| begin(id, "SendMessage")),
         ("messages that never end", |id| [begin(id, "SendMessage"), frame(DATA, 0, id, b"\0\0\0\x01\0begun")].concat()),

@@ -36,7 +36,7 @@ pub const MAX_FRAME_SIZE: u16 = 5;
 pub const FRAME: usize = 16 * 1024;
 
 /// How long a peer that has stopped reading is written to.
-const STUCK: Duration = Duration::from_secs(1);
+pub const STUCK: Duration = Duration::from_secs(3);
 
 /// What comes of an attack for the connection that it has come over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,8 +32,8 @@ impl Besieged {
     /// A server.
     pub async fn server() -> Self {
         let (program, address) = program::server(&[]).await;
-        let served = Served::ByServer(grpc(address).await, reader(&mut grpc(address).await).await);
-        Self::new(address, program, None, served).await
+        let both = (grpc(address).await, reader(&mut grpc(address).await).await);
+        Self::new(address, program, None, Served::ByServer(Box::new(both))).await
     }
 
     /// A client of a server that is left alone.
@@ -91,7 +91,7 @@ impl Besieged {
 #[derive(Debug)]
 enum Served {
     /// A sender and a reader, with a connection each.
-    ByServer(Grpc, Reader),
+    ByServer(Box<(Grpc, Reader)>),
     /// A user, with a connection for each request.
     ByClient(SocketAddr),
 }
@@ -102,7 +102,8 @@ impl Served {
         let text = number.to_string();
         let author = "bystander";
         let (sent, got) = match self {
-            Self::ByServer(sender, reader) => {
+            Self::ByServer(both) => {
+                let (sender, reader) = &mut **both;
                 let time = soon("an answer", post(sender, author, &text)).await;
                 let mut message = reader.next().await;
                 while message.author != author {

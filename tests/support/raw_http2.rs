@@ -208,10 +208,16 @@ impl Raw {
 
     /// Waits for this outcome of an attack, or fails.
     pub async fn comes_to(&mut self, attack: &str, outcome: Outcome) {
+        let awaited = |seen: &Seen| match outcome {
+            Outcome::Ends => seen.closed,
+            Outcome::Resets => seen.closed || seen.reset,
+            Outcome::Lives => true,
+        };
+        let seen = self.until(attack, awaited).await;
         if outcome == Outcome::Ends {
-            self.until(attack, |seen| seen.closed).await;
             return;
         }
+        assert!(!seen.closed, "{attack}: {seen:?}");
         // An answer to it shows that the connection lives, and that all before has been read.
         let ping = *b"are you?";
         self.write(&frame(PING, 0, 0, &ping)).await;

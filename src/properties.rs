@@ -105,7 +105,7 @@ pub fn address(input: &[u8]) {
     assert_eq!(address.to_string().parse(), Ok(address.clone()));
     let (host, port) = text.rsplit_once(':').expect("a colon");
     assert_eq!((address.host(), port.parse()), (host.trim_matches(['[', ']']), Ok(address.port())));
-    assert!(address.port() != 0 && !address.host().is_empty());
+    assert!(address.port() != 0 && port.bytes().all(|byte| byte.is_ascii_digit()) && !address.host().is_empty());
     let origin: Uri = address.origin();
     assert_eq!((origin.scheme_str(), origin.path(), origin.query()), (Some("http"), "/", None));
     assert_eq!((origin.host(), origin.port_u16()), (Some(host), Some(address.port())));

@@ -13,8 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// What one connection may take with its buffers, of which hyper's larger one grows to 400 KiB with what comes.
+/// What a connection may take with which little is done.
 const CONNECTION: usize = 20 * KIB;
+/// One over which much comes: hyper reads up to 400 KiB ahead.
 const READ_BUFFER: usize = 512 * KIB;
 /// What the client may grow by for everything else: what bystanders' messages wait in, and what allocators keep.
 const FLOOD: usize = 8 * MIB;

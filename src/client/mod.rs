@@ -13,6 +13,8 @@ mod link;
 mod message_body;
 mod postbox;
 mod problem;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod sender;
 mod settings;
 mod whole_body;

@@ -7,6 +7,8 @@ mod connection;
 mod health;
 mod messenger;
 mod metadata;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod read_messages;
 mod request;
 mod response;

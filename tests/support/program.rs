@@ -91,6 +91,14 @@ impl Program {
         }
     }
 
+    /// All that it has written, once it has ended.
+    pub async fn whole_log(&mut self) -> &[String] {
+        while let Some(line) = soon("the end of the log", self.lines.recv()).await {
+            self.log.push(line);
+        }
+        &self.log
+    }
+
     /// Where it listens, as its log says.
     pub async fn address(&mut self, what: &str) -> SocketAddr {
         let line = self.line(what).await;

@@ -87,7 +87,9 @@ fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
         let (mut ledger, readers, ids) = room(6);
         both_get(&mut ledger, readers, &ids, &[1, 3]);
         ledger.life(at(5));
-        readers.map(|reader| ledger.gap(reader, 1));
+        for reader in readers {
+            ledger.gap(reader, 1);
+        }
         both_get(&mut ledger, readers, &ids, &[6]);
         ledger.check(&at(6));
         // Sent in the first life: between messages that all have, or after the last of them.

@@ -19,6 +19,8 @@ const LIMIT: usize = 64 * MIB;
 const TEXT: usize = 16 * 1024;
 /// Twenty times what is kept, and more than twice the limit.
 const MESSAGES: usize = 20 * 8 * MIB / TEXT;
+/// Half of what is kept.
+const ROUND: usize = 4 * MIB / TEXT;
 
 /// A group of processes with a limit on their memory.
 #[derive(Debug)]
@@ -92,22 +94,27 @@ async fn stopped_readers_and_heavy_senders() {
     for _ in 0..50 {
         stopped.push(reader(&mut grpc(address).await).await);
     }
-    let mut reading = JoinSet::new();
+    let mut reading = Vec::new();
     for _ in 0..4 {
-        let mut reader = reader(&mut grpc(address).await).await;
-        reading.spawn(async move { reader.take(MESSAGES).await });
+        reading.push((reader(&mut grpc(address).await).await, Vec::<Message>::new()));
     }
-    let mut senders = JoinSet::new();
-    for sender in 0..4 {
-        let mut grpc = grpc(address).await;
-        senders.spawn(async move {
-            for number in 0..MESSAGES / 4 {
-                post(&mut grpc, &format!("sender {sender}"), &format!("{number:x<TEXT$}")).await;
-            }
-        });
+    // As fast as it goes, and never so far ahead of those who read that they could fall behind, however busy the machine is.
+    for round in 0..MESSAGES / ROUND {
+        let mut senders = JoinSet::new();
+        for sender in 0..4 {
+            let mut grpc = grpc(address).await;
+            senders.spawn(async move {
+                for number in 0..ROUND / 4 {
+                    post(&mut grpc, &format!("sender {sender}"), &format!("{round}/{number:x<TEXT$}")).await;
+                }
+            });
+        }
+        senders.join_all().await;
+        for (reader, got) in &mut reading {
+            got.extend(reader.take(ROUND).await);
+        }
     }
-    senders.join_all().await;
-    let orders: Vec<Vec<Message>> = reading.join_all().await;
+    let orders: Vec<Vec<Message>> = reading.into_iter().map(|(_, got)| got).collect();
     assert_increasing(&orders[0]);
     assert!(orders.iter().all(|order| *order == orders[0]), "one order");
     // Who stopped is told why that was the end of it, and the server is the one that it was.

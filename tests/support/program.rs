@@ -99,6 +99,14 @@ impl Program {
         &self.log
     }
 
+    /// The last lines that it has written.
+    pub fn last_lines(&mut self, count: usize) -> String {
+        while let Ok(line) = self.lines.try_recv() {
+            self.log.push(line);
+        }
+        self.log[self.log.len().saturating_sub(count)..].join("\n")
+    }
+
     /// Where it listens, as its log says.
     pub async fn address(&mut self, what: &str) -> SocketAddr {
         let line = self.line(what).await;

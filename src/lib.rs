@@ -21,11 +21,15 @@
 //! its last round and wakes the readers; each is a position in that log, and a `ReadMessages` response that goes on from there.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+// A property that is broken panics, and so does a test.
+#![cfg_attr(test, allow(clippy::missing_panics_doc))]
 
 pub mod client;
 pub mod metrics;
 pub mod net;
 pub mod process;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod proto;
 pub mod room;
 pub mod send_time;

@@ -48,7 +48,10 @@ impl FromStr for SendTime {
     fn from_str(text: &str) -> Result<Self, SendTimeError> {
         let time = humantime::parse_rfc3339(text).map_err(|_| SendTimeError)?;
         let nanos = time.duration_since(UNIX_EPOCH).map_err(|_| SendTimeError)?.as_nanos();
-        u64::try_from(nanos).map(Self).map_err(|_| SendTimeError)
+        let time = u64::try_from(nanos).map(Self).map_err(|_| SendTimeError)?;
+        // humantime takes a leap second and a tenth digit too, for the time just before, and a point with no digits.
+        let written = text.strip_suffix('Z').filter(|written| !written.ends_with('.')).ok_or(SendTimeError)?;
+        time.to_string().starts_with(written).then_some(time).ok_or(SendTimeError)
     }
 }
 
@@ -138,9 +141,17 @@ mod tests {
         assert_eq!(time.to_string().parse(), Ok(time));
         assert_eq!(SendTime::try_from(Timestamp::from(time)), Ok(time));
         assert_eq!("1970-01-01T00:00:00Z".parse(), Ok(SendTime::default()));
-        for text in
-            ["", "now", "2025-09-20", "2025-09-20T10:58:42", "2025-09-20T10:58:42+01:00", "1969-12-31T23:59:59Z"]
-        {
+        for text in [
+            "",
+            "now",
+            "2025-09-20",
+            "2025-09-20T10:58:42",
+            "2025-09-20T10:58:42.Z",
+            "2025-09-20T10:58:42+01:00",
+            "2025-09-20T10:58:42.6651935571Z",
+            "2016-12-31T23:59:60Z",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert_eq!(text.parse::<SendTime>(), Err(SendTimeError), "{text:?}");
         }
         assert!(SendTime::try_from(Timestamp { seconds: -1, nanos: 0 }).is_err());

@@ -82,6 +82,23 @@ fn an_acknowledged_message_that_nobody_has_is_lost() {
 }
 
 #[test]
+fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
+    for (place, found) in [(2, "Loss"), (4, "none")] {
+        let (mut ledger, readers, ids) = room(6);
+        both_get(&mut ledger, readers, &ids, &[1, 3]);
+        ledger.life(at(5));
+        for reader in readers {
+            ledger.gap(reader, 1);
+        }
+        both_get(&mut ledger, readers, &ids, &[6]);
+        ledger.check(&at(6));
+        // Sent in the first life: between messages that all have, or after the last of them.
+        ledger.acknowledged(ids[place as usize - 1], at(place));
+        assert_eq!(kind(&ledger), found);
+    }
+}
+
+#[test]
 fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
     for told in [true, false] {
         let (mut ledger, readers, ids) = room(4);
@@ -210,6 +227,21 @@ fn a_killed_reader_begins_anew() {
     both_get(&mut ledger, [one, other], &ids, &[3]);
     ledger.check(&at(3));
     assert_eq!(ledger.violation, None);
+
+    // Gaps of the record before are nothing to the new one.
+    ledger.life(at(4));
+    ledger.gap(one, 1);
+    ledger.gap(other, 1);
+    let next = [ledger.sending(1)];
+    both_get(&mut ledger, [one, other], &[next[0]; 5], &[5]);
+    assert_eq!(ledger.violation, None);
+    ledger.begin_anew(other, at(5));
+    ledger.life(at(6));
+    ledger.gap(other, 1);
+    assert_eq!(ledger.violation, None);
+    ledger.begin_anew(other, at(5));
+    ledger.received(other, ids[3], at(7));
+    assert_eq!(kind(&ledger), "UnflaggedGap");
 
     // What comes after its beginning is for it.
     let (mut ledger, [one, other], ids) = room(4);

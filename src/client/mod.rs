@@ -14,6 +14,8 @@ mod message_body;
 mod metrics;
 mod postbox;
 mod problem;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod sender;
 mod settings;
 mod whole_body;
@@ -40,7 +42,10 @@ use self::link::Link;
 use self::postbox::Postbox;
 use self::sender::Sender;
 use crate::net::{self, Drain, Socket};
+use crate::process;
 
+/// Files that are never a caller's: whatever callers do, there is one for a new connection to the server.
+const OWN_FILES: usize = 16;
 /// How long a connection may be silent between requests, and how long the head of a request may take to come.
 const IDLE: Duration = Duration::from_mins(1);
 /// Bytes of a request's head.
@@ -65,8 +70,10 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     let mut stream = JoinSet::new();
     stream.spawn(async move { link.keep_open().await });
 
-    let limits =
-        net::Limits { connections: settings.http.http_max_connections, drain: settings.http.http_drain_deadline };
+    let limits = net::Limits {
+        connections: settings.http.http_max_connections.min(process::file_limit().saturating_sub(OWN_FILES).max(1)),
+        drain: settings.http.http_drain_deadline,
+    };
     net::serve_connections(
         listener,
         shutdown,

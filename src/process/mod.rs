@@ -43,6 +43,12 @@ fn run_on(runtime: io::Result<Runtime>, name: &str, program: impl Future<Output 
     }
 }
 
+/// How many files the process may have open.
+#[must_use]
+pub fn file_limit() -> usize {
+    rlimit::Resource::NOFILE.get_soft().ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// Lets the process have as many files open as the system permits it to: each reader is one, and the usual soft limit is 1024.
 pub fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {

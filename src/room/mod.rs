@@ -14,6 +14,8 @@ mod keys;
 mod log;
 #[cfg(test)]
 mod model;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod reader;
 mod resume;
 mod sync;

@@ -8,6 +8,8 @@ mod health;
 mod messenger;
 mod metadata;
 mod metrics;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod read_messages;
 mod request;
 mod response;

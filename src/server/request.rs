@@ -28,6 +28,14 @@ pub(super) enum NoMessage {
     Bad(Status),
 }
 
+/// What has come of a request so far.
+pub(super) struct Received<'a> {
+    headers: &'a HeaderMap,
+    limit: usize,
+    subject: &'a str,
+    bytes: Bytes,
+}
+
 /// Waits for the message of a call that takes exactly one, of at most `limit` bytes; meanwhile what has come of it counts in `share`.
 /// `subject` is what is too long in one that is.
 ///
@@ -39,51 +47,84 @@ pub(super) enum NoMessage {
 pub(super) async fn message<M: Message + Default>(
     headers: &HeaderMap,
     body: RecvStream,
-    mut share: Share,
+    share: Share,
     limit: usize,
     subject: &str,
 ) -> Result<M, NoMessage> {
-    let received = tokio::time::timeout(TIMEOUT, receive(headers, body, &mut share, limit, subject));
-    let received = received.await.map_err(|_| {
-        Status::deadline_exceeded(format!("the request did not come to its end within {} s", TIMEOUT.as_secs()))
-    })??;
-    M::decode(received).map_err(|error| Status::invalid_argument(error.to_string()).into())
+    let received = receive(Received::new(headers, limit, subject), body, share);
+    tokio::time::timeout(TIMEOUT, received).await.unwrap_or_else(|_| {
+        let seconds = TIMEOUT.as_secs();
+        Err(Status::deadline_exceeded(format!("the request did not come to its end within {seconds} s")).into())
+    })
 }
 
-/// The bytes of the one message.
-async fn receive(
-    headers: &HeaderMap,
+async fn receive<M: Message + Default>(
+    mut received: Received<'_>,
     mut body: RecvStream,
-    share: &mut Share,
-    limit: usize,
-    subject: &str,
-) -> Result<Bytes, NoMessage> {
-    let mut received = Bytes::new();
+    mut share: Share,
+) -> Result<M, NoMessage> {
     loop {
         let chunk = if let Some(chunk) = body.data().now_or_never() {
             chunk
         } else {
             // Only who has to be waited for takes of the budget: while others waste it, small messages still go through.
-            share.cover(received.len()).map_err(|exhausted| not_accepted(&exhausted))?;
+            share.cover(received.bytes.len()).map_err(|exhausted| not_accepted(&exhausted))?;
             body.data().await
         };
-        let Some(chunk) = chunk.transpose().map_err(|_| NoMessage::CallerGone)? else { break };
+        let Some(chunk) = chunk.transpose().map_err(|_| NoMessage::CallerGone)? else {
+            return Ok(received.message()?);
+        };
         // It fails only for more than has come.
         let _ = body.flow_control().release_capacity(chunk.len());
-        received = join(received, chunk);
-        if let Some(length) = length(headers, &received, limit, subject)?
-            && received.len() > PREFIX + length
-        {
-            return Err(one_message_only());
+        received.add(chunk)?;
+    }
+}
+
+impl<'a> Received<'a> {
+    pub(super) fn new(headers: &'a HeaderMap, limit: usize, subject: &'a str) -> Self {
+        Self { headers, limit, subject, bytes: Bytes::new() }
+    }
+
+    /// The next bytes, wherever they were cut.
+    pub(super) fn add(&mut self, chunk: Bytes) -> Result<(), Status> {
+        self.bytes = join(std::mem::take(&mut self.bytes), chunk);
+        match self.length()? {
+            Some(length) if self.bytes.len() > PREFIX + length => Err(one_message_only()),
+            _ => Ok(()),
         }
     }
-    match length(headers, &received, limit, subject)? {
-        Some(length) if received.len() == PREFIX + length => {}
-        None if received.is_empty() => return Err(one_message_only()),
-        _ => return Err(Status::internal("the request ends in the middle of its message").into()),
+
+    /// The message, when nothing more comes.
+    pub(super) fn message<M: Message + Default>(mut self) -> Result<M, Status> {
+        match self.length()? {
+            Some(length) if self.bytes.len() == PREFIX + length => {}
+            None if self.bytes.is_empty() => return Err(one_message_only()),
+            _ => return Err(Status::internal("the request ends in the middle of its message")),
+        }
+        self.bytes.advance(PREFIX);
+        M::decode(self.bytes).map_err(|error| Status::invalid_argument(error.to_string()))
     }
-    received.advance(PREFIX);
-    Ok(received)
+
+    /// The length of the message, once its prefix is there.
+    fn length(&self) -> Result<Option<usize>, Status> {
+        let Some(&[compressed, a, b, c, d]) = self.bytes.first_chunk::<PREFIX>() else { return Ok(None) };
+        match compressed {
+            0 => {}
+            1 => {
+                let encoding = self.headers.get("grpc-encoding");
+                return Err(Status::unimplemented(format!("no compression is understood here, not {encoding:?}")));
+            }
+            _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
+        }
+        let (length, limit) = (u32::from_be_bytes([a, b, c, d]) as usize, self.limit);
+        if length > limit {
+            let subject = self.subject;
+            return Err(Status::resource_exhausted(format!(
+                "{subject} too long: {length} bytes, the limit is {limit}"
+            )));
+        }
+        Ok(Some(length))
+    }
 }
 
 /// Both as one. Nearly always the whole request is one chunk, and nothing is copied.
@@ -96,28 +137,10 @@ fn join(received: Bytes, chunk: Bytes) -> Bytes {
     both.freeze()
 }
 
-/// The length of the message, once its prefix is there.
-fn length(headers: &HeaderMap, received: &[u8], limit: usize, subject: &str) -> Result<Option<usize>, Status> {
-    let Some(&[compressed, a, b, c, d]) = received.first_chunk::<PREFIX>() else { return Ok(None) };
-    match compressed {
-        0 => {}
-        1 => {
-            let encoding = headers.get("grpc-encoding");
-            return Err(Status::unimplemented(format!("no compression is understood here, not {encoding:?}")));
-        }
-        _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
-    }
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    if length > limit {
-        return Err(Status::resource_exhausted(format!("{subject} too long: {length} bytes, the limit is {limit}")));
-    }
-    Ok(Some(length))
-}
-
-fn one_message_only() -> NoMessage {
+fn one_message_only() -> Status {
     // The code that gRPC has for a "request cardinality violation".
     // https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
-    Status::unimplemented("the call takes exactly one message").into()
+    Status::unimplemented("the call takes exactly one message")
 }
 
 impl From<Status> for NoMessage {

@@ -30,7 +30,8 @@ pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     match parse() {
         Some(timeout) => Ok(Some(timeout)),
         None => Err(Status::invalid_argument(format!(
-            "grpc-timeout {value:?} is not a number of at most 8 digits and a unit"
+            "grpc-timeout \"{}\" is not a number of at most 8 digits and a unit",
+            value.as_bytes().escape_ascii()
         ))),
     }
 }

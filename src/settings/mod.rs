@@ -3,6 +3,8 @@
 //! What there is to set stands with what it sets: [`crate::server::Settings`], [`crate::client::Settings`],
 //! [`crate::process::LogSettings`].
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod units;
 
 use std::error::Error as _;

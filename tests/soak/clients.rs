@@ -74,6 +74,11 @@ impl Client {
         self.address.send_replace(Some((generation, address)));
     }
 
+    /// Its own last words, for a failure that has to do with it.
+    pub fn last_lines(&mut self) -> String {
+        format!("what {} says of it:\n{}", self.name, self.program.last_lines(12))
+    }
+
     /// Stops the program for so long.
     pub async fn stop(&self, time: Duration) {
         self.world.journal.note(&self.name, format!("stopped for {time:?}"));

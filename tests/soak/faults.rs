@@ -83,7 +83,7 @@ impl Server {
             let elapsed = self.back.elapsed();
             let mut slow = None;
             waiting.retain(|(client, state)| {
-                let Ok(client) = client.try_lock() else { return false };
+                let Ok(mut client) = client.try_lock() else { return false };
                 if self.world.note(|ledger| *ledger.last(client.reader) >= mark) {
                     times.push(elapsed);
                     if elapsed > most {
@@ -93,11 +93,14 @@ impl Server {
                     }
                     return false;
                 }
-                slow = Some(client.name.clone());
+                if elapsed > PATIENCE {
+                    let said = client.last_lines();
+                    slow = Some(format!("{} does not read\n{said}", client.name));
+                }
                 undisturbed(&client) == Some(*state)
             });
-            if let Some(slow) = slow.filter(|_| elapsed > PATIENCE) {
-                self.world.fail(&format!("STUCK: {slow} does not read {elapsed:?} after the server's return"));
+            if let Some(slow) = slow {
+                self.world.fail(&format!("STUCK, {elapsed:?} after the server's return: {slow}"));
                 break;
             }
         }

@@ -163,6 +163,8 @@ pub struct Ledger {
     times: HashMap<Id, Time>,
     /// What some reader has.
     seen: HashSet<Id>,
+    /// The latest of that in each life.
+    newest: Vec<Time>,
     /// All that is known to be in the room, from the last check on.
     room: BTreeMap<Time, Id>,
     /// The time up to which everything has been checked.
@@ -182,6 +184,7 @@ impl Ledger {
             told: HashMap::new(),
             times: HashMap::new(),
             seen: HashSet::new(),
+            newest: Vec::new(),
             room: BTreeMap::new(),
             checked: Time::new(),
             counts: Counts::default(),
@@ -192,6 +195,7 @@ impl Ledger {
     /// A life of the server begins, whose messages are all later than `start`.
     pub fn life(&mut self, start: Time) {
         self.lives.push(start);
+        self.newest.push(Time::new());
     }
 
     /// A record begins: everything later than `begin` is to be in it.
@@ -242,9 +246,9 @@ impl Ledger {
             _ => {}
         }
         self.acknowledged.insert(message, time.clone());
-        // All readers are already past it, and none has it. If it went with its life of the server, they know.
+        // All readers are already past it, and none has it. If none has a later one of its life, it went with that, and they know.
         if time <= self.checked && !self.times.contains_key(&message) {
-            if self.life_of(&time) == self.life_of(&self.checked) {
+            if time < self.newest[self.life_of(&time)] {
                 let reader = "every reader".to_owned();
                 return self.violated(Violation::Loss { reader, message, time, acknowledged: true });
             }
@@ -308,10 +312,12 @@ impl Ledger {
             return;
         }
         self.seen.insert(message);
+        if self.newest[life] < time {
+            self.newest[life].clone_from(&time);
+        }
         let record = &mut self.records[reader.0];
         if life > last_life {
             record.ends += 1;
-            // Not all of those at once: a life may have passed without a message.
             if record.gaps < record.ends {
                 return self.violated(Violation::UnflaggedGap { reader: name, last, next: time });
             }

@@ -5,6 +5,8 @@ pub mod http;
 pub mod http2;
 pub mod program;
 pub mod proxy;
+pub mod raw_http2;
+pub mod siege;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

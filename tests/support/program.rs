@@ -91,6 +91,22 @@ impl Program {
         }
     }
 
+    /// All that it has written, once it has ended.
+    pub async fn whole_log(&mut self) -> &[String] {
+        while let Some(line) = soon("the end of the log", self.lines.recv()).await {
+            self.log.push(line);
+        }
+        &self.log
+    }
+
+    /// The last lines that it has written.
+    pub fn last_lines(&mut self, count: usize) -> String {
+        while let Ok(line) = self.lines.try_recv() {
+            self.log.push(line);
+        }
+        self.log[self.log.len().saturating_sub(count)..].join("\n")
+    }
+
     /// Where it listens, as its log says.
     pub async fn address(&mut self, what: &str) -> SocketAddr {
         let line = self.line(what).await;

@@ -1,0 +1,184 @@
+//! What must hold for readers that come, go on and fall behind in any order.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, UNIX_EPOCH};
+
+use prost::Message;
+use slab::Slab;
+
+use super::log::SEGMENT;
+use super::{Draft, End, Epoch, Frames, Limits, NotYet, Opened, Reader, Room, Start};
+use crate::proto::ReadMessagesResponse;
+use crate::send_time::SendTime;
+
+const RETENTION: usize = 4 * SEGMENT;
+/// Text sizes: nothing, little, around a whole segment, more than one.
+const SIZES: [usize; 8] = [0, 1, 100, 5_000, 30_000, SEGMENT - 40, SEGMENT + 1, 2 * SEGMENT];
+
+/// The room, everything that was ever posted in it, and readers with what they must get next.
+struct Model {
+    room: Arc<Room>,
+    birth: SendTime,
+    /// The time of each message, and where its frame ends in the endless stream of frames.
+    posted: Vec<(SendTime, usize)>,
+    published: usize,
+    readers: Vec<(Reader, usize)>,
+}
+
+/// Whoever reads, from wherever it goes on, gets every message from there on, once and in order, or is told that something is missing;
+/// and it is told so only when it is. Each byte of the input is something that is done, with a number.
+pub fn resume(input: &[u8]) {
+    let room = Arc::new(Room::new(Limits { retention: RETENTION, keys: 1 }));
+    let birth = room.open(Start::Now).expect("a reader").position;
+    let mut model = Model { room, birth, posted: Vec::new(), published: 0, readers: Vec::new() };
+    // Enough for everything to happen, and an end to what one input costs.
+    for byte in input.iter().take(200) {
+        let number = usize::from(byte >> 3);
+        match byte & 7 {
+            0 | 1 => model.post(SIZES[number % SIZES.len()]),
+            2 => model.publish(),
+            3 => model.open_now(),
+            4 => model.open_after(number, 0),
+            5 => model.open_after(number >> 1, if number & 1 == 0 { -1 } else { 1 }),
+            6 => model.open_in_another_epoch(),
+            _ => model.read(number),
+        }
+    }
+    model.room.close();
+    model.published = model.posted.len();
+    while let Some((mut reader, next)) = model.readers.pop() {
+        model.read_to_the_end(&mut reader, next);
+    }
+}
+
+impl Model {
+    fn post(&mut self, size: usize) {
+        let draft = Draft::new(self.posted.len().to_string(), "x".repeat(size));
+        let time = self.room.post(draft).expect("an open room");
+        assert!(time > self.last(), "in the order of time");
+        let frame = ReadMessagesResponse {
+            author: self.posted.len().to_string(),
+            text: "x".repeat(size),
+            send_time: Some(time.into()),
+        };
+        self.posted.push((time, self.end(self.posted.len()) + 5 + frame.encoded_len()));
+    }
+
+    fn publish(&mut self) {
+        self.room.publish(&mut Slab::new());
+        self.published = self.posted.len();
+    }
+
+    fn open_now(&mut self) {
+        let opened = self.room.open(Start::Now).expect("a reader");
+        assert_eq!((opened.position, opened.resumed), (self.last(), None));
+        self.readers.push((opened.reader, self.posted.len()));
+    }
+
+    /// Goes on after one of the last messages, or a nanosecond beside it.
+    fn open_after(&mut self, back: usize, nanos: i64) {
+        let time = self.posted.iter().rev().nth(back).map_or(self.birth, |(time, _)| *time).as_nanos();
+        let after = at(time.saturating_add_signed(nanos));
+        match self.room.open(Start::After(self.room.epoch(), after)) {
+            Err(NotYet) => assert!(after > self.last()),
+            Ok(opened) => {
+                assert!(after <= self.last());
+                let next = self.first_after(after);
+                if opened.resumed == Some(true) {
+                    assert_eq!(opened.position, after);
+                    self.readers.push((opened.reader, next));
+                } else {
+                    // Where nothing was posted before it, nothing is missing: a time before the room's birth tells of another room.
+                    assert!(self.may_be_gone(next) || after < self.birth, "all that is wanted is kept");
+                    self.begins_with_the_oldest(opened);
+                }
+            }
+        }
+    }
+
+    fn open_in_another_epoch(&mut self) {
+        let opened = self.room.open(Start::After(Epoch::new(), self.last())).expect("a reader");
+        self.begins_with_the_oldest(opened);
+    }
+
+    fn begins_with_the_oldest(&mut self, opened: Opened) {
+        assert_eq!(opened.resumed, Some(false));
+        let next = self.first_after(opened.position);
+        assert!(next == 0 || self.may_be_gone(next - 1), "what it begins after is kept");
+        self.readers.push((opened.reader, next));
+    }
+
+    fn read(&mut self, number: usize) {
+        if self.readers.is_empty() {
+            return;
+        }
+        let index = number % self.readers.len();
+        let (mut reader, next) = self.readers.swap_remove(index);
+        match reader.poll_read(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(frames)) => {
+                let next = self.got(&frames, next);
+                self.readers.push((reader, next));
+            }
+            Poll::Ready(Err(End::FellBehind)) => assert!(self.may_be_gone(next)),
+            Poll::Ready(Err(End::Closed)) => panic!("nobody has closed it"),
+            // A reader may begin with what is not published yet.
+            Poll::Pending => {
+                assert!(next >= self.published, "{next} is there");
+                self.readers.push((reader, next));
+            }
+        }
+    }
+
+    fn read_to_the_end(&self, reader: &mut Reader, mut next: usize) {
+        loop {
+            match reader.poll_read(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(frames)) => next = self.got(&frames, next),
+                Poll::Ready(Err(End::FellBehind)) => return assert!(self.may_be_gone(next)),
+                Poll::Ready(Err(End::Closed)) => return assert_eq!(next, self.posted.len()),
+                Poll::Pending => panic!("the room is closed"),
+            }
+        }
+    }
+
+    /// Checks what a reader got, and gives what it must get then.
+    fn got(&self, frames: &Frames, mut next: usize) -> usize {
+        let mut bytes = &frames.bytes[..];
+        assert!(!bytes.is_empty());
+        while let Some((prefix, rest)) = bytes.split_first_chunk::<5>() {
+            let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+            let message = ReadMessagesResponse::decode(&rest[..length]).expect("a message");
+            assert_eq!(message.author, next.to_string());
+            assert_eq!(message.send_time, Some(self.posted[next].0.into()));
+            bytes = &rest[length..];
+            next += 1;
+        }
+        assert!(bytes.is_empty() && next <= self.published);
+        next
+    }
+
+    /// Whether the room may have forgotten a message: it keeps what fits, but forgets a segment at a time, and keeps room for a whole
+    /// time in each frame.
+    fn may_be_gone(&self, index: usize) -> bool {
+        let largest = SIZES[SIZES.len() - 1] + 64;
+        self.end(self.posted.len()) - self.end(index) + largest > RETENTION
+    }
+
+    /// Where the frame before this one ends.
+    fn end(&self, index: usize) -> usize {
+        index.checked_sub(1).map_or(0, |before| self.posted[before].1)
+    }
+
+    fn last(&self) -> SendTime {
+        self.posted.last().map_or(self.birth, |(time, _)| *time)
+    }
+
+    fn first_after(&self, time: SendTime) -> usize {
+        self.posted.partition_point(|(posted, _)| *posted <= time)
+    }
+}
+
+fn at(nanos: u64) -> SendTime {
+    let time = UNIX_EPOCH + Duration::from_nanos(nanos);
+    humantime::format_rfc3339_nanos(time).to_string().parse().expect("a time")
+}

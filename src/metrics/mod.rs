@@ -39,6 +39,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Where the numbers are read.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Metrics")]
+#[group(skip)]
 pub struct Settings {
     /// TCP port at which Prometheus reads /metrics. Without it there is none; 0 takes any free one, which the log then names.
     #[arg(long, env = "MESSENGER_METRICS_PORT", value_name = "PORT", value_parser = port)]

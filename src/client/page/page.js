@@ -1,0 +1,392 @@
+// The page of the messenger's client. Every text of a person goes into the page as text (textContent), never as HTML.
+
+const $ = id => document.getElementById(id);
+const [view, log, outbox, state, more, form, name, text] =
+  ['view', 'log', 'outbox', 'state', 'more', 'form', 'name', 'text'].map($);
+
+// Messages that stay in the page; with more the oldest go.
+const SHOWN = 10_000;
+// Messages that are put into the page at once; the rest waits for the next frame.
+const BATCH = 150;
+// Characters of a longer text that are shown until somebody asks for all of it.
+const CUT = 10_000;
+// Own messages that are remembered for the next visit.
+const REMEMBERED = 1_000;
+// Messages of one author within this time (ms) stand together.
+const TOGETHER = 3 * 60_000;
+// The client says something every 15 s. After so much silence (ms) the connection is dead, even if the network has not noticed.
+const SILENCE = 40_000;
+
+const make = (tag, className, content = '') => {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.textContent = content;
+  return node;
+};
+
+// A browser may forbid a page to remember anything; then it does not.
+const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* nothing to be done */ } };
+const recall = key => { try { return localStorage.getItem(key); } catch { return null; } };
+
+// ---- The messages
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const calendar = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
+
+const loadOwn = () => {
+  try { return new Set(JSON.parse(recall('own') ?? '[]')); } catch { return new Set(); }
+};
+// The times of the messages that were sent from this browser.
+let own = loadOwn();
+// What is in the page, by time: {author, text, time, date, node}.
+const shown = new Map();
+// What is in the page, by node, to see what stands beside what.
+const records = new WeakMap();
+// What has come and is not in the page yet: messages, and null where messages may be missing.
+let queue = [];
+// Sent and acknowledged, but not come back yet, by time.
+const acknowledged = new Map();
+
+let lastDay = '';
+let atEnd = true;
+let unread = 0;
+let unseen = 0;
+let scheduled = false;
+
+const arrive = item => {
+  queue.push(item);
+  if (queue.length >= 2 * SHOWN) {
+    queue = queue.slice(-SHOWN);
+    queue.unshift(undefined);
+  }
+  if (document.hidden && item) document.title = `(${++unseen}) messenger`;
+  schedule();
+};
+
+const schedule = () => {
+  if (!scheduled) requestAnimationFrame(draw);
+  scheduled = true;
+};
+
+const draw = () => {
+  scheduled = false;
+  const before = unread;
+  for (const item of queue.splice(0, BATCH)) {
+    if (item) addMessage(item);
+    else if (item === null) addGap();
+    else clear();
+  }
+  // Not under the eyes of somebody who reads the old ones, unless there are far too many.
+  if (shown.size > (atEnd ? SHOWN : 2 * SHOWN)) forget();
+  log.setAttribute('aria-busy', queue.length > 0);
+  $('empty').hidden = log.hasChildNodes() || outbox.hasChildNodes();
+  if (atEnd) toEnd();
+  else if (unread > before) showUnread();
+  if (queue.length) schedule();
+};
+
+const addMessage = ({ author, text, sendTime }) => {
+  const sent = acknowledged.get(sendTime);
+  if (sent) {
+    acknowledged.delete(sendTime);
+    sent.node.remove();
+  }
+  const same = shown.get(sendTime);
+  // After a gap the client may begin with what is here already.
+  if (same && same.author === author && same.text === text) return;
+  const date = new Date(`${sendTime.slice(0, 23)}Z`);
+  const day = calendar.format(date);
+  if (day !== lastDay) log.append(make('h2', 'day', day));
+  lastDay = day;
+  const node = bubble(author, text, own.has(sendTime));
+  const time = make('time', '', clock.format(date));
+  time.dateTime = time.title = sendTime;
+  node.firstChild.append(time);
+  const record = { author, text, date, node };
+  shown.set(sendTime, record);
+  records.set(node, record);
+  log.append(node);
+  group(node);
+  if (!atEnd) unread += 1;
+};
+
+const bubble = (author, text, mine) => {
+  const node = make('article', mine ? 'own' : '');
+  const head = make('header', '');
+  const who = make('b', '', author || 'nobody');
+  who.dir = 'auto';
+  // The same name has the same colour everywhere.
+  let hue = 0;
+  for (const char of author) hue = (hue * 31 + char.codePointAt(0)) % 360;
+  node.style.setProperty('--hue', hue);
+  head.append(who, make('span', 'you', '(you)'));
+  const said = make('p', 'text');
+  said.dir = 'auto';
+  node.append(head, said);
+  if (text.length <= CUT) {
+    said.textContent = text;
+  } else {
+    // Not in the middle of a character.
+    said.textContent = `${text.slice(0, CUT).replace(/[\ud800-\udbff]$/, '')} …`;
+    const all = make('button', 'link', `Show all ${text.length.toLocaleString()} characters`);
+    all.type = 'button';
+    all.onclick = () => {
+      said.textContent = text;
+      all.remove();
+      view.focus();
+    };
+    node.append(all);
+  }
+  return node;
+};
+
+// Whether a message stands under the name of the one before it.
+const group = node => {
+  const [one, other] = [node?.previousElementSibling, node].map(node => records.get(node));
+  if (!other) return;
+  const mine = record => record.node.classList.contains('own');
+  const together = one && one.author === other.author && mine(one) === mine(other) && Math.abs(other.date - one.date) < TOGETHER;
+  node.classList.toggle('cont', Boolean(together));
+};
+
+const addGap = () => {
+  // What was acknowledged will not come back any more through this stream: it was said before the gap.
+  for (const [sendTime, { author, text }] of acknowledged) addMessage({ author, text, sendTime });
+  if (log.lastElementChild?.className !== 'gap') log.append(make('p', 'gap', 'Messages may be missing here'));
+  lastDay = '';
+};
+
+const forget = () => {
+  const surplus = shown.size - SHOWN;
+  let gone = 0;
+  for (const [time, { node }] of shown) {
+    if (gone++ >= surplus) break;
+    shown.delete(time);
+    while (log.firstChild !== node) log.firstChild.remove();
+    node.remove();
+  }
+  log.prepend(make('p', 'note', 'Older messages are no longer shown'));
+};
+
+const clear = () => {
+  shown.clear();
+  log.replaceChildren(make('p', 'note', 'Older messages are no longer shown'));
+  lastDay = '';
+};
+
+const markOwn = time => {
+  const record = shown.get(time);
+  if (!record) return false;
+  record.node.classList.add('own');
+  group(record.node);
+  group(record.node.nextElementSibling);
+  return true;
+};
+
+// ---- Where the reader looks
+
+const toEnd = () => {
+  view.scrollTop = view.scrollHeight;
+  unread = 0;
+  more.hidden = true;
+};
+
+const showUnread = () => {
+  more.textContent = `${unread.toLocaleString()} new message${unread === 1 ? '' : 's'} ↓`;
+  more.hidden = false;
+};
+
+let lastTop = 0;
+view.addEventListener('scroll', () => {
+  const bottom = view.scrollHeight - view.clientHeight - view.scrollTop < 48;
+  // Only somebody who goes up leaves the end; when the page itself grows nobody does.
+  if (bottom) atEnd = true;
+  else if (view.scrollTop < lastTop) atEnd = false;
+  lastTop = view.scrollTop;
+  if (atEnd) {
+    unread = 0;
+    more.hidden = true;
+  }
+}, { passive: true });
+const settled = new ResizeObserver(() => { if (atEnd) toEnd(); });
+for (const node of [view, log, outbox]) settled.observe(node);
+more.onclick = () => {
+  atEnd = true;
+  toEnd();
+  text.focus();
+};
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden) return;
+  unseen = 0;
+  document.title = 'messenger';
+});
+
+// ---- The stream
+
+const words = {
+  open: 'Connected',
+  down: 'The server is away. Your client waits for it.',
+  away: 'Your client is away. Trying again …',
+};
+const say = (is, sentence = words[is]) => {
+  if (state.textContent === sentence) return;
+  state.dataset.is = is;
+  state.textContent = sentence;
+};
+
+let lastId;
+let hurry = () => {};
+
+// Reads the stream for ever. Not with EventSource: that gives up for good at the first answer which is not 200, and does not notice a
+// connection that has died without a word.
+const follow = async () => {
+  for (let failures = 0; ; failures += 1) {
+    const abort = new AbortController();
+    let silence;
+    const alive = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => abort.abort(), SILENCE);
+    };
+    let reason;
+    try {
+      alive();
+      const headers = lastId ? { 'Last-Event-ID': lastId } : {};
+      const answer = await fetch('messages', { headers, cache: 'no-store', signal: abort.signal });
+      if (answer.ok) {
+        failures = 0;
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let rest = ''; ;) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          alive();
+          const blocks = (rest + value).split('\n\n');
+          rest = blocks.pop();
+          blocks.forEach(receive);
+        }
+      } else {
+        reason = (await answer.json().catch(() => ({}))).detail;
+      }
+    } catch { /* the network's reasons say nothing to a reader */ }
+    clearTimeout(silence);
+    say('away', reason && `Your client says: ${reason}. Trying again …`);
+    const pause = Math.min(300 * 2 ** failures, 5_000) * (0.75 + Math.random() / 2);
+    await new Promise(resolve => {
+      hurry = resolve;
+      setTimeout(resolve, pause);
+    });
+  }
+};
+addEventListener('online', () => hurry());
+document.addEventListener('visibilitychange', () => { if (!document.hidden) hurry(); });
+
+// One event of the stream.
+const receive = block => {
+  const event = {};
+  for (const line of block.split('\n')) {
+    const colon = line.indexOf(': ');
+    if (colon > 0) event[line.slice(0, colon)] = line.slice(colon + 2);
+  }
+  if (event.event === 'state') say(event.data);
+  else if (event.event === 'gap') arrive(null);
+  else if (event.data) arrive(JSON.parse(event.data));
+  lastId = event.id ?? lastId;
+  $('empty').hidden = queue.length > 0 || log.hasChildNodes() || outbox.hasChildNodes();
+};
+
+// ---- Sending
+
+// crypto.randomUUID is not there where the page does not come from this machine or over https.
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
+
+// One after the other, so that they stand in the chat as they were written.
+let last = Promise.resolve();
+const send = item => {
+  item.node.className = 'own waits';
+  item.fate.textContent = 'Sending …';
+  last = last.then(() => post(item));
+};
+
+const post = async item => {
+  let problem;
+  try {
+    const answer = await fetch('sendMessage', {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', 'Idempotency-Key': item.key },
+      body: JSON.stringify({ author: item.author, text: item.text }),
+      signal: AbortSignal.timeout(60_000),
+    });
+    const body = await answer.json().catch(() => ({}));
+    if (answer.ok) return accepted(item, body.sendTime);
+    problem = body.detail ?? `the answer was ${answer.status}`;
+  } catch {
+    problem = 'your client gave no answer: the message may or may not be in the chat';
+  }
+  failed(item, `${problem[0].toUpperCase()}${problem.slice(1)}.`);
+};
+
+const accepted = (item, time) => {
+  own = loadOwn().add(time);
+  remember('own', JSON.stringify([...own].slice(-REMEMBERED)));
+  item.fate.textContent = '';
+  // It may have come back before the answer.
+  if (markOwn(time)) item.node.remove();
+  else acknowledged.set(time, item);
+};
+
+const failed = (item, sentence) => {
+  item.node.className = 'own failed';
+  item.fate.textContent = sentence;
+  const button = (label, act) => {
+    const node = make('button', 'link', label);
+    node.type = 'button';
+    node.onclick = () => {
+      text.focus();
+      act();
+    };
+    item.fate.append(' ', node);
+  };
+  // Under the same key: if the first one has arrived after all, this is no second message.
+  button('Send again', () => send(item));
+  button('Discard', () => item.node.remove());
+};
+
+const fit = () => {
+  text.style.height = 'auto';
+  text.style.height = `${text.scrollHeight + text.offsetHeight - text.clientHeight}px`;
+};
+
+form.onsubmit = event => {
+  event.preventDefault();
+  if (!text.value.trim()) return text.focus();
+  const item = { author: name.value, text: text.value, key: newKey(), node: bubble(name.value, text.value, true) };
+  item.fate = make('p', 'fate');
+  item.fate.setAttribute('role', 'status');
+  item.node.append(item.fate);
+  outbox.append(item.node);
+  $('empty').hidden = true;
+  text.value = '';
+  fit();
+  text.focus();
+  atEnd = true;
+  toEnd();
+  send(item);
+};
+text.oninput = fit;
+text.onkeydown = event => {
+  // 229: a key that belongs to an input method, which Safari says only so.
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  form.requestSubmit();
+};
+name.onchange = () => remember('name', name.value);
+name.value = recall('name') ?? '';
+(name.value ? text : name).focus();
+
+// Another tab has sent something.
+addEventListener('storage', event => {
+  if (event.key !== 'own') return;
+  own = loadOwn();
+  own.forEach(markOwn);
+});
+
+follow();

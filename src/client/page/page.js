@@ -153,7 +153,6 @@ const addGap = () => {
   // What was acknowledged will not come back any more through this stream: it was said before the gap.
   for (const [sendTime, { author, text }] of acknowledged) addMessage({ author, text, sendTime });
   if (log.lastElementChild?.className !== 'gap') log.append(make('p', 'gap', 'Messages may be missing here'));
-  lastDay = '';
 };
 
 const forget = () => {

@@ -231,7 +231,8 @@ impl Log {
         let within = |times: &RangeInclusive<Time>| times.contains(&(time.seconds, time.nanos));
         let closed = self.closed.iter().filter(|segment| within(&segment.times));
         let closed = closed.map(|segment| (segment.start, segment.events.as_ref()));
-        let open = self.open_times.as_ref().filter(|times| within(times)).map(|_| (self.open_start, self.open.as_slice()));
+        let open =
+            self.open_times.as_ref().filter(|times| within(times)).map(|_| (self.open_start, self.open.as_slice()));
         closed.chain(open).find_map(|(start, events)| Some(start + end_of_event(events, line.as_bytes())? as u64))
     }
 }

@@ -4,10 +4,12 @@ const $ = id => document.getElementById(id);
 const [view, log, outbox, state, more, form, name, text] =
   ['view', 'log', 'outbox', 'state', 'more', 'form', 'name', 'text'].map($);
 
-// Messages that stay in the page; with more the oldest go.
-const SHOWN = 10_000;
+// The messages stand in sheets of so many, which a browser lays out only near the screen, and which go as a whole.
+const SHEET = 100;
+// Sheets that stay in the page; with more the oldest go.
+const SHEETS = 101;
 // Messages that are put into the page at once; the rest waits for the next frame.
-const BATCH = 150;
+const BATCH = 200;
 // Characters of a longer text that are shown until somebody asks for all of it.
 const CUT = 10_000;
 // Own messages that are remembered for the next visit.
@@ -38,9 +40,9 @@ const loadOwn = () => {
 };
 // The times of the messages that were sent from this browser.
 let own = loadOwn();
-// What is in the page, by time: {author, text, time, date, node}.
+// What is in the page, by time: {author, text, date, node}.
 const shown = new Map();
-// What is in the page, by node, to see what stands beside what.
+// The same by node, to see what stands beside what.
 const records = new WeakMap();
 // What has come and is not in the page yet: messages, and null where messages may be missing.
 let queue = [];
@@ -55,10 +57,7 @@ let scheduled = false;
 
 const arrive = item => {
   queue.push(item);
-  if (queue.length >= 2 * SHOWN) {
-    queue = queue.slice(-SHOWN);
-    queue.unshift(undefined);
-  }
+  if (queue.length >= 2 * SHEET * SHEETS) queue = [undefined, ...queue.slice(-SHEET * SHEETS)];
   if (document.hidden && item) document.title = `(${++unseen}) messenger`;
   schedule();
 };
@@ -77,7 +76,7 @@ const draw = () => {
     else clear();
   }
   // Not under the eyes of somebody who reads the old ones, unless there are far too many.
-  if (shown.size > (atEnd ? SHOWN : 2 * SHOWN)) forget();
+  if (log.childElementCount > (atEnd ? SHEETS : 2 * SHEETS)) forget();
   log.setAttribute('aria-busy', queue.length > 0);
   $('empty').hidden = log.hasChildNodes() || outbox.hasChildNodes();
   if (atEnd) toEnd();
@@ -96,7 +95,7 @@ const addMessage = ({ author, text, sendTime }) => {
   if (same && same.author === author && same.text === text) return;
   const date = new Date(`${sendTime.slice(0, 23)}Z`);
   const day = calendar.format(date);
-  if (day !== lastDay) log.append(make('h2', 'day', day));
+  if (day !== lastDay) put(make('h2', 'day', day));
   lastDay = day;
   const node = bubble(author, text, own.has(sendTime));
   const time = make('time', '', clock.format(date));
@@ -105,9 +104,15 @@ const addMessage = ({ author, text, sendTime }) => {
   const record = { author, text, date, node };
   shown.set(sendTime, record);
   records.set(node, record);
-  log.append(node);
+  put(node);
   group(node);
   if (!atEnd) unread += 1;
+};
+
+// Puts something at the end.
+const put = node => {
+  if (!log.lastChild || log.lastChild.childElementCount >= SHEET) log.append(make('div', 'sheet'));
+  log.lastChild.append(node);
 };
 
 const bubble = (author, text, mine) => {
@@ -152,24 +157,22 @@ const group = node => {
 const addGap = () => {
   // What was acknowledged will not come back any more through this stream: it was said before the gap.
   for (const [sendTime, { author, text }] of acknowledged) addMessage({ author, text, sendTime });
-  if (log.lastElementChild?.className !== 'gap') log.append(make('p', 'gap', 'Messages may be missing here'));
+  if (log.lastChild?.lastChild.className !== 'gap') put(make('p', 'gap', 'Messages may be missing here'));
 };
 
 const forget = () => {
-  const surplus = shown.size - SHOWN;
-  let gone = 0;
+  while (log.childElementCount > SHEETS) log.firstChild.remove();
   for (const [time, { node }] of shown) {
-    if (gone++ >= surplus) break;
+    if (node.isConnected) break;
     shown.delete(time);
-    while (log.firstChild !== node) log.firstChild.remove();
-    node.remove();
   }
-  log.prepend(make('p', 'note', 'Older messages are no longer shown'));
+  $('older').hidden = false;
 };
 
 const clear = () => {
   shown.clear();
-  log.replaceChildren(make('p', 'note', 'Older messages are no longer shown'));
+  log.replaceChildren();
+  $('older').hidden = false;
   lastDay = '';
 };
 
@@ -184,8 +187,13 @@ const markOwn = time => {
 
 // ---- Where the reader looks
 
+const measure = () => ({ top: view.scrollTop, height: view.scrollHeight, box: view.clientHeight });
+let seen = measure();
+let touched = -Infinity;
+
 const toEnd = () => {
   view.scrollTop = view.scrollHeight;
+  seen = measure();
   unread = 0;
   more.hidden = true;
 };
@@ -195,18 +203,19 @@ const showUnread = () => {
   more.hidden = false;
 };
 
-let lastTop = 0;
+// Only somebody who goes up leaves the end. What is above may also move because messages get their real height, or go: then the whole
+// height changes too.
 view.addEventListener('scroll', () => {
-  const bottom = view.scrollHeight - view.clientHeight - view.scrollTop < 48;
-  // Only somebody who goes up leaves the end; when the page itself grows nobody does.
-  if (bottom) atEnd = true;
-  else if (view.scrollTop < lastTop) atEnd = false;
-  lastTop = view.scrollTop;
-  if (atEnd) {
-    unread = 0;
-    more.hidden = true;
-  }
+  const now = measure();
+  const moved = now.height === seen.height && now.box === seen.box || performance.now() - touched < 500;
+  if (now.height - now.box - now.top < 48) atEnd = true;
+  else if (now.top < seen.top && moved) atEnd = false;
+  seen = now;
+  if (atEnd) toEnd();
 }, { passive: true });
+for (const touch of ['wheel', 'touchmove', 'keydown', 'pointerdown']) {
+  view.addEventListener(touch, () => { touched = performance.now(); }, { passive: true });
+}
 const settled = new ResizeObserver(() => { if (atEnd) toEnd(); });
 for (const node of [view, log, outbox]) settled.observe(node);
 more.onclick = () => {

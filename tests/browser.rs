@@ -58,7 +58,7 @@ async fn two_people_talk_whatever_goes_away() {
     let mut server = server_at(server_address).await;
     let (_one, one) = client(server_address, 0, &[]).await;
     let port = support::fixed_port();
-    let (mut other_client, other) = client(server_address, port, &[]).await;
+    let (mut other_client, _) = client(server_address, port, &[]).await;
 
     let alice = open(&driver, one).await;
     // Over plain HTTP from another machine, as a phone would: with less than what a browser permits to a page of its own machine.

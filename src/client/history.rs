@@ -5,7 +5,6 @@
 //! All of it is apart from the postbox: who looks at a page takes nothing from a flush.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,14 +12,13 @@ use bytes::Bytes;
 use prost_types::Timestamp;
 use tokio::sync::Notify;
 
-use super::message_json;
-use crate::proto::ReadMessagesResponse;
+use super::message_json::MessageJson;
 use crate::send_time::{SendTime, rfc3339};
 
 /// About how much a page gets at once. A larger message is a segment of its own.
 const SEGMENT: usize = 64 * 1024;
-/// What an event has beside the author and the text, and a little more.
-const FRAME: usize = 128;
+/// The line of an event's identity, and the empty line at its end.
+const ID: usize = "id: 2025-09-20T10:58:42.665193557Z\n\n".len();
 
 /// A time in a form that can be compared: seconds and nanoseconds.
 type Time = (i64, i32);
@@ -90,35 +88,21 @@ impl History {
     }
 
     /// Adds a message. It is copied, and nothing waits.
-    pub(super) fn push(&self, message: &ReadMessagesResponse) {
-        let time = message.send_time.unwrap_or_default();
-        self.append(FRAME + message.author.len() + message.text.len(), &time, |events| {
-            events.write_all(b"data: ")?;
-            message_json::write(events, message)?;
-            events.write_all(b"\n")
-        });
+    pub(super) fn push(&self, message: &MessageJson) {
+        self.append(Some((message.stamp(), message.time())), &[b"data: ", message.as_bytes(), b"\n"]);
     }
 
     /// Notes that the stream begins here: it has everything after `position`. A page that has been told so and nothing since will find
     /// its place by it.
     pub(super) fn begin(&self, position: SendTime) {
         // An identity without data is remembered by the browser, and is no event to the page.
-        self.append(FRAME, &position.into(), |_| Ok(()));
+        self.append(Some((position.into(), position.to_string().as_bytes())), &[]);
     }
 
     /// Notes that messages may be missing here, and that everything after `position` is there again, if that is known.
     pub(super) fn note_gap(&self, position: Option<SendTime>) {
-        match position {
-            Some(position) => self.append(FRAME, &position.into(), |events| events.write_all(GAP)),
-            None => {
-                let mut log = self.lock();
-                log.make_room(FRAME);
-                log.open.extend_from_slice(GAP);
-                log.open.push(b'\n');
-                drop(log);
-                self.news.notify_waiters();
-            }
-        }
+        let text = position.map(|position| position.to_string());
+        self.append(position.map(Timestamp::from).zip(text.as_deref().map(str::as_bytes)), &[GAP]);
     }
 
     /// A page that begins with the oldest event there is, or after the event `id`, if the page says that it has had that.
@@ -130,17 +114,24 @@ impl History {
         Reader { history: Arc::clone(self), position, missed: place == Some(None) }
     }
 
-    fn append(&self, size: usize, id: &Timestamp, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+    /// Adds an event: its identity, as a time and as text, and its other lines in pieces.
+    fn append(&self, id: Option<(Timestamp, &[u8])>, lines: &[&[u8]]) {
         let mut log = self.lock();
-        log.make_room(size);
-        // Writing to memory does not fail, and a string is always valid JSON.
-        let _ = write!(log.open, "id: {}\n", rfc3339(id)).and_then(|()| write(&mut log.open));
+        log.make_room(ID + lines.iter().map(|piece| piece.len()).sum::<usize>());
+        if let Some((time, text)) = id {
+            log.open.extend_from_slice(b"id: ");
+            log.open.extend_from_slice(text);
+            log.open.push(b'\n');
+            let time = (time.seconds, time.nanos);
+            log.open_times = Some(match log.open_times.take() {
+                None => time..=time,
+                Some(times) => time.min(*times.start())..=time.max(*times.end()),
+            });
+        }
+        for piece in lines {
+            log.open.extend_from_slice(piece);
+        }
         log.open.push(b'\n');
-        let time = (id.seconds, id.nanos);
-        log.open_times = Some(match log.open_times.take() {
-            None => time..=time,
-            Some(times) => time.min(*times.start())..=time.max(*times.end()),
-        });
         drop(log);
         self.news.notify_waiters();
     }
@@ -254,6 +245,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::proto::ReadMessagesResponse;
 
     const MIB: usize = 1024 * 1024;
 
@@ -264,7 +256,9 @@ mod tests {
     /// Adds a message, and gives its event.
     fn push(history: &History, nanos: u64, text: &str) -> String {
         let send_time = Some(time(nanos).into());
-        history.push(&ReadMessagesResponse { author: "alice".to_owned(), text: text.to_owned(), send_time });
+        let mut json = MessageJson::default();
+        json.write(&ReadMessagesResponse { author: "alice".to_owned(), text: text.to_owned(), send_time });
+        history.push(&json);
         let json = serde_json::json!({"author": "alice", "text": text, "sendTime": time(nanos).to_string()});
         let text = serde_json::to_string(&json["text"]).expect("JSON");
         let id = time(nanos);
@@ -295,19 +289,17 @@ mod tests {
         history.begin(time(1));
         let mut all = vec![(time(1), format!("id: {}\n\n", time(1)))];
         for number in 2..600 {
-            let nanos = number * 1001;
-            match number {
+            if number == 300 {
                 // The server that comes next has a clock that is behind.
-                300 => {
-                    history.note_gap(Some(time(2)));
-                    all.push((time(2), format!("id: {}\nevent: gap\ndata: messages may be missing here\n\n", time(2))));
-                }
-                _ => {
-                    let hostile = format!("id: {}\n\ndata: x{}", time(3003), "x".repeat((number as usize % 7) * 5_000));
-                    let nanos = if number > 300 { nanos - 200_000 } else { nanos };
-                    all.push((time(nanos), push(&history, nanos, &hostile)));
-                }
+                history.note_gap(Some(time(2)));
+                all.push((time(2), format!("id: {}\nevent: gap\ndata: messages may be missing here\n\n", time(2))));
+                continue;
             }
+            // Now and then one that fills most of a segment, and one that is larger than one.
+            let size = [0, 3, 40_000, 0, 0, 0, 90_000][number % 7];
+            let hostile = format!("id: {}\n\ndata: x{}", time(3003), "x".repeat(size));
+            let nanos = number as u64 * 1001 - if number > 300 { 200_000 } else { 0 };
+            all.push((time(nanos), push(&history, nanos, &hostile)));
         }
         let (everything, gaps) = rest(&mut history.read(None)).await;
         assert_eq!((everything == all.iter().map(|(_, event)| event.as_str()).collect::<String>(), gaps), (true, 0));

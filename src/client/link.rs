@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::history::History;
+use super::message_json::MessageJson;
 use super::postbox::Postbox;
 use crate::net::{ConnectError, Connection, ServerAddr};
 use crate::proto::messenger_server_client::MessengerServerClient;
@@ -113,12 +114,14 @@ impl Link {
         backoff.reset();
         self.state.send_replace(LinkState::Open(connection, epoch));
         let mut messages = response.into_inner();
+        let mut json = MessageJson::default();
         loop {
             match messages.message().await {
                 // Nothing here waits: the stream is always drained, however full the postbox is.
                 Ok(Some(message)) => {
-                    self.postbox.push(&message);
-                    self.history.push(&message);
+                    json.write(&message);
+                    self.postbox.push(&json);
+                    self.history.push(&json);
                     if let (Some(place), Some(time)) = (&mut self.place, message.send_time) {
                         place.after = time;
                     }

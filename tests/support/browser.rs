@@ -47,13 +47,10 @@ pub async fn driver(zone: &str) -> Option<Driver> {
     let turn = ONE_TEST.lock().await;
     let mut command = Command::new("chromedriver");
     command.args(["--port=0"]).env("TZ", zone).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let there = ["chromium", "chromedriver"]
-        .iter()
-        .all(|tool| std::process::Command::new(tool).arg("--version").output().is_ok_and(|out| out.status.success()));
-    if !there {
+    if std::process::Command::new("chromedriver").arg("--version").output().is_err() {
         // Not eprintln: the output of a test that passes would not be shown.
         let _ =
-            writeln!(std::io::stderr(), "SKIPPED: no chromium and chromedriver (Debian: chromium, chromium-driver)");
+            writeln!(std::io::stderr(), "SKIPPED: the page in a browser: no chromedriver (Debian: chromium-driver)");
         assert!(std::env::var("CI").as_deref() != Ok("true"), "no Chromium, and this is CI");
         return None;
     }

@@ -71,6 +71,11 @@ pub fn listen(port: u16) -> TcpListener {
     net::listen((Ipv4Addr::LOCALHOST, port).into()).expect("a port")
 }
 
+/// A port that was ours a moment ago. A program that another test is just starting may still hold a copy of its socket.
+pub async fn listen_again(port: u16) -> TcpListener {
+    until("the port", async || net::listen((Ipv4Addr::LOCALHOST, port).into()).ok()).await
+}
+
 /// A port at which a server can start, end and start again. It is below those from which the kernel takes the near end of outgoing
 /// connections: one of them might otherwise have it while the server is away.
 pub fn fixed_port() -> u16 {

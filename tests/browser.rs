@@ -103,10 +103,13 @@ async fn two_people_talk_whatever_goes_away() {
     }
     say(&bob, "again").await;
     alice.wait(&says("again")).await;
+    // Somebody else of that name.
+    post(&mut support::grpc(server_address).await, "alice", "not the same alice").await;
+    alice.wait(&says("not the same alice")).await;
 
     // Who comes again finds the name and the marks.
     alice.reload().await;
-    alice.wait(&says("again")).await;
+    alice.wait(&says("not the same alice")).await;
     assert_eq!(alice.get("document.getElementById('name').value").await, "alice");
     assert_eq!(alice.get("document.activeElement.id").await, "text");
     assert_eq!(alice.get(own).await, json!(["hey\nyou", "are you there?"]));
@@ -128,13 +131,24 @@ async fn two_people_talk_whatever_goes_away() {
     }
     say(&alice, "the end").await;
     bob.wait(&says("the end")).await;
-    let expected = ["hey\nyou", "hello alice", "are you there?", "again", "nobody hears me", "the end"];
+    let expected =
+        ["hey\nyou", "hello alice", "are you there?", "again", "not the same alice", "nobody hears me", "the end"];
     assert_eq!(texts(&bob).await, expected, "each once");
     assert_eq!(bob.get("document.querySelectorAll('#outbox *').length").await, 0);
 
     // None of it was taken from the one who flushes.
     let flushed: Vec<_> = http::flush(one).await.into_iter().map(|message| message.text).collect();
-    assert_eq!(flushed, ["hey\nyou", "hello alice", "are you there?", "again", "bob?", "nobody hears me", "the end"]);
+    let expected = [
+        "hey\nyou",
+        "hello alice",
+        "are you there?",
+        "again",
+        "not the same alice",
+        "bob?",
+        "nobody hears me",
+        "the end",
+    ];
+    assert_eq!(flushed, expected);
     alice.close().await;
     bob.close().await;
     server.signal("TERM");
@@ -149,6 +163,7 @@ async fn hostile_texts_are_texts() {
     let page = open(&driver, address).await;
     let mut grpc = support::grpc(server_address).await;
     let word = "x".repeat(64 * 1024);
+    let lines = "\n".repeat(59);
     let wide = "﷽".repeat(500);
     let heap = format!("Z{}", "\u{0335}\u{0310}".repeat(2_000));
     let texts = [
@@ -160,6 +175,7 @@ async fn hostile_texts_are_texts() {
         "a\r\nid: 5\r\nevent: gap\r\ndata: {}\r\n\r\n\n\nb\u{2028}\u{2029}\u{85}\0\u{b}\u{1b}[2J",
         "",
         " ",
+        &lines,
         "Привет 👋🏽",
         &wide,
         &heap,
@@ -169,12 +185,14 @@ async fn hostile_texts_are_texts() {
         post(&mut grpc, text, "hey").await;
     }
     post(&mut grpc, "mallory", &word).await;
+    post(&mut grpc, "mallory", &"\n".repeat(60)).await;
     post(&mut grpc, "mallory", "the end").await;
     page.wait(&says("the end")).await;
 
     let mut expected: Vec<&str> = texts.iter().flat_map(|text| [*text, "hey"]).collect();
     let cut = format!("{} …", &word[..10_000]);
-    expected.extend([cut.as_str(), "the end"]);
+    let cut_lines = format!("{lines} …");
+    expected.extend([cut.as_str(), &cut_lines, "the end"]);
     assert_eq!(self::texts(&page).await, expected, "to the character");
     let authors = page.get("[...document.querySelectorAll('article b')].map(name => name.textContent)").await;
     for (number, text) in texts.iter().enumerate() {

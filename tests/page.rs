@@ -170,6 +170,10 @@ async fn the_page_may_do_nothing_but_what_it_needs() {
         assert_eq!(wrong.headers["allow"], "GET,HEAD");
         assert!(wrong.problem().contains("POST"));
     }
+    let head = call(client.address, Method::HEAD, "/messages", &[], "").await;
+    assert_eq!((head.status.as_u16(), head.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
+    let wrong = call(client.address, Method::POST, "/messages", &[], "").await;
+    assert_eq!((wrong.status.as_u16(), wrong.headers["allow"].to_str().unwrap()), (405, "GET,HEAD"));
     // Nothing inline, nothing from elsewhere.
     let page = call(client.address, Method::GET, "/", &[], "").await;
     let html = String::from_utf8(page.body.to_vec()).unwrap();

@@ -10,8 +10,9 @@ const SHEET = 100;
 const SHEETS = 101;
 // Messages that are put into the page at once; the rest waits for the next frame.
 const BATCH = 200;
-// Characters of a longer text that are shown until somebody asks for all of it.
+// Characters and lines of a longer text that are shown until somebody asks for all of it.
 const CUT = 10_000;
+const LINES = 60;
 // Own messages that are remembered for the next visit.
 const REMEMBERED = 1_000;
 // Messages of one author within this time (ms) stand together.
@@ -128,11 +129,11 @@ const bubble = (author, text, mine) => {
   const said = make('p', 'text');
   said.dir = 'auto';
   node.append(head, said);
-  if (text.length <= CUT) {
-    said.textContent = text;
-  } else {
+  const short = text.split('\n', LINES).join('\n').slice(0, CUT);
+  said.textContent = text;
+  if (short.length < text.length) {
     // Not in the middle of a character.
-    said.textContent = `${text.slice(0, CUT).replace(/[\ud800-\udbff]$/, '')} …`;
+    said.textContent = `${short.replace(/[\ud800-\udbff]$/, '')} …`;
     const all = make('button', 'link', `Show all ${text.length.toLocaleString()} characters`);
     all.type = 'button';
     all.onclick = () => {
@@ -171,6 +172,9 @@ const forget = () => {
 
 const clear = () => {
   shown.clear();
+  // They were among what is not shown, or are still to come.
+  for (const { node } of acknowledged.values()) node.remove();
+  acknowledged.clear();
   log.replaceChildren();
   $('older').hidden = false;
   lastDay = '';
@@ -221,7 +225,7 @@ for (const node of [view, log, outbox]) settled.observe(node);
 more.onclick = () => {
   atEnd = true;
   toEnd();
-  text.focus();
+  view.focus();
 };
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) return;

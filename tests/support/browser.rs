@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use base64::Engine as _;
@@ -28,9 +29,11 @@ static ONE_TEST: Mutex<()> = Mutex::const_new(());
 /// The driver, which starts browsers.
 #[derive(Debug)]
 pub struct Driver {
-    /// Ends with this, and its browsers with it.
+    /// Ends with this.
     _child: Child,
     address: SocketAddr,
+    /// What browsers leave behind.
+    folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -39,14 +42,23 @@ pub struct Driver {
 pub struct Browser {
     address: SocketAddr,
     session: String,
+    /// The browser's process: it would outlive a test that fails.
+    process: u64,
 }
 
 /// Starts the driver; `None` where there is no Chromium, which is said aloud, and is a failure where the variable `CI` is `true`.
 /// Its browsers are in this time zone.
 pub async fn driver(zone: &str) -> Option<Driver> {
     let turn = ONE_TEST.lock().await;
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{}", std::process::id()));
     let mut command = Command::new("chromedriver");
-    command.args(["--port=0"]).env("TZ", zone).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .args(["--port=0"])
+        .env("TZ", zone)
+        .env("TMPDIR", &folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     if std::process::Command::new("chromedriver").arg("--version").output().is_err() {
         // Not eprintln: the output of a test that passes would not be shown.
         let _ =
@@ -54,6 +66,7 @@ pub async fn driver(zone: &str) -> Option<Driver> {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "no Chromium, and this is CI");
         return None;
     }
+    std::fs::create_dir_all(&folder).expect("a folder");
     let mut child = command.kill_on_drop(true).spawn().expect("chromedriver starts");
     let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
     let port = loop {
@@ -64,7 +77,7 @@ pub async fn driver(zone: &str) -> Option<Driver> {
     };
     // It goes on to say things, and must not get stuck at that.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Some(Driver { _child: child, address: (Ipv4Addr::LOCALHOST, port).into(), _turn: turn })
+    Some(Driver { _child: child, address: (Ipv4Addr::LOCALHOST, port).into(), folder, _turn: turn })
 }
 
 impl Driver {
@@ -77,9 +90,23 @@ impl Driver {
         let body = json!({"capabilities": {"alwaysMatch": wanted}});
         let answer = call(self.address, Method::POST, "/session", Some(body)).await;
         let session = answer["sessionId"].as_str().expect("a session").to_owned();
-        let browser = Browser { address: self.address, session };
+        let process = answer["capabilities"]["goog:processID"].as_u64().expect("a process");
+        let browser = Browser { address: self.address, session, process };
         browser.go(url).await;
         browser
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let kill = format!("kill -KILL {} 2>&1", self.process);
+        let _ = std::process::Command::new("sh").args(["-c", &kill]).output();
     }
 }
 
@@ -172,7 +199,6 @@ impl Browser {
     /// Closes it, and fails if its console has said anything.
     pub async fn close(self) {
         let console = self.console().await;
-        self.command(Method::DELETE, "", None).await;
         assert!(console.is_empty(), "the console says: {console:#?}");
     }
 }

@@ -17,6 +17,8 @@ const LINES = 60;
 const REMEMBERED = 1_000;
 // Messages of one author within this time (ms) stand together.
 const TOGETHER = 3 * 60_000;
+// How long (ms) an acknowledged message is waited for.
+const RETURN = 5_000;
 // The client says something every 15 s. After so much silence (ms) the connection is dead, even if the network has not noticed.
 const SILENCE = 40_000;
 
@@ -156,8 +158,6 @@ const group = node => {
 };
 
 const addGap = () => {
-  // What was acknowledged will not come back any more through this stream: it was said before the gap.
-  for (const [sendTime, { author, text }] of acknowledged) addMessage({ author, text, sendTime });
   if (log.lastChild?.lastChild.className !== 'gap') put(make('p', 'gap', 'Messages may be missing here'));
 };
 
@@ -341,8 +341,12 @@ const accepted = (item, time) => {
   remember('own', JSON.stringify([...own].slice(-REMEMBERED)));
   item.fate.textContent = '';
   // It may have come back before the answer.
-  if (markOwn(time)) item.node.remove();
-  else acknowledged.set(time, item);
+  if (markOwn(time)) return item.node.remove();
+  acknowledged.set(time, item);
+  // It may also never come, where messages are missing. It is in the chat all the same.
+  setTimeout(() => {
+    if (acknowledged.has(time)) arrive({ author: item.author, text: item.text, sendTime: time });
+  }, RETURN);
 };
 
 const failed = (item, sentence) => {

@@ -413,6 +413,7 @@ async fn there_is_an_end_to_how_many_may_be_open() {
         assert_eq!(&answer, b"HTTP/1.1 200");
         pages.push(page);
     }
+    assert!(Events::try_open(client.address, None).await.is_none());
     let answer = call(client.address, Method::GET, "/messages", &[], "").await;
     assert_eq!(answer.status, 503);
     assert!(answer.problem().contains("1000 streams"), "{}", answer.problem());
@@ -468,7 +469,9 @@ async fn the_state_of_the_server_is_told() {
     assert_eq!(events.take(1).await, ["are you there?"]);
     for _ in 0..3 {
         proxy.set(Mode::Cut);
+        let cut = Instant::now();
         assert_eq!(events.next().await, Some(Event::State("down".to_owned())));
+        assert!(cut.elapsed() < Duration::from_secs(10), "told at once, and not when it has something else to say");
         assert_eq!(
             Events::open(client.address, None).await.next().await,
             Some(Event::State("down".to_owned())),

@@ -204,7 +204,8 @@ async fn hostile_texts_are_texts() {
         head.querySelector('b').getBoundingClientRect().right <= head.querySelector('time').getBoundingClientRect().left + 1)";
     assert_eq!(page.get(reversed).await, true);
 
-    let fits = "[document.scrollingElement, ...document.querySelectorAll('#view, .text')].every(box => box.scrollWidth <= box.clientWidth)";
+    let fits = "[document.scrollingElement, ...document.querySelectorAll('#view, .text')]\
+        .every(box => box.scrollWidth <= box.clientWidth)";
     for all in [false, true] {
         if all {
             page.click("article .link").await;

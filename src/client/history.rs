@@ -102,7 +102,8 @@ impl History {
     /// Notes that messages may be missing here, and that everything after `position` is there again, if that is known.
     pub(super) fn note_gap(&self, position: Option<SendTime>) {
         let text = position.map(|position| position.to_string());
-        self.append(position.map(Timestamp::from).zip(text.as_deref().map(str::as_bytes)), &[GAP]);
+        let id = position.map(Timestamp::from).zip(text.as_deref().map(str::as_bytes));
+        self.append(id, &[GAP.trim_ascii_end(), b"\n"]);
     }
 
     /// A page that begins with the oldest event there is, or after the event `id`, if the page says that it has had that.
@@ -141,8 +142,8 @@ impl History {
     }
 }
 
-/// What tells a page that messages may be missing, but for the empty line at its end.
-const GAP: &[u8] = b"event: gap\ndata: messages may be missing here\n";
+/// The event which says that messages may be missing.
+pub(super) const GAP: &[u8] = b"event: gap\ndata: messages may be missing here\n\n";
 
 impl Reader {
     /// The next events, as soon as there are any. May be dropped and called again.

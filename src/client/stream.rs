@@ -14,7 +14,7 @@ use http_body_util::StreamBody;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::history::{Found, History, Reader};
+use super::history::{Found, GAP, History, Reader};
 use super::link::LinkState;
 use super::problem::Problem;
 use super::sender::STREAM_PATIENCE;
@@ -28,8 +28,6 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const ALIVE: &[u8] = b":\n\n";
 const OPEN: &[u8] = b"event: state\ndata: open\n\n";
 const DOWN: &[u8] = b"event: state\ndata: down\n\n";
-/// The page's own gap has no identity: the event after it does.
-const GAP: &[u8] = b"event: gap\ndata: messages may be missing here\n\n";
 
 /// The position from which the page goes on (`EventSource` sends it by itself when it reconnects).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -110,6 +108,7 @@ impl Stream {
                 Ok(()) = self.link.changed() => {}
                 found = self.reader.next() => return Some(match found {
                     Found::Events(events) => events,
+                    // Without an identity: it is this page's own, and the next event has one.
                     Found::Gap => Bytes::from_static(GAP),
                 }),
                 () = tokio::time::sleep_until(self.last_sent + KEEPALIVE) => return Some(Bytes::from_static(ALIVE)),

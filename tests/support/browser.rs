@@ -99,7 +99,13 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        // The last processes of a browser that was killed may still be at work in it.
+        for _ in 0..50 {
+            if std::fs::remove_dir_all(&self.folder).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 

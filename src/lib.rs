@@ -5,7 +5,7 @@
 //!
 //! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it.
 //! - [`server`]: the room as the gRPC service `mes_grpc.MessengerServer`, with health and reflection.
-//! - [`client`]: the stream from a server, the postbox that it fills, and the HTTP interface.
+//! - [`client`]: the stream from a server, the postbox that it fills, the HTTP interface, and its page for people.
 //! - [`send_time`]: the time of a message, which is its place in the order.
 //! - [`proto`]: the interface between the two, generated from `proto/messenger.proto`.
 //! - [`net`]: ports and connections. [`settings`]: flags and variables. [`process`]: log, signals, exit status.

@@ -33,6 +33,7 @@ async fn bad_values_name_the_variable_and_the_value() {
         (CLIENT, "MESSENGER_HTTP_PORT", "99999"),
         (CLIENT, "MESSENGER_HTTP_PORT", ""),
         (CLIENT, "MESSENGER_MAX_BODY_BYTES", "0"),
+        (CLIENT, "MESSENGER_HISTORY_BYTES", "1KiB"),
         (CLIENT, "MESSENGER_SEND_DEADLINE", "later"),
         (CLIENT, "MESSENGER_SEND_DEADLINE", "0s"),
         (CHAT, "MESSENGER_SERVER_PORT", "99999"),

@@ -9,7 +9,7 @@ use messenger::process::{self, LogSettings, Signals};
 use messenger::{client, metrics, settings};
 
 /// The client of a one-room messenger: keeps one stream from the gRPC server open, and gives the chat to people and programs over
-/// HTTP with POST /sendMessage and POST /getAndFlushMessages.
+/// HTTP: a page at GET /, POST /sendMessage and POST /getAndFlushMessages.
 ///
 /// Every setting is a flag and an environment variable; the flag wins.
 #[derive(Debug, Parser)]

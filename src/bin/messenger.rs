@@ -84,7 +84,7 @@ fn welcome(grpc: &ServerAddr, http: SocketAddr) -> String {
   HTTP  http://{http}
   gRPC  {grpc}
 
-Say something, and read what was said:
+Open http://{http} in a browser, or say something and read what was said:
 
   curl -X POST {http}/sendMessage -d '{{"author": "alice", "text": "hey"}}'
   curl -X POST {http}/getAndFlushMessages

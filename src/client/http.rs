@@ -16,9 +16,11 @@ use tonic::Code;
 
 use super::cross_site;
 use super::message_body;
+use super::page;
 use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
 use super::sender::{Key, SendError, Sender};
+use super::stream::{self, Streams};
 use super::whole_body;
 use crate::net::Budget;
 use crate::proto::IDEMPOTENCY_KEY;
@@ -40,9 +42,14 @@ struct Chat {
 }
 
 /// All routes of the client.
-pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, max_body: usize) -> Router {
+pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, streams: Arc<Streams>, max_body: usize) -> Router {
     let admission = Admission { max_body, incoming: Budget::new(INCOMING_BODIES * max_body) };
     Router::new()
+        .route("/", page::index())
+        .route("/page.css", page::style())
+        .route("/page.js", page::script())
+        .route("/icon.svg", page::icon())
+        .route("/messages", get(stream::messages).with_state(streams))
         .route("/sendMessage", post(send_message))
         .route("/getAndFlushMessages", post(get_and_flush_messages))
         .route("/health", get(health))

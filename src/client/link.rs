@@ -15,6 +15,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::history::History;
+use super::message_json::MessageJson;
 use super::postbox::Postbox;
 use crate::net::{self, ConnectError, Connection, ServerAddr};
 use crate::proto::messenger_server_client::MessengerServerClient;
@@ -61,11 +63,12 @@ enum Ended {
     FellBehind,
 }
 
-/// Keeps the stream open and carries what comes through it into the postbox.
+/// Keeps the stream open and carries what comes through it into the postbox, and into the history for the pages.
 #[derive(Debug)]
 pub(super) struct Link {
     server: ServerAddr,
     postbox: Arc<Postbox>,
+    history: Arc<History>,
     state: watch::Sender<LinkState>,
     /// Where the next stream goes on.
     place: Option<Place>,
@@ -74,8 +77,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>) -> Self {
-        Self { server, postbox, state: watch::Sender::new(LinkState::Down), place: None, opened: false }
+    pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>, history: Arc<History>) -> Self {
+        Self { server, postbox, history, state: watch::Sender::new(LinkState::Down), place: None, opened: false }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -113,11 +116,14 @@ impl Link {
         backoff.reset();
         self.state.send_replace(LinkState::Open(connection, epoch));
         let mut messages = response.into_inner();
+        let mut json = MessageJson::default();
         loop {
             match messages.message().await {
                 // Nothing here waits: the stream is always drained, however full the postbox is.
                 Ok(Some(message)) => {
-                    self.postbox.push(&message);
+                    json.write(&message);
+                    self.postbox.push(&json);
+                    self.history.push(&json);
                     if let (Some(place), Some(time)) = (&mut self.place, message.send_time) {
                         place.after = time;
                     }
@@ -152,15 +158,19 @@ impl Link {
         let resumed = headers.get(RESUMED).is_some_and(|resumed| resumed == "true");
         if resumed {
             info!(server = %self.server, "stream open, nothing is missing");
-        } else if std::mem::replace(&mut self.opened, true) {
+            return epoch;
+        }
+        let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
+        self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
+        if std::mem::replace(&mut self.opened, true) {
             warn!(server = %self.server, "stream open, messages from before may be missing");
             self.postbox.note_gap();
+            self.history.note_gap(position);
         } else {
             info!(server = %self.server, "stream open");
-        }
-        if !resumed {
-            let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
-            self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
+            if let Some(position) = position {
+                self.history.begin(position);
+            }
         }
         epoch
     }

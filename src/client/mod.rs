@@ -2,22 +2,27 @@
 //!
 //! ```text
 //! server ──ReadMessages──> link ──> postbox ──> POST /getAndFlushMessages
+//!                             └───> history ──> GET /messages, which the page at GET / shows
 //! server <──SendMessage─── sender <──────────── POST /sendMessage
 //! ```
 
 mod backoff;
 mod cross_site;
 mod health;
+mod history;
 mod http;
 mod link;
 mod message_body;
+mod message_json;
 mod metrics;
+mod page;
 mod postbox;
 mod problem;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod sender;
 mod settings;
+mod stream;
 mod whole_body;
 
 use std::pin::pin;
@@ -38,9 +43,11 @@ pub use self::health::check as health_check;
 pub use self::metrics::Metrics;
 pub use self::settings::{HttpSettings, Settings};
 
+use self::history::History;
 use self::link::Link;
 use self::postbox::Postbox;
 use self::sender::Sender;
+use self::stream::Streams;
 use crate::net::{self, Drain, Socket};
 use crate::process;
 
@@ -60,11 +67,13 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
         info!(%address, server = %settings.server_addr, "client listening");
     }
     let postbox = Arc::new(Postbox::new(settings.http.postbox_bytes.0));
-    let mut link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox));
+    let history = Arc::new(History::new(settings.http.history_bytes.0));
+    let mut link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox), Arc::clone(&history));
     let ending = watch::Sender::new(false);
     let sender =
         Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);
-    let router = http::router(postbox, sender, settings.http.max_body_bytes.0);
+    let streams = Streams::new(history, link.state(), ending.subscribe());
+    let router = http::router(postbox, sender, streams, settings.http.max_body_bytes.0);
     // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
     // The set ends it when this function ends or is dropped.
     let mut stream = JoinSet::new();

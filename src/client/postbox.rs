@@ -1,15 +1,13 @@
 //! The messages that nobody has fetched yet.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tracing::warn;
 
-use crate::proto::ReadMessagesResponse;
-use crate::send_time::rfc3339;
+use super::message_json::MessageJson;
 
 /// The sizes of the pieces in which messages are kept: each as large as all before it together, between these. So a buffer that grows
 /// is never copied, and neither a small nor a large one takes much more memory than what is in it.
@@ -85,10 +83,9 @@ impl Postbox {
     }
 
     /// Adds a message at the end. If that makes too many bytes, the oldest messages go.
-    pub(super) fn push(&self, message: &ReadMessagesResponse) {
+    pub(super) fn push(&self, message: &MessageJson) {
         let mut contents = self.lock();
-        // Writing to memory does not fail, and a string is always valid JSON.
-        let _ = contents.push(message);
+        contents.push(message);
         let limit = self.limit.saturating_sub(self.fetched.load(Ordering::Relaxed));
         while contents.length > limit && !contents.full.is_empty() {
             let first = contents.dropped == 0;
@@ -132,27 +129,25 @@ impl Contents {
     }
 
     /// Writes one message with the comma before it.
-    fn push(&mut self, message: &ReadMessagesResponse) -> io::Result<()> {
-        let time = message.send_time.unwrap_or_default();
+    fn push(&mut self, message: &MessageJson) {
         self.make_room();
         if self.last_begins.count == 0 {
             self.last_begins.first = self.last.len();
         }
         self.last_begins.count += 1;
-        self.write_all(b",{\"author\":")?;
-        self.string(&message.author)?;
-        self.write_all(b",\"text\":")?;
-        self.string(&message.text)?;
-        write!(self, ",\"sendTime\":\"{}\"}}", rfc3339(&time))
+        self.write(b",");
+        self.write(message.as_bytes());
     }
 
-    fn string(&mut self, text: &str) -> io::Result<()> {
-        if needs_escapes(text) {
-            return Ok(serde_json::to_writer(self, text)?);
+    /// Writes bytes at the end, into as many pieces as they need.
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            self.make_room();
+            let (now, later) = bytes.split_at(bytes.len().min(self.last.capacity() - self.last.len()));
+            self.last.extend_from_slice(now);
+            self.length += now.len();
+            bytes = later;
         }
-        self.write_all(b"\"")?;
-        self.write_all(text.as_bytes())?;
-        self.write_all(b"\"")
     }
 
     /// Begins a new piece if the last one is full.
@@ -176,37 +171,23 @@ impl Contents {
     }
 }
 
-impl Write for Contents {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.make_room();
-        let size = bytes.len().min(self.last.capacity() - self.last.len());
-        self.last.extend_from_slice(&bytes[..size]);
-        self.length += size;
-        Ok(size)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Whether something in `text` can't stand in a JSON string as it is. Almost never, and looking at all of it without a branch is
-/// several times as fast as looking for what comes first.
-#[allow(clippy::needless_bitwise_bool)]
-fn needs_escapes(text: &str) -> bool {
-    text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
-}
-
 #[cfg(test)]
 mod tests {
     use prost_types::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::proto::ReadMessagesResponse;
 
-    fn message(author: &str, text: &str, nanos: i32) -> ReadMessagesResponse {
+    fn message(author: &str, text: &str, nanos: i32) -> MessageJson {
         let send_time = Some(Timestamp { seconds: 1_758_365_922, nanos });
-        ReadMessagesResponse { author: author.to_owned(), text: text.to_owned(), send_time }
+        json_of(&ReadMessagesResponse { author: author.to_owned(), text: text.to_owned(), send_time })
+    }
+
+    fn json_of(message: &ReadMessagesResponse) -> MessageJson {
+        let mut json = MessageJson::default();
+        json.write(message);
+        json
     }
 
     fn flush(postbox: &Postbox) -> Value {
@@ -244,19 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_written_as_serde_json_does() {
-        for text in ('\0'..='\u{ff}').map(|char| format!("a{char}b")) {
-            let mut contents = Contents::default();
-            contents.string(&text).expect("written");
-            assert_eq!(contents.last, serde_json::to_vec(&text).expect("JSON"), "{text:?}");
-        }
-    }
-
-    #[test]
     fn pieces_are_no_larger_than_all_before_them() {
         let mut contents = Contents::default();
         for number in 0..20_000 {
-            contents.push(&message("author", "text", number)).expect("written");
+            contents.push(&message("author", "text", number));
             let before: usize = contents.full.iter().map(|piece| piece.json.len()).sum();
             let most = before.clamp(SMALLEST_PIECE, LARGEST_PIECE);
             assert_eq!((contents.last.capacity(), before + contents.last.len()), (most, contents.length));
@@ -328,7 +300,7 @@ mod tests {
     #[test]
     fn a_message_without_a_time_still_has_the_key() {
         let postbox = Postbox::new(usize::MAX);
-        postbox.push(&ReadMessagesResponse::default());
+        postbox.push(&json_of(&ReadMessagesResponse::default()));
         assert_eq!(flush(&postbox)[0]["sendTime"], "1970-01-01T00:00:00.000000000Z");
     }
 }

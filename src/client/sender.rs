@@ -17,7 +17,7 @@ use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{self, EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 
 /// How long a send waits for the stream's response headers, counted from when the stream was asked for.
-const STREAM_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait after a call that was not processed, unless the link changes before.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);

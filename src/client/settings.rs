@@ -50,6 +50,11 @@ pub struct HttpSettings {
           value_parser = bytes_between("32MiB", "1TiB"))]
     pub postbox_bytes: Bytes,
 
+    /// How much of the newest messages is kept for the page and for GET /messages, which begin with it. 64KiB to 1GiB.
+    #[arg(long, env = "MESSENGER_HISTORY_BYTES", value_name = "BYTES", default_value = "8MiB",
+          value_parser = bytes_between("64KiB", "1GiB"))]
+    pub history_bytes: Bytes,
+
     /// How long a send may take, the wait for a server that is away included. Then it fails: 503 if the server was away, 504 if
     /// it had the message but gave no answer.
     #[arg(long, env = "MESSENGER_SEND_DEADLINE", value_name = "TIME", default_value = "5s", value_parser = duration)]

@@ -1,6 +1,7 @@
 //! What the tests share: servers and clients on free ports, readers, HTTP calls, and the real programs.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
+pub mod browser;
 pub mod http;
 pub mod http2;
 pub mod program;
@@ -70,6 +71,11 @@ pub fn free_port() -> TcpListener {
 
 pub fn listen(port: u16) -> TcpListener {
     net::listen((Ipv4Addr::LOCALHOST, port).into()).expect("a port")
+}
+
+/// A port that was ours a moment ago. A program that another test is just starting may still hold a copy of its socket.
+pub async fn listen_again(port: u16) -> TcpListener {
+    until("the port", async || net::listen((Ipv4Addr::LOCALHOST, port).into()).ok()).await
 }
 
 /// A port at which a server can start, end and start again. It is below those from which the kernel takes the near end of outgoing

@@ -1,0 +1,393 @@
+//! The newest messages, for the pages that show them.
+//!
+//! They are kept as the server-sent events that every page will get (<https://html.spec.whatwg.org/multipage/server-sent-events.html>),
+//! encoded once. A page is a position in them, which is a byte offset in the endless stream of events, and has no queue of its own.
+//! All of it is apart from the postbox: who looks at a page takes nothing from a flush.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use prost_types::Timestamp;
+use tokio::sync::Notify;
+
+use super::message_json::MessageJson;
+use crate::send_time::{SendTime, rfc3339};
+
+/// About how much a page gets at once. A larger message is a segment of its own.
+const SEGMENT: usize = 64 * 1024;
+/// The line of an event's identity, and the empty line at its end.
+const ID: usize = "id: 2025-09-20T10:58:42.665193557Z\n\n".len();
+
+/// A time in a form that can be compared: seconds and nanoseconds.
+type Time = (i64, i32);
+
+/// The events of the newest messages.
+#[derive(Debug)]
+pub(super) struct History {
+    log: Mutex<Log>,
+    /// Something was added. Costs one atomic operation while no page waits.
+    news: Notify,
+}
+
+/// The place of a page.
+#[derive(Debug)]
+pub(super) struct Reader {
+    history: Arc<History>,
+    position: u64,
+    /// What came before this position is gone, and the page is to be told.
+    missed: bool,
+}
+
+/// What there is for a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Whole events, shared by all pages. Never empty.
+    Events(Bytes),
+    /// Messages may be missing here; what comes next is the oldest that there is.
+    Gap,
+}
+
+#[derive(Debug)]
+struct Segment {
+    start: u64,
+    events: Bytes,
+    times: RangeInclusive<Time>,
+}
+
+#[derive(Debug)]
+struct Log {
+    /// Oldest first, each beginning where the one before it ends.
+    closed: VecDeque<Segment>,
+    closed_bytes: usize,
+    /// The segment that is being written, where it begins, and the earliest and latest of its times. Times of two lives of a server
+    /// need not be in order.
+    open: Vec<u8>,
+    open_start: u64,
+    open_times: Option<RangeInclusive<Time>>,
+    /// Slices of the open segment that were handed out since the last event: pages that keep up are all at the same position, and
+    /// share one copy.
+    shared: Vec<(u64, Bytes)>,
+    limit: usize,
+}
+
+impl History {
+    /// An empty one, which will keep at most `limit` bytes of events, or one message if that is larger.
+    pub(super) fn new(limit: usize) -> Self {
+        let log = Log {
+            closed: VecDeque::new(),
+            closed_bytes: 0,
+            open: Vec::new(),
+            open_start: 0,
+            open_times: None,
+            shared: Vec::new(),
+            limit,
+        };
+        Self { log: Mutex::new(log), news: Notify::new() }
+    }
+
+    /// Adds a message. It is copied, and nothing waits.
+    pub(super) fn push(&self, message: &MessageJson) {
+        self.append(Some((message.stamp(), message.time())), &[b"data: ", message.as_bytes(), b"\n"]);
+    }
+
+    /// Notes that the stream begins here: it has everything after `position`. A page that has been told so and nothing since will find
+    /// its place by it.
+    pub(super) fn begin(&self, position: SendTime) {
+        // An identity without data is remembered by the browser, and is no event to the page.
+        self.append(Some((position.into(), position.to_string().as_bytes())), &[]);
+    }
+
+    /// Notes that messages may be missing here, and that everything after `position` is there again, if that is known.
+    pub(super) fn note_gap(&self, position: Option<SendTime>) {
+        let text = position.map(|position| position.to_string());
+        let id = position.map(Timestamp::from).zip(text.as_deref().map(str::as_bytes));
+        self.append(id, &[GAP.trim_ascii_end(), b"\n"]);
+    }
+
+    /// A page that begins with the oldest event there is, or after the event `id`, if the page says that it has had that.
+    pub(super) fn read(self: &Arc<Self>, id: Option<&str>) -> Reader {
+        let log = self.lock();
+        let place = id.map(|id| log.after(id));
+        let position = place.flatten().unwrap_or_else(|| log.oldest());
+        drop(log);
+        Reader { history: Arc::clone(self), position, missed: place == Some(None) }
+    }
+
+    /// Adds an event: its identity, as a time and as text, and its other lines in pieces.
+    fn append(&self, id: Option<(Timestamp, &[u8])>, lines: &[&[u8]]) {
+        let mut log = self.lock();
+        log.make_room(ID + lines.iter().map(|piece| piece.len()).sum::<usize>());
+        if let Some((time, text)) = id {
+            log.open.extend_from_slice(b"id: ");
+            log.open.extend_from_slice(text);
+            log.open.push(b'\n');
+            let time = (time.seconds, time.nanos);
+            log.open_times = Some(match log.open_times.take() {
+                None => time..=time,
+                Some(times) => time.min(*times.start())..=time.max(*times.end()),
+            });
+        }
+        for piece in lines {
+            log.open.extend_from_slice(piece);
+        }
+        log.open.push(b'\n');
+        drop(log);
+        self.news.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The event which says that messages may be missing.
+pub(super) const GAP: &[u8] = b"event: gap\ndata: messages may be missing here\n\n";
+
+impl Reader {
+    /// The next events, as soon as there are any. May be dropped and called again.
+    pub(super) async fn next(&mut self) -> Found {
+        loop {
+            // Before looking, so that what comes between the look and the wait wakes it.
+            let news = self.history.news.notified();
+            if let Some(found) = Self::look(&self.history, &mut self.position, &mut self.missed) {
+                return found;
+            }
+            news.await;
+        }
+    }
+
+    fn look(history: &History, position: &mut u64, missed: &mut bool) -> Option<Found> {
+        let mut log = history.lock();
+        if std::mem::take(missed) || *position < log.oldest() {
+            *position = log.oldest().max(*position);
+            return Some(Found::Gap);
+        }
+        let events = log.read(*position)?;
+        *position += events.len() as u64;
+        Some(Found::Events(events))
+    }
+}
+
+impl Log {
+    /// Closes the open segment unless `size` more bytes fit into it, and forgets the oldest segments if there are too many bytes.
+    fn make_room(&mut self, size: usize) {
+        self.shared.clear();
+        if self.open.len() + size > SEGMENT && !self.open.is_empty() {
+            let mut events = std::mem::replace(&mut self.open, Vec::with_capacity(size.max(SEGMENT)));
+            // What is counted must be what is held.
+            events.shrink_to_fit();
+            let start = self.open_start;
+            self.open_start += events.len() as u64;
+            self.closed_bytes += events.len();
+            // Only gaps without a time: nobody looks for them.
+            let times = self.open_times.take().unwrap_or((0, 0)..=(0, 0));
+            self.closed.push_back(Segment { start, events: events.into(), times });
+        }
+        while self.closed_bytes + self.open.len() + size > self.limit
+            && let Some(oldest) = self.closed.pop_front()
+        {
+            self.closed_bytes -= oldest.events.len();
+        }
+    }
+
+    /// The beginning of what is kept.
+    fn oldest(&self) -> u64 {
+        self.closed.front().map_or(self.open_start, |segment| segment.start)
+    }
+
+    /// Everything from `position` to the end of its segment.
+    fn read(&mut self, position: u64) -> Option<Bytes> {
+        let index = self.closed.partition_point(|segment| segment.start <= position);
+        if position < self.open_start
+            && let Some(segment) = index.checked_sub(1).and_then(|index| self.closed.get(index))
+        {
+            return Some(segment.events.slice(offset(segment.start, position)..));
+        }
+        if let Some((_, events)) = self.shared.iter().find(|(start, _)| *start == position) {
+            return Some(events.clone());
+        }
+        let events = self.open.get(offset(self.open_start, position)..).filter(|events| !events.is_empty())?;
+        let events = Bytes::copy_from_slice(events);
+        self.shared.push((position, events.clone()));
+        Some(events)
+    }
+
+    /// Where the event with this identity ends, if it is kept. A server of another make may give several messages one time: then what
+    /// follows the first of them comes again, rather than get lost.
+    fn after(&self, id: &str) -> Option<u64> {
+        let time = Timestamp::from(id.parse::<SendTime>().ok()?);
+        // A line that ends so is no other: that of a message ends with a brace.
+        let line = format!("id: {}\n", rfc3339(&time));
+        let within = |times: &RangeInclusive<Time>| times.contains(&(time.seconds, time.nanos));
+        let closed = self.closed.iter().filter(|segment| within(&segment.times));
+        let closed = closed.map(|segment| (segment.start, segment.events.as_ref()));
+        let open =
+            self.open_times.as_ref().filter(|times| within(times)).map(|_| (self.open_start, self.open.as_slice()));
+        closed.chain(open).find_map(|(start, events)| Some(start + end_of_event(events, line.as_bytes())? as u64))
+    }
+}
+
+/// Where in `events` the event ends whose first line is `line`.
+fn end_of_event(events: &[u8], line: &[u8]) -> Option<usize> {
+    let begin = events.windows(line.len()).position(|found| found == line)? + line.len() - 1;
+    // The first empty line after it: no line of an event is empty.
+    events[begin..].windows(2).position(|found| found == b"\n\n").map(|length| begin + length + 2)
+}
+
+/// The index of `position` in a segment that starts at `start`. Both are within one segment, so the difference fits.
+fn offset(start: u64, position: u64) -> usize {
+    usize::try_from(position - start).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::proto::ReadMessagesResponse;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn time(nanos: u64) -> SendTime {
+        SendTime::default().next(UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_nanos(nanos))
+    }
+
+    /// Adds a message, and gives its event.
+    fn push(history: &History, nanos: u64, text: &str) -> String {
+        let send_time = Some(time(nanos).into());
+        let mut json = MessageJson::default();
+        json.write(&ReadMessagesResponse { author: "alice".to_owned(), text: text.to_owned(), send_time });
+        history.push(&json);
+        let json = serde_json::json!({"author": "alice", "text": text, "sendTime": time(nanos).to_string()});
+        let text = serde_json::to_string(&json["text"]).expect("JSON");
+        let id = time(nanos);
+        format!("id: {id}\ndata: {{\"author\":\"alice\",\"text\":{text},\"sendTime\":\"{id}\"}}\n\n")
+    }
+
+    /// Everything that is there for `reader` now, and how many gaps there were before it.
+    async fn rest(reader: &mut Reader) -> (String, usize) {
+        let (mut all, mut gaps) = (Vec::new(), 0);
+        loop {
+            tokio::select! {
+                biased;
+                found = reader.next() => match found {
+                    Found::Events(events) => all.extend_from_slice(&events),
+                    Found::Gap => {
+                        gaps += 1;
+                        all.clear();
+                    }
+                },
+                () = std::future::ready(()) => return (String::from_utf8(all).expect("text"), gaps),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_goes_on_after_any_event_that_is_kept() {
+        let history = Arc::new(History::new(64 * MIB));
+        history.begin(time(1));
+        let mut all = vec![(time(1), format!("id: {}\n\n", time(1)))];
+        for number in 2..600 {
+            if number == 300 {
+                // The server that comes next has a clock that is behind.
+                history.note_gap(Some(time(2)));
+                all.push((time(2), format!("id: {}\nevent: gap\ndata: messages may be missing here\n\n", time(2))));
+                continue;
+            }
+            // Now and then one that fills most of a segment, and one that is larger than one.
+            let size = [0, 3, 40_000, 0, 0, 0, 90_000][number % 7];
+            let hostile = format!("id: {}\n\ndata: x{}", time(3003), "x".repeat(size));
+            let nanos = number as u64 * 1001 - if number > 300 { 200_000 } else { 0 };
+            all.push((time(nanos), push(&history, nanos, &hostile)));
+        }
+        let (everything, gaps) = rest(&mut history.read(None)).await;
+        assert_eq!((everything == all.iter().map(|(_, event)| event.as_str()).collect::<String>(), gaps), (true, 0));
+        for (index, (id, _)) in all.iter().enumerate() {
+            let (rest, gaps) = rest(&mut history.read(Some(&id.to_string()))).await;
+            let expected: String = all[index + 1..].iter().map(|(_, event)| event.as_str()).collect();
+            assert_eq!((rest == expected, gaps), (true, 0), "after {index}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_from_nowhere_is_told_so_once() {
+        let history = Arc::new(History::new(MIB));
+        assert_eq!(rest(&mut history.read(None)).await, (String::new(), 0));
+        for id in ["", "now", &time(5).to_string()] {
+            assert_eq!(rest(&mut history.read(Some(id))).await, (String::new(), 1), "{id}");
+        }
+        let event = push(&history, 10, "hey");
+        for id in ["", "now", &time(5).to_string(), &time(9).to_string(), &time(12).to_string()] {
+            let mut reader = history.read(Some(id));
+            assert_eq!(rest(&mut reader).await, (event.clone(), 1), "{id}");
+            assert_eq!(rest(&mut reader).await, (String::new(), 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn keeps_no_more_than_the_limit_and_tells_who_falls_off_its_end() {
+        let history = Arc::new(History::new(MIB));
+        let mut slow = history.read(None);
+        let mut last = String::new();
+        let first = push(&history, 1, "first");
+        for number in 2..10_000 {
+            let size = if number % 500 == 0 { 300_000 } else { 300 };
+            last = push(&history, number * 1001, &"x".repeat(size));
+            let log = history.lock();
+            let held = log.closed.iter().map(|segment| segment.events.len()).sum::<usize>();
+            assert_eq!(log.closed_bytes, held);
+            assert!(held + log.open.len() <= MIB, "{held}");
+            assert!(log.open.capacity() <= 2 * SEGMENT.max(size));
+        }
+        let (kept, gaps) = rest(&mut slow).await;
+        assert!(gaps == 1 && kept.len() > MIB / 2 && kept.len() <= MIB, "{gaps}, {}", kept.len());
+        assert!(!kept.contains(&first) && kept.starts_with("id: ") && kept.ends_with(&last));
+        assert_eq!(rest(&mut history.read(Some(&time(1).to_string()))).await, (kept, 1));
+        // One that is larger than all that may be kept still gets to whoever is there.
+        let mut page = history.read(Some(&time(9_999 * 1001).to_string()));
+        let large = push(&history, 10_000 * 1001, &"x".repeat(2 * MIB));
+        assert!(rest(&mut page).await == (large, 0));
+    }
+
+    #[tokio::test]
+    async fn pages_at_one_position_share_one_copy() {
+        let history = Arc::new(History::new(MIB));
+        push(&history, 1, "one");
+        let (mut one, mut other) = (history.read(None), history.read(None));
+        let (Found::Events(first), Found::Events(second)) = (one.next().await, other.next().await) else { panic!() };
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        push(&history, 1001, "two");
+        let (Found::Events(third), Found::Events(fourth)) = (one.next().await, history.read(None).next().await) else {
+            panic!()
+        };
+        assert!(third.len() < fourth.len(), "and the next event is in the next copy");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_event_is_slept_through() {
+        const PAGES: usize = 3;
+        let history = Arc::new(History::new(MIB));
+        let (said, mut heard) = tokio::sync::mpsc::channel(PAGES);
+        for _ in 0..PAGES {
+            let (mut reader, said) = (history.read(None), said.clone());
+            tokio::spawn(async move {
+                loop {
+                    let found = reader.next().await;
+                    if said.send(found).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        // Each event comes just when the pages have said that they have the one before, and look for more or lie down.
+        for number in 0..20_000 {
+            let event = Found::Events(push(&history, number * 1001 + 1, "hey").into());
+            for _ in 0..PAGES {
+                let found = tokio::time::timeout(Duration::from_secs(30), heard.recv()).await;
+                assert_eq!(found.expect("a page sleeps"), Some(event.clone()), "{number}");
+            }
+        }
+    }
+}

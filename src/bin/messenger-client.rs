@@ -47,6 +47,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let (mut registry, metrics) = (metrics::registry(), client::Metrics::default());
     metrics.register(&mut registry);
     tokio::select! {
+        biased;
         () = client::serve(listener, &cli.client, &metrics, signals.shutdown()) => {}
         () = metrics::serve(numbers, registry) => {}
     }

@@ -45,6 +45,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let (mut registry, metrics) = (metrics::registry(), server::Metrics::default());
     metrics.register(&mut registry);
     tokio::select! {
+        biased;
         () = server::serve(listener, &cli.server, &metrics, signals.shutdown()) => {}
         () = metrics::serve(numbers, registry) => {}
     }

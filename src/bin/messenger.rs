@@ -69,6 +69,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         )
     };
     tokio::select! {
+        biased;
         _ = chat => {}
         () = metrics::serve(numbers, registry) => {}
     }

@@ -5,21 +5,25 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body::Frame;
 use http_body_util::StreamBody;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::cross_site;
+use super::link::LinkState;
 use super::message_body;
+use super::metrics::Metrics;
 use super::page;
 use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
-use super::sender::{Key, SendError, Sender};
+use super::sender::{Key, STREAM_PATIENCE, SendError, Sender};
 use super::stream::{self, Streams};
 use super::whole_body;
 use crate::net::Budget;
@@ -36,13 +40,16 @@ const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 const INCOMING_BODIES: usize = 16;
 
 /// What the handlers work with.
-struct Chat {
-    postbox: Arc<Postbox>,
-    sender: Sender,
+pub(super) struct Chat {
+    pub(super) postbox: Arc<Postbox>,
+    pub(super) sender: Sender,
+    pub(super) link: watch::Receiver<LinkState>,
+    pub(super) metrics: Metrics,
 }
 
 /// All routes of the client.
-pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, streams: Arc<Streams>, max_body: usize) -> Router {
+pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize) -> Router {
+    let metrics = chat.metrics.clone();
     let admission = Admission { max_body, incoming: Budget::new(INCOMING_BODIES * max_body) };
     Router::new()
         .route("/", page::index())
@@ -53,11 +60,13 @@ pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, streams: Arc<Streams
         .route("/sendMessage", post(send_message))
         .route("/getAndFlushMessages", post(get_and_flush_messages))
         .route("/health", get(health))
+        .route("/ready", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(admission, admit))
         .layer(DefaultBodyLimit::disable())
-        .with_state(Arc::new(Chat { postbox, sender }))
+        .layer(middleware::from_fn_with_state(metrics, count))
+        .with_state(Arc::new(chat))
 }
 
 /// What a request's body may be.
@@ -76,6 +85,18 @@ async fn admit(State(admission): State<Admission>, request: Request, next: Next)
     Ok(next.run(request).await)
 }
 
+/// Counts the request, under the route that it took.
+async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let (start, method) = (Instant::now(), request.method().clone());
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    // Methods and paths that callers make up are one each: every name is memory.
+    let method = if [Method::GET, Method::POST, Method::HEAD].contains(&method) { method.as_str() } else { "other" };
+    let path = path.as_ref().map_or("other", MatchedPath::as_str);
+    metrics.answered(method, path, response.status().as_u16(), start.elapsed());
+    response
+}
+
 /// Sends a message; the answer is its `sendTime`.
 async fn send_message(State(chat): State<Arc<Chat>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     let key = match headers.get(IDEMPOTENCY_KEY) {
@@ -84,7 +105,10 @@ async fn send_message(State(chat): State<Arc<Chat>>, headers: HeaderMap, body: B
             Problem::bad_request("the header Idempotency-Key must be 1 to 128 visible ASCII characters")
         })?,
     };
-    let time = chat.sender.send(message_body::parse(&body)?, key).await?;
+    let message = message_body::parse(&body)?;
+    let sent = chat.sender.send(message, key).await;
+    chat.metrics.sent(&sent);
+    let time = sent?;
     Ok(json(format!("{{\"sendTime\":\"{}\"}}", rfc3339(&time)).into()))
 }
 
@@ -113,6 +137,14 @@ async fn get_and_flush_messages(State(chat): State<Arc<Chat>>) -> Response {
 /// Whether this process serves requests: it does, or nobody would answer. The server's state is not this one's.
 async fn health() -> Response {
     json("{\"status\":\"serving\"}".into())
+}
+
+/// Whether messages get through now: the stream from the server is open.
+async fn ready(State(chat): State<Arc<Chat>>) -> Result<Response, Problem> {
+    if chat.link.borrow().connection(STREAM_PATIENCE).is_none() {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is away: this client waits for it"));
+    }
+    Ok(json("{\"status\":\"ready\"}".into()))
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -3,6 +3,7 @@
 //! When it is cut, the next one goes on where it was: a server of our make gives each reader a position (`sendTime`, and the epoch in
 //! which it was given), and sends everything after it. Where that can't be, the postbox is told that something may be missing.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 use super::backoff::Backoff;
 use super::history::History;
 use super::message_json::MessageJson;
+use super::metrics::Metrics;
 use super::postbox::Postbox;
 use crate::net::{self, ConnectError, Connection, ServerAddr};
 use crate::proto::messenger_server_client::MessengerServerClient;
@@ -69,6 +71,7 @@ pub(super) struct Link {
     server: ServerAddr,
     postbox: Arc<Postbox>,
     history: Arc<History>,
+    metrics: Metrics,
     state: watch::Sender<LinkState>,
     /// Where the next stream goes on.
     place: Option<Place>,
@@ -77,8 +80,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>, history: Arc<History>) -> Self {
-        Self { server, postbox, history, state: watch::Sender::new(LinkState::Down), place: None, opened: false }
+    pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>, history: Arc<History>, metrics: Metrics) -> Self {
+        let state = watch::Sender::new(LinkState::Down);
+        Self { server, postbox, history, metrics, state, place: None, opened: false }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -91,6 +95,7 @@ impl Link {
         loop {
             let ended = self.read_stream(&mut backoff).await;
             self.state.send_replace(LinkState::Down);
+            self.metrics.stream_ended(ended.name());
             let pause = backoff.next();
             match ended {
                 Ended::NoConnection(reason) => warn!(%reason, ?pause, "no connection, will retry"),
@@ -121,6 +126,7 @@ impl Link {
             match messages.message().await {
                 // Nothing here waits: the stream is always drained, however full the postbox is.
                 Ok(Some(message)) => {
+                    self.metrics.message();
                     json.write(&message);
                     self.postbox.push(&json);
                     self.history.push(&json);
@@ -156,13 +162,16 @@ impl Link {
     fn note_place(&mut self, headers: &MetadataMap) -> Epoch {
         let epoch = headers.get(EPOCH).cloned();
         let resumed = headers.get(RESUMED).is_some_and(|resumed| resumed == "true");
+        let gap = !resumed && self.opened;
+        self.metrics.stream_opened(resumed, gap);
+        self.opened = true;
         if resumed {
             info!(server = %self.server, "stream open, nothing is missing");
             return epoch;
         }
         let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
         self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
-        if std::mem::replace(&mut self.opened, true) {
+        if gap {
             warn!(server = %self.server, "stream open, messages from before may be missing");
             self.postbox.note_gap();
             self.history.note_gap(position);
@@ -173,6 +182,19 @@ impl Link {
             }
         }
         epoch
+    }
+}
+
+impl Ended {
+    /// What it is, in a word or a few.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::NoConnection(_) => "no connection",
+            Self::Status(status) if status.source().is_some() => "connection lost",
+            Self::Status(status) => status.code().description(),
+            Self::Cleanly => "ended by the server",
+            Self::FellBehind => "fell behind",
+        }
     }
 }
 

@@ -44,6 +44,7 @@ pub use self::metrics::Metrics;
 pub use self::settings::{HttpSettings, Settings};
 
 use self::history::History;
+use self::http::Chat;
 use self::link::Link;
 use self::postbox::Postbox;
 use self::sender::Sender;
@@ -68,12 +69,14 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     }
     let postbox = Arc::new(Postbox::new(settings.http.postbox_bytes.0));
     let history = Arc::new(History::new(settings.http.history_bytes.0));
-    let mut link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox), Arc::clone(&history));
+    let mut link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox), Arc::clone(&history), metrics.clone());
+    metrics.watch(&postbox);
     let ending = watch::Sender::new(false);
     let sender =
         Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);
-    let streams = Streams::new(history, link.state(), ending.subscribe());
-    let router = http::router(postbox, sender, streams, settings.http.max_body_bytes.0);
+    let streams = Streams::new(history, link.state(), ending.subscribe(), metrics.clone());
+    let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
+    let router = http::router(chat, streams, settings.http.max_body_bytes.0);
     // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
     // The set ends it when this function ends or is dropped.
     let mut stream = JoinSet::new();

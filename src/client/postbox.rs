@@ -1,7 +1,7 @@
 //! The messages that nobody has fetched yet.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +21,17 @@ pub(super) struct Postbox {
     /// Bytes of JSON that are kept at most, with those that were fetched and have not gone out yet. With more the oldest messages go.
     limit: usize,
     fetched: Arc<AtomicUsize>,
+    /// Messages that were ever dropped.
+    dropped: AtomicU64,
+}
+
+/// What is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Bytes of JSON.
+    pub(super) bytes: usize,
+    /// Messages that were ever dropped.
+    pub(super) dropped: u64,
 }
 
 /// Bytes of an answer, for as long as it is on its way: who fetches and does not read must not make a second postbox.
@@ -79,7 +90,7 @@ struct Begins {
 impl Postbox {
     /// An empty one that keeps at most about `limit` bytes of JSON.
     pub(super) fn new(limit: usize) -> Self {
-        Self { contents: Mutex::default(), limit, fetched: Arc::default() }
+        Self { contents: Mutex::default(), limit, fetched: Arc::default(), dropped: AtomicU64::new(0) }
     }
 
     /// Adds a message at the end. If that makes too many bytes, the oldest messages go.
@@ -88,12 +99,18 @@ impl Postbox {
         contents.push(message);
         let limit = self.limit.saturating_sub(self.fetched.load(Ordering::Relaxed));
         while contents.length > limit && !contents.full.is_empty() {
-            let first = contents.dropped == 0;
+            let before = contents.dropped;
             contents.drop_oldest();
-            if first && contents.dropped > 0 {
+            self.dropped.fetch_add(contents.dropped - before, Ordering::Relaxed);
+            if before == 0 && contents.dropped > 0 {
                 warn!(limit = self.limit, "nobody fetches the messages, dropping the oldest");
             }
         }
+    }
+
+    /// What is in it now.
+    pub(super) fn held(&self) -> Held {
+        Held { bytes: self.lock().length, dropped: self.dropped.load(Ordering::Relaxed) }
     }
 
     /// Notes that messages may be missing here.

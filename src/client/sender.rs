@@ -53,6 +53,20 @@ pub(super) enum SendError {
     Failed(Status),
 }
 
+impl SendError {
+    /// What it is, in a word.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::ServerAway => "server_away",
+            Self::NoAnswer => "no_answer",
+            Self::Broken => "broken",
+            Self::ShuttingDown => "shutting_down",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// Sends messages over the connection whose stream brings them back.
 #[derive(Debug)]
 pub(super) struct Sender {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::history::{Found, GAP, History, Reader};
 use super::link::LinkState;
+use super::metrics::{Metrics, OpenPage};
 use super::problem::Problem;
 use super::sender::STREAM_PATIENCE;
 
@@ -41,6 +42,7 @@ pub(super) struct Streams {
     link: watch::Receiver<LinkState>,
     ending: watch::Receiver<bool>,
     free: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 /// One open stream.
@@ -52,6 +54,7 @@ struct Stream {
     told: Option<bool>,
     last_sent: Instant,
     _place: OwnedSemaphorePermit,
+    _counted: OpenPage,
 }
 
 impl Streams {
@@ -60,8 +63,9 @@ impl Streams {
         history: Arc<History>,
         link: watch::Receiver<LinkState>,
         ending: watch::Receiver<bool>,
+        metrics: Metrics,
     ) -> Arc<Self> {
-        Arc::new(Self { history, link, ending, free: Arc::new(Semaphore::new(MAX_STREAMS)) })
+        Arc::new(Self { history, link, ending, free: Arc::new(Semaphore::new(MAX_STREAMS)), metrics })
     }
 }
 
@@ -79,6 +83,7 @@ pub(super) async fn messages(State(streams): State<Arc<Streams>>, headers: Heade
         told: None,
         last_sent: Instant::now(),
         _place: place,
+        _counted: streams.metrics.page(),
     };
     let frames = stream::unfold(stream, |mut stream| async move {
         let events = stream.next().await?;

@@ -28,10 +28,11 @@ pub struct Metrics(Arc<Counters>);
 struct Counters {
     started: Family<Method, Counter>,
     handled: Family<(Method, Handled), Counter>,
-    handling: Histogram,
+    handling: Family<Method, Histogram, fn() -> Histogram>,
     /// Of `SendMessage` that succeeds, which is nearly every call: found without a look-up.
     sends_started: Counter,
     sends_handled: Counter,
+    sends_handling: Histogram,
     readers: Gauge,
     messages: Counter,
     message_bytes: Counter,
@@ -165,13 +166,16 @@ impl Default for Counters {
         let (started, handled) =
             (Family::<Method, Counter>::default(), Family::<(Method, Handled), Counter>::default());
         let ok = Handled { grpc_code: CodeName(Code::Ok) };
+        // 50 us to 0.8 s.
+        let handling: Family<_, _, fn() -> _> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(50e-6, 4.0, 8)));
         Self {
+            sends_handling: handling.get_or_create_owned(&Method::SEND_MESSAGE),
             sends_started: started.get_or_create_owned(&Method::SEND_MESSAGE),
             sends_handled: handled.get_or_create_owned(&(Method::SEND_MESSAGE, ok)),
             started,
             handled,
-            // 50 us to 0.8 s.
-            handling: Histogram::new(exponential_buckets(50e-6, 4.0, 8)),
+            handling,
             readers: Gauge::default(),
             messages: Counter::default(),
             message_bytes: Counter::default(),
@@ -241,7 +245,7 @@ impl Call {
         self.ended = true;
         let counters = &*self.metrics.0;
         if *self.method == Method::SEND_MESSAGE {
-            counters.handling.observe(self.start.elapsed().as_secs_f64());
+            counters.sends_handling.observe(self.start.elapsed().as_secs_f64());
             if code == Code::Ok {
                 counters.sends_handled.inc();
                 return;

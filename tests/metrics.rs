@@ -91,7 +91,8 @@ async fn of_the_server() {
     let before = numbers(metrics).await.len();
     let mut requests = http2::open(address).await;
     for number in 0..50 {
-        assert_eq!(http2::status(http2::call(&mut requests, &format!("No{number}"), http2::frame(b""))).await, "12");
+        let (answer, _stream) = http2::begin(&mut requests, &format!("No{number}"));
+        assert_eq!(http2::status(answer).await, "12");
     }
     let after = numbers(metrics).await;
     assert!(after.len() <= before + 2, "{} and then {}", before, after.len());
@@ -156,4 +157,31 @@ async fn of_both_in_one() {
     shows(metrics, "messenger_client_messages_total", 1.0).await;
     let answer = web::call(metrics, Method::GET, "/", &[], "").await;
     assert_eq!(answer.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_what_there_is() {
+    const PREFIXES: [&str; 4] = ["messenger_", "grpc_", "http_", "process_"];
+    let dashboard: serde_json::Value = serde_json::from_str(include_str!("../docs/grafana.json")).unwrap();
+    let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
+    let (_chat, address, metrics) = start(CHAT, &variables, "client listening").await;
+    web::send(address, "alice", "hey").await;
+    let numbers = numbers(metrics).await;
+    let names: Vec<_> = numbers.keys().map(|sample| sample.split('{').next().unwrap()).collect();
+    let mut shown = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            let words = query.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+            // The labels of gRPC are called so too.
+            let labels = ["grpc_method", "grpc_code"];
+            for name in
+                words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && !labels.contains(word))
+            {
+                assert!(names.contains(&name), "{name} in {query}");
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown >= 15, "{shown}");
 }

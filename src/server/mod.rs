@@ -3,6 +3,7 @@
 //! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
 //! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
 
+mod access;
 mod connection;
 mod health;
 mod messenger;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
+pub use self::access::Access;
 pub use self::health::check as health_check;
 pub use self::settings::Settings;
 
@@ -45,6 +47,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
         Arc::clone(&room),
         settings.incoming(),
         settings.max_message_bytes.0,
+        settings.access.guard.clone(),
         standard::routes(serving.service()),
     );
     let limits = net::Limits { connections: settings.max_connections, drain: settings.drain_deadline };
@@ -54,10 +57,10 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
         room.close();
     };
     let connections = net::serve_connections(listener, shutdown, limits, begin_drain, |stream, drain| {
-        let messenger = messenger.clone();
+        let (messenger, tls) = (messenger.clone(), settings.access.tls.clone());
         async move {
             let peer = stream.peer_addr().ok();
-            if let Err(error) = connection::serve(stream, messenger, calls, drain).await {
+            if let Err(error) = connection::serve(stream, tls, messenger, calls, drain).await {
                 debug!(?peer, %error, "connection ended");
             }
         }
@@ -65,6 +68,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, shutdown: impl Fu
     tokio::select! {
         () = connections => {}
         () = room.dispatch() => {}
+        () = net::keep_fresh(settings.access.files()) => {}
     }
     info!("server stopped");
 }

@@ -1,6 +1,7 @@
 //! What the tests share: servers and clients on free ports, readers, HTTP calls, and the real programs.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
+pub mod certificates;
 pub mod http;
 pub mod http2;
 pub mod program;

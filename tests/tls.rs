@@ -363,6 +363,9 @@ async fn a_hangup_without_tls_ends_nothing() {
     drop((server, client));
 }
 
+/// A program, its variables, and what its one line has in it: the setting, the value, the reason.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, &'a str, &'a str);
+
 fn pair<'a>(certificate: &'a str, key: &'a str) -> Vec<(&'static str, &'a str)> {
     vec![("MESSENGER_TLS_CERT", certificate), ("MESSENGER_TLS_KEY", key)]
 }
@@ -379,7 +382,7 @@ async fn wrong_files_are_one_line_before_a_port_opens() {
     let broken = files.directory.write("broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let other = files.directory.identity("other", &files.ca.sign(&["localhost"])).1;
     let missing = files.directory.path("missing");
-    let cases: [(&str, Vec<(&str, &str)>, &str, &str, &str); 16] = [
+    let cases: [Case<'_>; 16] = [
         (SERVER, pair(&missing, key), "MESSENGER_TLS_CERT (--tls-cert)", &missing, "No such file"),
         (SERVER, pair(certificate, &missing), "MESSENGER_TLS_KEY (--tls-key)", &missing, "No such file"),
         (SERVER, pair(&text, key), "MESSENGER_TLS_CERT", &text, "no certificate in it"),

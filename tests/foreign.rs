@@ -421,7 +421,7 @@ async fn foreign_client_under_tls_with_a_token() {
     let server = server(&["--tls-cert", &identity.0, "--tls-key", &identity.1, "--token-file", &token]);
     let address = format!("localhost:{}", server.address.port());
     let start = |scenario: &[&str], token| {
-        let variables = [("MESSENGER_TLS_CA", ca_file.as_str()), ("MESSENGER_TOKEN", token)];
+        let variables = [("MESSENGER_TEST_CA", ca_file.as_str()), ("MESSENGER_TEST_TOKEN", token)];
         Python::start_with(python, "client.py", &[&[address.as_str()], scenario].concat(), &variables)
     };
     let mut client = start(&["streams", "50"], "the-secret-token");

@@ -1,4 +1,4 @@
-//! TCP and HTTP/2 under both halves: listening, serving and draining connections, and opening one to a server.
+//! TCP, TLS and HTTP/2 under both halves: listening, serving and draining connections, opening one to a server, and who may.
 
 mod address;
 mod budget;

@@ -2,7 +2,7 @@
 
 usage: client.py PROTO_DIR ADDRESS SCENARIO [ARGUMENTS]
 
-With MESSENGER_TLS_CA, a file, under TLS, and then with MESSENGER_TOKEN.
+With MESSENGER_TEST_CA, a file, under TLS, and then with MESSENGER_TEST_TOKEN.
 """
 
 import json
@@ -19,11 +19,11 @@ from google.protobuf.empty_pb2 import Empty  # noqa: E402
 
 # A proxy that the environment names is not for servers on this machine.
 options = [("grpc.enable_http_proxy", 0)]
-if "MESSENGER_TLS_CA" in os.environ:
-    with open(os.environ["MESSENGER_TLS_CA"], "rb") as ca:
+if "MESSENGER_TEST_CA" in os.environ:
+    with open(os.environ["MESSENGER_TEST_CA"], "rb") as ca:
         credentials = grpc.ssl_channel_credentials(ca.read())
-    if "MESSENGER_TOKEN" in os.environ:
-        token = grpc.access_token_call_credentials(os.environ["MESSENGER_TOKEN"])
+    if "MESSENGER_TEST_TOKEN" in os.environ:
+        token = grpc.access_token_call_credentials(os.environ["MESSENGER_TEST_TOKEN"])
         credentials = grpc.composite_channel_credentials(credentials, token)
     channel = grpc.secure_channel(sys.argv[2], credentials, options=options)
 else:

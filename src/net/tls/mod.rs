@@ -21,9 +21,9 @@ pub use self::client::Connector;
 pub use self::identity::IdentityFiles;
 pub use self::server::Acceptor;
 
-/// The protocol under gRPC, and the one under the HTTP interface, as ALPN calls them.
+/// What ALPN calls the protocol under gRPC.
 pub const HTTP2: &[u8] = b"h2";
-#[allow(missing_docs)]
+/// What ALPN calls the protocol of the HTTP interface.
 pub const HTTP1: &[u8] = b"http/1.1";
 
 /// There is no connection under TLS. The peer's fault or ours, it is one connection only.

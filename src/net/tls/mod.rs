@@ -3,7 +3,7 @@
 //! rustls does the protocol, and graviola what it calculates with. Of the providers that rustls has, ring and aws-lc-rs need a C
 //! compiler, which nothing else here does, and those made of `RustCrypto`'s crates call themselves experimental. graviola is s2n-bignum's
 //! assembler, proven to calculate what it should, with Rust around it, by one of the authors of rustls. What speaks against it: it is
-//! young, nobody has audited it, and it runs only on the processors below, where it panics on others. So nothing of it is touched
+//! young, we know of no audit, and it runs only on the processors below, where it panics on others. So nothing of it is touched
 //! before [`provider`] has looked, and nothing at all while TLS is off.
 
 mod client;

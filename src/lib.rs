@@ -8,7 +8,7 @@
 //! - [`client`]: the stream from a server, the postbox that it fills, the HTTP interface, and its page for people.
 //! - [`send_time`]: the time of a message, which is its place in the order.
 //! - [`proto`]: the interface between the two, generated from `proto/messenger.proto`.
-//! - [`net`]: ports and connections. [`settings`]: flags and variables. [`process`]: log, signals, exit status.
+//! - [`net`]: ports, connections, TLS and the token. [`settings`]: flags and variables. [`process`]: log, signals, exit status.
 //!
 //! The programs are `src/bin/messenger-server.rs`, `messenger-client.rs`, and `messenger.rs`, the whole chat in one process. Each
 //! reads its settings, opens its ports and calls `serve(listener, settings, shutdown)` of a half or of both; so do the tests, with

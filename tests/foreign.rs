@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use serde_json::{Value, json};
 use support::{
-    Message, PATIENCE, assert_increasing, client, free_port, http as web, post, program, server, soon, until,
+    Message, PATIENCE, assert_increasing, certificates, client, free_port, http as web, post, program, server, soon,
+    until,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -51,9 +52,14 @@ struct Python {
 
 impl Python {
     fn start(python: &str, script: &str, arguments: &[&str]) -> Self {
+        Self::start_with(python, script, arguments, &[])
+    }
+
+    fn start_with(python: &str, script: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let script = format!("{}/tests/foreign/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(python);
         // No directory of bytecode in the sources.
+        command.envs(variables.iter().copied());
         command.arg("-B").arg(script).arg(PROTO).args(arguments).kill_on_drop(true);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python starts");
         let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
@@ -401,6 +407,38 @@ async fn foreign_client_that_falls_behind_is_told() {
     let ended = client.json().await;
     assert!(ended[0].as_u64().unwrap() < SENT, "{ended}");
     assert_eq!(ended[1], "RESOURCE_EXHAUSTED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_client_under_tls_with_a_token() {
+    const SENDERS: usize = 4;
+    const EACH: usize = 100;
+    let Some(python) = python() else { return };
+    let (directory, ca) = (certificates::directory(), certificates::ca("the CA"));
+    let ca_file = directory.write("ca.pem", &ca.certificate);
+    let identity = directory.identity("server", &ca.sign(&["localhost"]));
+    let token = directory.write("token", "the-secret-token");
+    let server = server(&["--tls-cert", &identity.0, "--tls-key", &identity.1, "--token-file", &token]);
+    let address = format!("localhost:{}", server.address.port());
+    let start = |scenario: &[&str], token| {
+        let variables = [("MESSENGER_TEST_CA", ca_file.as_str()), ("MESSENGER_TEST_TOKEN", token)];
+        Python::start_with(python, "client.py", &[&[address.as_str()], scenario].concat(), &variables)
+    };
+    let mut client = start(&["streams", "50"], "the-secret-token");
+    assert_eq!(client.json().await, "open");
+    assert_eq!(client.json().await, 50);
+    let numbers = [SENDERS * EACH, SENDERS, EACH].map(|number| number.to_string());
+    let mut client = start(&["order", &numbers[0], &numbers[1], &numbers[2]], "the-secret-token");
+    assert_eq!(client.json().await, "open");
+    let result = client.json().await;
+    assert_eq!(result["seen"][0], result["seen"][1]);
+    assert_eq!(result["seen"][0].as_array().unwrap().len(), SENDERS * EACH);
+    let mut client = start(&["statuses"], "another-token");
+    let statuses = client.json().await;
+    assert!(statuses.as_object().unwrap().values().all(|status| status == "UNAUTHENTICATED"), "{statuses}");
+    let mut client = start(&["health", "", "mes_grpc.MessengerServer"], "another-token");
+    let health = client.json().await;
+    assert_eq!(health["bytes "], json!(SERVING), "{health}");
 }
 
 /// SERVING and NOT_SERVING, as a health answer has them on the wire.

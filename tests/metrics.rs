@@ -1,5 +1,7 @@
 //! What the programs count is what happened, it is read on a port of its own, and nothing that a peer makes up becomes a name there.
 
+#![allow(clippy::float_cmp, reason = "they are counts")]
+
 mod support;
 
 use std::collections::HashMap;

@@ -29,7 +29,7 @@ async fn bad_values_name_the_variable_and_the_value() {
         (CLIENT, "MESSENGER_SERVER_ADDR", ""),
         (CLIENT, "MESSENGER_SERVER_ADDR", "localhost"),
         (CLIENT, "MESSENGER_SERVER_ADDR", "localhost:99999"),
-        (CLIENT, "MESSENGER_SERVER_ADDR", "http://localhost:51075"),
+        (CLIENT, "MESSENGER_SERVER_ADDR", "ftp://localhost:51075"),
         (CLIENT, "MESSENGER_HTTP_PORT", "99999"),
         (CLIENT, "MESSENGER_HTTP_PORT", ""),
         (CLIENT, "MESSENGER_MAX_BODY_BYTES", "0"),

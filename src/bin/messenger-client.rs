@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let address = SocketAddr::new(cli.client.http.http_bind, cli.client.http.http_port);
     if cli.health_check {
-        return client::health_check(net::reachable(address)).await;
+        return client::health_check(net::reachable(address), &cli.client.http.access).await;
     }
     let _log = cli.log.start()?;
     process::raise_file_limit();

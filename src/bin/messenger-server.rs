@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use messenger::net::{self, ServerAddr};
+use messenger::net;
 use messenger::process::{self, LogSettings, Signals};
 use messenger::{metrics, server, settings};
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let address = SocketAddr::new(cli.server.server_bind, cli.server.server_port);
     if cli.health_check {
-        return server::health_check(&ServerAddr::local(address)).await;
+        return server::health_check(address, &cli.server.access).await;
     }
     let _log = cli.log.start()?;
     process::raise_file_limit();

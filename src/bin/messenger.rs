@@ -42,11 +42,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
     let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
     let numbers = cli.metrics.listen()?;
-    let (grpc_at, http_at) = (ServerAddr::local(server.local_addr()?), net::reachable(http.local_addr()?));
+    let (grpc_at, http_at) = (cli.server.access.address(server.local_addr()?), net::reachable(http.local_addr()?));
     // Whoever started this may have closed stdout; the chat is open all the same.
-    let _ = writeln!(io::stdout(), "{}", welcome(&grpc_at, http_at));
+    let _ = writeln!(io::stdout(), "{}", welcome(&grpc_at, http_at, &cli));
 
-    let client_settings = client::Settings { server_addr: grpc_at, http: cli.http };
+    // The client is one of the house: it trusts the server's certificate and has its token.
+    let access = cli.server.access.inside().into();
+    let client_settings = client::Settings { access, server_addr: grpc_at, http: cli.http };
     let ending = watch::Sender::new(false);
     let ended = || {
         let mut ending = ending.subscribe();
@@ -77,23 +79,41 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Where the chat is, and lines to paste.
-fn welcome(grpc: &ServerAddr, http: SocketAddr) -> String {
+fn welcome(grpc: &ServerAddr, http: SocketAddr, cli: &Cli) -> String {
     let version = settings::VERSION;
+    // The certificate need not have this address in it, and a token is never printed.
+    let (http, curl) = match &cli.http.access.tls {
+        Some(_) => (format!("https://{http}"), "curl -k"),
+        None => (http.to_string(), "curl"),
+    };
+    let http_url = if http.contains("://") { http.clone() } else { format!("http://{http}") };
+    let http_token = match &cli.http.access.guard {
+        Some(_) => " -H \"Authorization: Bearer $MESSENGER_HTTP_TOKEN\"",
+        None => "",
+    };
+    let grpcurl = match (&cli.server.access.tls, &cli.server.access.guard) {
+        (None, None) => "grpcurl -plaintext",
+        (Some(_), None) => "grpcurl -insecure",
+        (None, Some(_)) => "grpcurl -plaintext -H \"authorization: Bearer $MESSENGER_TOKEN\"",
+        (Some(_), Some(_)) => "grpcurl -insecure -H \"authorization: Bearer $MESSENGER_TOKEN\"",
+    };
+    let origin = grpc.origin();
+    let address = origin.authority().map_or("", |authority| authority.as_str());
     format!(
         r#"messenger {version}: the chat is open
 
-  HTTP  http://{http}
+  HTTP  {http_url}
   gRPC  {grpc}
 
 Open http://{http} in a browser, or say something and read what was said:
 
-  curl -X POST {http}/sendMessage -d '{{"author": "alice", "text": "hey"}}'
-  curl -X POST {http}/getAndFlushMessages
+  {curl} -X POST {http}/sendMessage{http_token} -d '{{"author": "alice", "text": "hey"}}'
+  {curl} -X POST {http}/getAndFlushMessages{http_token}
 
 The same without the client, straight from the server:
 
-  grpcurl -plaintext {grpc} mes_grpc.MessengerServer/ReadMessages
-  grpcurl -plaintext -d '{{"author": "alice", "text": "hey"}}' {grpc} mes_grpc.MessengerServer/SendMessage
+  {grpcurl} {address} mes_grpc.MessengerServer/ReadMessages
+  {grpcurl} -d '{{"author": "alice", "text": "hey"}}' {address} mes_grpc.MessengerServer/SendMessage
 
 Ctrl-C ends it.
 "#

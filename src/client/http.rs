@@ -26,7 +26,7 @@ use super::problem::Problem;
 use super::sender::{Key, STREAM_PATIENCE, SendError, Sender};
 use super::stream::{self, Streams};
 use super::whole_body;
-use crate::net::Budget;
+use crate::net::{Budget, Guard};
 use crate::proto::IDEMPOTENCY_KEY;
 use crate::send_time::rfc3339;
 
@@ -39,6 +39,9 @@ const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 /// Bodies of requests that are here at once: so many of the largest, or more that are smaller.
 const INCOMING_BODIES: usize = 16;
 
+/// Paths that need no token: who asks whether the client is well has none, and the page is where a person is asked for it.
+const OPEN: [&str; 6] = ["/health", "/ready", "/", "/page.css", "/page.js", "/icon.svg"];
+
 /// What the handlers work with.
 pub(super) struct Chat {
     pub(super) postbox: Arc<Postbox>,
@@ -48,9 +51,9 @@ pub(super) struct Chat {
 }
 
 /// All routes of the client.
-pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize) -> Router {
+pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize, guard: Option<Arc<Guard>>) -> Router {
     let metrics = chat.metrics.clone();
-    let admission = Admission { max_body, incoming: Budget::new(INCOMING_BODIES * max_body) };
+    let admission = Admission { guard, max_body, incoming: Budget::new(INCOMING_BODIES * max_body) };
     Router::new()
         .route("/", page::index())
         .route("/page.css", page::style())
@@ -69,15 +72,23 @@ pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize) -> Rout
         .with_state(Arc::new(chat))
 }
 
-/// What a request's body may be.
+/// Who may ask, and what a request's body may be.
 #[derive(Clone)]
 struct Admission {
+    guard: Option<Arc<Guard>>,
     max_body: usize,
     incoming: Budget,
 }
 
-/// Hands on what the routes can work with: requests that are whole, not too large, and not from other sites.
+/// Hands on what the routes can work with: requests with the token, that are whole, not too large, and not from other sites.
 async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Result<Response, Problem> {
+    if let Some(guard) = &admission.guard
+        && !OPEN.contains(&request.uri().path())
+        && let Err(no_token) = guard.admit(request.headers())
+    {
+        whole_body::discard_all(request).await;
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, no_token.to_string()));
+    }
     // Until the answer is known: a message that waits for the server is as large as its body.
     let mut share = admission.incoming.share();
     let request = whole_body::read(request, admission.max_body, &mut share).await?;

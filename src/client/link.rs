@@ -20,7 +20,7 @@ use super::history::History;
 use super::message_json::MessageJson;
 use super::metrics::Metrics;
 use super::postbox::Postbox;
-use crate::net::{self, ConnectError, Connection, ServerAddr};
+use crate::net::{self, Access, ConnectError, Connection, ServerAddr};
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse};
 use crate::send_time::{SendTime, rfc3339};
@@ -39,6 +39,8 @@ pub(super) enum LinkState {
     Opening(Connection, Instant),
     /// Every message that is accepted from now on comes through the stream.
     Open(Connection, Epoch),
+    /// The server does not let the client in, and would not take a message from it either.
+    NotAdmitted(Status),
 }
 
 /// Which life of the room a server says it has, in its own words. `None` from a server of another make: it knows neither positions nor
@@ -69,6 +71,7 @@ enum Ended {
 #[derive(Debug)]
 pub(super) struct Link {
     server: ServerAddr,
+    access: Access,
     postbox: Arc<Postbox>,
     history: Arc<History>,
     metrics: Metrics,
@@ -80,9 +83,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>, history: Arc<History>, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        server: ServerAddr,
+        access: Access,
+        postbox: Arc<Postbox>,
+        history: Arc<History>,
+        metrics: Metrics,
+    ) -> Self {
         let state = watch::Sender::new(LinkState::Down);
-        Self { server, postbox, history, metrics, state, place: None, opened: false }
+        Self { server, access, postbox, history, metrics, state, place: None, opened: false }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -94,14 +103,30 @@ impl Link {
         let mut backoff = Backoff::default();
         loop {
             let ended = self.read_stream(&mut backoff).await;
-            self.state.send_replace(LinkState::Down);
             self.metrics.stream_ended(ended.name());
             let pause = backoff.next();
+            if let Ended::Status(status) = &ended
+                && status.code() == Code::Unauthenticated
+            {
+                self.state.send_replace(LinkState::NotAdmitted(status.clone()));
+                warn!(server = %self.server, reason = status.message(), ?pause, "{}, will retry", self.not_admitted());
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            self.state.send_replace(LinkState::Down);
             match ended {
                 Ended::NoConnection(reason) => warn!(%reason, ?pause, "no connection, will retry"),
                 reason => warn!(server = %self.server, %reason, ?pause, "stream ended, will reopen"),
             }
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// What that means of the settings.
+    fn not_admitted(&self) -> &'static str {
+        match self.access.token {
+            Some(_) => "the server does not take the token",
+            None => "the server asks for a token, and none is set",
         }
     }
 
@@ -142,7 +167,7 @@ impl Link {
     }
 
     async fn open(&self) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
-        let connection = Connection::open(&self.server).await?;
+        let connection = Connection::open_with(&self.server, &self.access).await?;
         let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin())
             .max_decoding_message_size(MAX_MESSAGE);
         info!(server = %self.server, "connected, opening the stream");

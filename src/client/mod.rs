@@ -6,6 +6,7 @@
 //! server <──SendMessage─── sender <──────────── POST /sendMessage
 //! ```
 
+mod access;
 mod backoff;
 mod cross_site;
 mod health;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
+pub use self::access::{HttpAccess, ServerAccess};
 pub use self::health::check as health_check;
 pub use self::metrics::Metrics;
 pub use self::settings::{HttpSettings, Settings};
@@ -49,11 +51,14 @@ use self::link::Link;
 use self::postbox::Postbox;
 use self::sender::Sender;
 use self::stream::Streams;
-use crate::net::{self, Drain, Socket};
+use crate::net::tls::{Acceptor, TlsError};
+use crate::net::{self, Drain, Wire};
 use crate::process;
 
 /// Files that are never a caller's: whatever callers do, there is one for a new connection to the server.
 const OWN_FILES: usize = 16;
+/// How long a peer may take for the handshake of TLS.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent between requests, and how long the head of a request may take to come.
 const IDLE: Duration = Duration::from_mins(1);
 /// Bytes of a request's head.
@@ -69,18 +74,26 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     }
     let postbox = Arc::new(Postbox::new(settings.http.postbox_bytes.0));
     let history = Arc::new(History::new(settings.http.history_bytes.0));
-    let mut link = Link::new(settings.server_addr.clone(), Arc::clone(&postbox), Arc::clone(&history), metrics.clone());
+    let mut link = Link::new(
+        settings.server_addr.clone(),
+        settings.access.access.clone(),
+        Arc::clone(&postbox),
+        Arc::clone(&history),
+        metrics.clone(),
+    );
     metrics.watch(&postbox);
     let ending = watch::Sender::new(false);
     let sender =
         Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);
     let streams = Streams::new(history, link.state(), ending.subscribe(), metrics.clone());
     let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
-    let router = http::router(chat, streams, settings.http.max_body_bytes.0);
+    let router = http::router(chat, streams, settings.http.max_body_bytes.0, settings.http.access.guard.clone());
     // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
     // The set ends it when this function ends or is dropped.
     let mut stream = JoinSet::new();
     stream.spawn(async move { link.keep_open().await });
+    let files = settings.access.files().into_iter().chain(settings.http.access.files()).collect();
+    stream.spawn(net::keep_fresh(files));
 
     let limits = net::Limits {
         connections: settings.http.http_max_connections.min(process::file_limit().saturating_sub(OWN_FILES).max(1)),
@@ -96,9 +109,9 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
             ending.send_replace(true);
         },
         |stream, drain| {
-            let router = router.clone();
+            let (router, tls) = (router.clone(), settings.http.access.tls.clone());
             async move {
-                if let Err(error) = serve_connection(stream, router, drain).await {
+                if let Err(error) = serve_connection(stream, tls, router, drain).await {
                     debug!(%error, "connection ended");
                 }
             }
@@ -111,14 +124,33 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
 /// Why a connection has ended otherwise than in good order.
 #[derive(Debug, Error)]
 enum ConnectionError {
+    #[error("no TLS within {TLS_TIMEOUT:?}")]
+    NoHandshake,
+    #[error("no TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the peer takes nothing of what is written to it")]
     Stuck,
     #[error(transparent)]
     Http(#[from] hyper::Error),
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, mut drain: Drain) -> Result<(), ConnectionError> {
-    let (socket, pulse, _) = Socket::new(stream);
+async fn serve_connection(
+    stream: TcpStream,
+    tls: Option<Arc<Acceptor>>,
+    router: Router,
+    mut drain: Drain,
+) -> Result<(), ConnectionError> {
+    let (wire, pulse, _) = Wire::new(stream);
+    let socket = match tls {
+        None => wire.into(),
+        Some(tls) => tokio::select! {
+            // In a box, or every connection would have the room for it.
+            handshake = tokio::time::timeout(TLS_TIMEOUT, Box::pin(tls.accept(wire))) => {
+                handshake.map_err(|_| ConnectionError::NoHandshake)??
+            }
+            () = drain.begun() => return Ok(()),
+        },
+    };
     let mut stuck = pin!(async {
         loop {
             tokio::time::sleep(STUCK).await;

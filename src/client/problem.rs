@@ -39,6 +39,10 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body).into_response();
         let content_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        if self.status == StatusCode::UNAUTHORIZED {
+            // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 15.5.2).
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

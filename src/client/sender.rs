@@ -101,7 +101,7 @@ impl Sender {
             let ready = tokio::select! {
                 // First, because it nearly always is the one, and then no timer is set.
                 biased;
-                ready = ready_connection(&mut link) => Ok(ready),
+                ready = ready_connection(&mut link) => ready.map_err(SendError::Refused),
                 _ = ending.wait_for(|ending| *ending) => Err(SendError::ShuttingDown),
                 () = tokio::time::sleep_until(deadline) => Err(SendError::ServerAway),
             };
@@ -165,14 +165,18 @@ impl Key {
 }
 
 /// Waits for a connection over which to send.
-async fn ready_connection(link: &mut watch::Receiver<LinkState>) -> (Connection, Epoch) {
+///
+/// # Errors
+/// What the server says to a client that it does not let in.
+async fn ready_connection(link: &mut watch::Receiver<LinkState>) -> Result<(Connection, Epoch), Status> {
     loop {
         let state = link.borrow_and_update().clone();
         if let Some(ready) = state.connection(STREAM_PATIENCE) {
-            return ready;
+            return Ok(ready);
         }
         let changed = link.changed();
         match state {
+            LinkState::NotAdmitted(status) => return Err(status),
             LinkState::Opening(_, since) => {
                 let _ = tokio::time::timeout_at(since + STREAM_PATIENCE, changed).await;
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::access::{HttpAccess, ServerAccess};
 use crate::net::ServerAddr;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
@@ -12,7 +13,12 @@ use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Client")]
 pub struct Settings {
-    /// The gRPC server, as host:port. It need not be there yet: the client waits for it, now and whenever it goes away.
+    // Before the address: what is there of TLS depends on it, and each field takes its own out of what clap has parsed.
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: ServerAccess,
+
+    /// The gRPC server, as host:port, or as https://host:port for one with TLS. It need not be there yet: the client waits for it, now and whenever it goes away.
     #[arg(long, env = "MESSENGER_SERVER_ADDR", value_name = "HOST:PORT", default_value = "localhost:51075")]
     pub server_addr: ServerAddr,
 
@@ -63,4 +69,8 @@ pub struct HttpSettings {
     /// After SIGTERM or SIGINT, how long running requests may take to end before they are cut.
     #[arg(long, env = "MESSENGER_HTTP_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
     pub http_drain_deadline: Duration,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: HttpAccess,
 }

@@ -48,6 +48,11 @@ pub(super) async fn read(request: Request, limit: usize, share: &mut Share) -> R
     }
 }
 
+/// Reads a request that is refused whatever is in it, to its end or as much as its sender needs to see the answer.
+pub(super) async fn discard_all(request: Request) {
+    let _ = tokio::time::timeout(DISCARD_TIME, discard(&mut request.into_body().into_data_stream())).await;
+}
+
 /// Why there is no whole body.
 enum NotWhole {
     Refused(Problem),

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use http::Uri;
+use http::uri::Scheme;
 use thiserror::Error;
 
-/// `host:port`: a name, an IPv4 address or an IPv6 address in brackets. A name is looked up anew for each connection.
+/// `host:port`: a name, an IPv4 address or an IPv6 address in brackets. A name is looked up anew for each connection. `https://` before it
+/// asks for TLS, `http://` is the same as nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddr {
     host: String,
@@ -17,7 +19,7 @@ pub struct ServerAddr {
 
 /// Not an address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("not host:port, such as localhost:51075 or [::1]:51075")]
+#[error("not host:port, such as localhost:51075 or [::1]:51075, or https://host:port")]
 pub struct AddressError;
 
 impl ServerAddr {
@@ -33,10 +35,16 @@ impl ServerAddr {
         self.port
     }
 
-    /// The origin of gRPC calls: `http://host:port`.
+    /// The origin of gRPC calls: `http://host:port`, or `https://host:port`.
     #[must_use]
     pub fn origin(&self) -> Uri {
         self.origin.clone()
+    }
+
+    /// Whether connections to it are under TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.origin.scheme() == Some(&Scheme::HTTPS)
     }
 }
 
@@ -44,9 +52,19 @@ impl ServerAddr {
     /// The server that listens on `address`, as seen from this machine.
     #[must_use]
     pub fn local(address: SocketAddr) -> Self {
+        Self::at(address, Scheme::HTTP)
+    }
+
+    /// The same of a server with TLS.
+    #[must_use]
+    pub fn local_tls(address: SocketAddr) -> Self {
+        Self::at(address, Scheme::HTTPS)
+    }
+
+    fn at(address: SocketAddr, scheme: Scheme) -> Self {
         let address = reachable(address);
         // An IP address and a port always make an authority.
-        let origin = Uri::builder().scheme("http").authority(address.to_string()).path_and_query("/").build();
+        let origin = Uri::builder().scheme(scheme).authority(address.to_string()).path_and_query("/").build();
         Self { host: address.ip().to_string(), port: address.port(), origin: origin.unwrap_or_default() }
     }
 }
@@ -66,6 +84,10 @@ impl FromStr for ServerAddr {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (scheme, text) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(text), _) => ("https", text),
+            (None, text_after_http) => ("http", text_after_http.unwrap_or(text)),
+        };
         let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
         // u16's own parser takes a plus sign.
         let port = if port.starts_with('+') { None } else { port.parse().ok().filter(|port| *port != 0) };
@@ -78,13 +100,16 @@ impl FromStr for ServerAddr {
             }
             _ => {}
         }
-        let origin = format!("http://{host}:{port}").parse().map_err(|_| AddressError)?;
+        let origin = format!("{scheme}://{host}:{port}").parse().map_err(|_| AddressError)?;
         Ok(Self { host: bare.unwrap_or(host).to_owned(), port, origin })
     }
 }
 
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_tls() {
+            f.write_str("https://")?;
+        }
         match self.origin.authority() {
             Some(authority) => authority.fmt(f),
             None => Ok(()),
@@ -107,6 +132,11 @@ mod tests {
             let address: ServerAddr = text.parse().expect(text);
             assert_eq!((address.host(), address.to_string().as_str()), (host, text));
             assert_eq!(address.origin().to_string(), format!("http://{text}/"));
+            assert!(!address.is_tls());
+            assert_eq!(format!("http://{text}").parse(), Ok(address));
+            let tls: ServerAddr = format!("https://{text}").parse().expect(text);
+            assert_eq!((tls.host(), tls.is_tls(), tls.to_string()), (host, true, format!("https://{text}")));
+            assert_eq!(tls.origin().to_string(), format!("https://{text}/"));
         }
     }
 
@@ -122,7 +152,12 @@ mod tests {
             "localhost:99999",
             "localhost:+1",
             "localhost:x",
-            "http://localhost:51075",
+            "http://localhost",
+            "https://",
+            "https://localhost:51075/",
+            "https://http://localhost:51075",
+            "ftp://localhost:51075",
+            "HTTPS:51075:1",
             "a b:1",
             "::1:51075",
             "[::1:51075",

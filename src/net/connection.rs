@@ -3,9 +3,11 @@
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -16,12 +18,16 @@ use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::{Lifetime, ServerAddr, Socket};
+use super::tls::{self, TlsError};
+use super::{Lifetime, Reloaded, ServerAddr, Token, Wire};
 
 /// For each of the host's addresses in turn.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For the handshake of TLS: two round trips, and the server's calculations when many come back to it at once.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Silence after which the kernel asks whether the server's machine is still there, the pause between its questions, and how many
 /// may stay unanswered. TCP's keepalive and not HTTP/2's: a gRPC server of another make closes the connection of a client that
@@ -55,9 +61,24 @@ pub enum ConnectError {
     /// None of the addresses answered; the error of the last one.
     #[error("can't connect to {0}: {1}")]
     Connect(ServerAddr, io::Error),
+    /// What answered does not talk TLS, or is not the server.
+    #[error("no TLS with {0}: {1}")]
+    Tls(ServerAddr, TlsError),
+    /// The address asks for TLS, and nobody has said whom to trust.
+    #[error("no TLS with {0}: there is no CA to trust")]
+    NoCa(ServerAddr),
     /// What answered does not talk HTTP/2.
     #[error("no HTTP/2 with {0}: {1}")]
     Handshake(ServerAddr, hyper::Error),
+}
+
+/// What a server asks for, and how it is known.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// For a server whose address says `https://`.
+    pub tls: Option<Arc<tls::Connector>>,
+    /// Sent with every call.
+    pub token: Option<Arc<Reloaded<Token>>>,
 }
 
 /// An open connection, to be cloned for each user; a generated client takes it as its transport. It never reconnects by itself: who
@@ -66,6 +87,7 @@ pub enum ConnectError {
 pub struct Connection {
     requests: http2::SendRequest<Body>,
     socket: Lifetime,
+    token: Option<Arc<Reloaded<Token>>>,
 }
 
 /// A call got no answer.
@@ -99,6 +121,14 @@ impl Connection {
     /// # Errors
     /// [`ConnectError`], which names the server.
     pub async fn open(server: &ServerAddr) -> Result<Self, ConnectError> {
+        Self::open_with(server, &Access::default()).await
+    }
+
+    /// The same with a server that asks for more.
+    ///
+    /// # Errors
+    /// [`ConnectError`], which names the server.
+    pub async fn open_with(server: &ServerAddr, access: &Access) -> Result<Self, ConnectError> {
         let addresses = tokio::net::lookup_host((server.host(), server.port())).await;
         let addresses = addresses.map_err(|error| ConnectError::Resolve(server.clone(), error))?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -108,7 +138,7 @@ impl Connection {
                 Ok(Ok(stream)) if stream.local_addr().ok() == stream.peer_addr().ok() => {
                     last = io::Error::from(io::ErrorKind::ConnectionRefused);
                 }
-                Ok(Ok(stream)) => return Self::handshake(server, stream).await,
+                Ok(Ok(stream)) => return Self::handshake(server, access, stream).await,
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
             }
@@ -116,7 +146,7 @@ impl Connection {
         Err(ConnectError::Connect(server.clone(), last))
     }
 
-    async fn handshake(server: &ServerAddr, stream: TcpStream) -> Result<Self, ConnectError> {
+    async fn handshake(server: &ServerAddr, access: &Access, stream: TcpStream) -> Result<Self, ConnectError> {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
@@ -127,7 +157,16 @@ impl Connection {
             .and_then(|()| socket.set_tcp_keepalive(&keepalive))
             .and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)))
             .map_err(|error| ConnectError::Connect(server.clone(), error))?;
-        let (socket, _, lifetime) = Socket::new(stream);
+        let (wire, _, lifetime) = Wire::new(stream);
+        let socket = match (&access.tls, server.is_tls()) {
+            (_, false) => wire.into(),
+            (None, true) => return Err(ConnectError::NoCa(server.clone())),
+            (Some(tls), true) => {
+                let handshake = tokio::time::timeout(TLS_TIMEOUT, tls.connect(server.host(), wire)).await;
+                let handshake = handshake.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+                handshake.map_err(|error| ConnectError::Tls(server.clone(), error))?
+            }
+        };
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -138,13 +177,23 @@ impl Connection {
             .handshake(TokioIo::new(socket))
             .await
             .map_err(|error| ConnectError::Handshake(server.clone(), error))?;
+        let address = server.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
+                if wants_tls(&address, &error) {
+                    warn!(server = %address, "what it speaks is not HTTP/2; does it want TLS, as https://{address}?");
+                }
                 debug!(%error, "connection to the server ended");
             }
         });
-        Ok(Self { requests, socket: lifetime })
+        Ok(Self { requests, socket: lifetime, token: access.token.clone() })
     }
+}
+
+/// Whether the first thing that came can have been TLS's answer to what is none, which as a frame of HTTP/2 would be a megabyte long.
+fn wants_tls(server: &ServerAddr, error: &hyper::Error) -> bool {
+    let http2 = error.source().and_then(|error| error.downcast_ref::<h2::Error>());
+    !server.is_tls() && http2.and_then(h2::Error::reason) == Some(h2::Reason::FRAME_SIZE_ERROR)
 }
 
 impl Service<Request<Body>> for Connection {
@@ -158,7 +207,10 @@ impl Service<Request<Body>> for Connection {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.current().header());
+        }
         let answer = self.requests.send_request(request);
         let socket = self.socket.clone();
         Box::pin(async move {

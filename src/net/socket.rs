@@ -1,100 +1,56 @@
-//! A TCP stream that can be watched while a library owns it.
+//! What HTTP runs over: a TCP stream, in the clear or under TLS.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio_rustls::TlsStream;
+use tracing::warn;
 
-/// The stream, as HTTP/2 reads and writes it.
+use super::Wire;
+
+/// The stream, as HTTP reads and writes it.
 #[derive(Debug)]
-pub struct Socket {
-    stream: TcpStream,
-    signs: Arc<Signs>,
-    // Its receivers see when it is dropped.
-    _open: watch::Sender<()>,
+pub enum Socket {
+    /// What HTTP writes is what goes over the wire.
+    Plain(Wire),
+    /// In a box: it is twenty times as large, and most connections have none.
+    Tls(Box<TlsStream<Wire>>),
 }
 
-/// Whether the peer gives and takes.
-#[derive(Debug)]
-pub struct Pulse(Arc<Signs>);
-
-#[derive(Debug, Default)]
-struct Signs {
-    /// Something has come.
-    heard: AtomicBool,
-    /// There is something to write that the kernel does not take ...
-    stuck: AtomicBool,
-    /// ... and it had taken some since somebody looked, or there was nothing.
-    moved: AtomicBool,
-}
-
-/// Whether the socket is still there.
-#[derive(Debug, Clone)]
-pub struct Lifetime(watch::Receiver<()>);
-
-impl Socket {
-    /// Takes the stream, and gives what there is to watch it by.
-    #[must_use]
-    pub fn new(stream: TcpStream) -> (Self, Pulse, Lifetime) {
-        let signs = Arc::<Signs>::default();
-        let (open, lifetime) = watch::channel(());
-        (Self { stream, signs: Arc::clone(&signs), _open: open }, Pulse(signs), Lifetime(lifetime))
-    }
-
-    fn note_write<T>(&self, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let stuck = write.is_pending();
-        if !stuck || !self.signs.stuck.load(Ordering::Relaxed) {
-            self.signs.moved.store(true, Ordering::Relaxed);
-        }
-        self.signs.stuck.store(stuck, Ordering::Relaxed);
-        write
-    }
-}
-
-impl Pulse {
-    /// Whether anything has come since this was last asked.
-    #[must_use]
-    pub fn heard(&self) -> bool {
-        self.0.heard.swap(false, Ordering::Relaxed)
-    }
-
-    /// Whether there was something to write all the time since this was last asked, and the peer took nothing of it.
-    #[must_use]
-    pub fn is_stuck(&self) -> bool {
-        let moved = self.0.moved.swap(false, Ordering::Relaxed);
-        !moved && self.0.stuck.load(Ordering::Relaxed)
-    }
-}
-
-impl Lifetime {
-    /// Completes when the socket is closed on our side: nothing more will come.
-    pub async fn ended(mut self) {
-        while self.0.changed().await.is_ok() {}
+impl From<Wire> for Socket {
+    fn from(wire: Wire) -> Self {
+        Self::Plain(wire)
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let socket = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut socket.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            socket.signs.heard.store(true, Ordering::Relaxed);
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_read(cx, buf),
+            Self::Tls(stream) => {
+                let read = Pin::new(&mut *stream).poll_read(cx, buf);
+                if let Poll::Ready(Err(error)) = &read
+                    && error.kind() == io::ErrorKind::InvalidData
+                    && matches!(**stream, TlsStream::Client(_))
+                {
+                    // With TLS 1.3 a server looks at our certificate when the handshake is over for us, and refuses it here. The HTTP
+                    // libraries keep the reason to themselves.
+                    warn!(%error, "the server has ended TLS");
+                }
+                read
+            }
         }
-        read
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let socket = self.get_mut();
-        let write = Pin::new(&mut socket.stream).poll_write(cx, bytes);
-        socket.note_write(write)
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -102,20 +58,30 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let socket = self.get_mut();
-        let write = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
-        socket.note_write(write)
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match self {
+            Self::Plain(wire) => wire.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        match self.get_mut() {
+            Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

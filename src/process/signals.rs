@@ -1,16 +1,19 @@
-//! SIGTERM and SIGINT, which mean the same: end in good order, and at once when asked again.
+//! SIGTERM and SIGINT, which mean the same: end in good order, and at once when asked again. And SIGHUP, at which files are read again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-/// The two signals, caught from the moment this exists. A process without a handler for them ignores them where it is PID 1, as in a
+/// The signals, caught from the moment this exists. A process without a handler for them ignores them where it is PID 1, as in a
 /// container.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    // Whoever has files listens for it (`net::keep_fresh`). Caught here too, or it would end a program that has none: who sends it to all
+    // alike must not have to know which of them has TLS.
+    _hangup: Signal,
 }
 
 impl Signals {
@@ -19,7 +22,11 @@ impl Signals {
     /// # Errors
     /// If the system can't install a handler.
     pub fn catch() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     /// Completes with the first signal. From then on a second one ends the process at once, with the status of a program that the

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use super::messenger::Messenger;
 use super::read_messages::Reading;
 use super::silence;
 use super::turn::turns;
-use crate::net::{Drain, Socket};
+use crate::net::tls::{Acceptor, TlsError};
+use crate::net::{Drain, Wire};
 
 /// How long a peer may take to say that it speaks HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +49,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 pub(super) enum ConnectionError {
     #[error("no HTTP/2 within {HANDSHAKE_TIMEOUT:?}")]
     NoHandshake,
+    #[error("no TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the peer is silent, and answers no ping")]
     Silent,
     #[error("the peer takes nothing of what is written to it")]
@@ -74,12 +78,20 @@ enum Event {
 /// It has at most `calls` calls at once; a caller with more waits with them, as HTTP/2 has it.
 pub(super) async fn serve(
     stream: TcpStream,
+    tls: Option<Arc<Acceptor>>,
     messenger: Messenger,
     calls: u32,
     mut drain: Drain,
 ) -> Result<(), ConnectionError> {
-    let (socket, pulse, _) = Socket::new(stream);
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, settings(calls).handshake::<_, Bytes>(socket));
+    let (wire, pulse, _) = Wire::new(stream);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+        let socket = match tls {
+            None => wire.into(),
+            // In a box, or every connection would have the room for it.
+            Some(tls) => Box::pin(tls.accept(wire)).await?,
+        };
+        Ok::<_, ConnectionError>(settings(calls).handshake::<_, Bytes>(socket).await?)
+    });
     let mut http2 = tokio::select! {
         // First: who has said that it speaks HTTP/2 may have made a call too, and gets its answer.
         biased;

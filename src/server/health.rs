@@ -3,6 +3,7 @@
 //! <https://github.com/grpc/grpc/blob/master/doc/health-checking.md>
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::Access;
 use crate::net::{Connection, ServerAddr};
 use crate::proto;
 
@@ -80,16 +82,19 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
-/// Asks the server at `address` whether it serves, as an orchestrator would (`messenger-server --health-check`).
+/// Asks the server with these settings that listens on `address` of this machine whether it serves, as an orchestrator would
+/// (`messenger-server --health-check`). With TLS it must be the one with the certificate that is in the file.
 ///
 /// # Errors
 /// Why it does not: no connection, no answer, or another status than `SERVING`.
-pub async fn check(address: &ServerAddr) -> anyhow::Result<()> {
-    tokio::time::timeout(CHECK_TIMEOUT, ask(address)).await.map_err(|_| anyhow::anyhow!("no answer from {address}"))?
+pub async fn check(address: SocketAddr, access: &Access) -> anyhow::Result<()> {
+    let address = &access.address(address);
+    let check = tokio::time::timeout(CHECK_TIMEOUT, ask(address, access));
+    check.await.map_err(|_| anyhow::anyhow!("no answer from {address}"))?
 }
 
-async fn ask(address: &ServerAddr) -> anyhow::Result<()> {
-    let connection = Connection::open(address).await?;
+async fn ask(address: &ServerAddr, access: &Access) -> anyhow::Result<()> {
+    let connection = Connection::open_with(address, &access.inside()).await?;
     let request = HealthCheckRequest { service: proto::SERVICE.to_owned() };
     let answer = HealthClient::with_origin(connection, address.origin()).check(request).await?.into_inner();
     anyhow::ensure!(answer.status() == ServingStatus::Serving, "{}", answer.status().as_str_name());

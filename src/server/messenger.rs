@@ -13,9 +13,12 @@ use tonic::{Code, Status};
 use super::metrics::{self, Metrics};
 use super::read_messages::{self, Reading};
 use super::{response, send_message, standard};
-use crate::net::Budget;
+use crate::net::{Budget, Guard};
 use crate::proto;
 use crate::room::Room;
+
+/// Where the paths of the health service begin.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// All that can be called, over one room.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub(super) struct Messenger {
     incoming: Budget,
     max_message_bytes: usize,
     metrics: Metrics,
+    /// Where a token is asked for.
+    guard: Option<Arc<Guard>>,
     /// Health and reflection.
     others: Routes,
 }
@@ -34,15 +39,24 @@ impl Messenger {
         incoming: Budget,
         max_message_bytes: usize,
         metrics: Metrics,
+        guard: Option<Arc<Guard>>,
         others: Routes,
     ) -> Self {
-        Self { room, incoming, max_message_bytes, metrics, others }
+        Self { room, incoming, max_message_bytes, metrics, guard, others }
     }
 
     /// One call from beginning to end; or, of a call that goes on for as long as its caller likes, the beginning, and what goes on.
     pub(super) async fn call(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Option<Reading> {
         let path = request.uri().path();
         let mut call = self.metrics.begin(metrics::Method::at(path));
+        // Before anything is read of a message. Whether the server is well is nobody's secret, and whoever asks has no token.
+        if let Some(guard) = &self.guard
+            && !path.starts_with(HEALTH)
+            && let Err(no_token) = guard.admit(request.headers())
+        {
+            call.end(response::refuse(respond, Status::unauthenticated(no_token.to_string())));
+            return None;
+        }
         let Some(method) = path.strip_prefix('/').and_then(|path| path.strip_prefix(proto::SERVICE)) else {
             // In a box, or every call would be as large as this.
             call.end(Box::pin(standard::call(self.others, request, respond)).await);

@@ -3,6 +3,7 @@
 //! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
 //! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
 
+mod access;
 mod connection;
 mod health;
 mod messenger;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
+pub use self::access::Access;
 pub use self::health::check as health_check;
 pub use self::metrics::Metrics;
 pub use self::settings::Settings;
@@ -50,6 +52,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
         settings.incoming(),
         settings.max_message_bytes.0,
         metrics.clone(),
+        settings.access.guard.clone(),
         standard::routes(serving.service()),
     );
     metrics.watch(&room);
@@ -61,10 +64,10 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     };
     let connections =
         net::serve_connections(listener, shutdown, limits, metrics.connections(), begin_drain, |stream, drain| {
-            let messenger = messenger.clone();
+            let (messenger, tls) = (messenger.clone(), settings.access.tls.clone());
             async move {
                 let peer = stream.peer_addr().ok();
-                if let Err(error) = connection::serve(stream, messenger, calls, drain).await {
+                if let Err(error) = connection::serve(stream, tls, messenger, calls, drain).await {
                     debug!(?peer, %error, "connection ended");
                 }
             }
@@ -72,6 +75,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     tokio::select! {
         () = connections => {}
         () = room.dispatch(|lag| metrics.round(lag)) => {}
+        () = net::keep_fresh(settings.access.files()) => {}
     }
     info!("server stopped");
 }

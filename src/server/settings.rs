@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Access;
 use crate::net::Budget;
 use crate::room::Limits;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
@@ -54,6 +55,10 @@ pub struct Settings {
     /// After SIGTERM or SIGINT, how long calls and streams may take to end before they are cut.
     #[arg(long, env = "MESSENGER_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
     pub drain_deadline: Duration,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: Access,
 }
 
 /// Messages that may be half here: so many of the largest ...

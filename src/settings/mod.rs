@@ -3,6 +3,7 @@
 //! What there is to set stands with what it sets: [`crate::server::Settings`], [`crate::client::Settings`],
 //! [`crate::process::LogSettings`].
 
+mod file;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod units;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Parser};
 
+pub use self::file::{File, FileError};
 pub use self::units::{Bytes, bytes_between, count_between, duration, port};
 
 /// Exit status for a setting that can't be used; the one that shells use for wrong usage.

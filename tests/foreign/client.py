@@ -1,9 +1,12 @@
 """Calls of the interface as Python programs make them. Prints what happens, one JSON value a line.
 
 usage: client.py PROTO_DIR ADDRESS SCENARIO [ARGUMENTS]
+
+With MESSENGER_TEST_CA, a file, under TLS, and then with MESSENGER_TEST_TOKEN.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -15,7 +18,16 @@ messages, services = grpc.protos_and_services("messenger.proto")
 from google.protobuf.empty_pb2 import Empty  # noqa: E402
 
 # A proxy that the environment names is not for servers on this machine.
-channel = grpc.insecure_channel(sys.argv[2], options=[("grpc.enable_http_proxy", 0)])
+options = [("grpc.enable_http_proxy", 0)]
+if "MESSENGER_TEST_CA" in os.environ:
+    with open(os.environ["MESSENGER_TEST_CA"], "rb") as ca:
+        credentials = grpc.ssl_channel_credentials(ca.read())
+    if "MESSENGER_TEST_TOKEN" in os.environ:
+        token = grpc.access_token_call_credentials(os.environ["MESSENGER_TEST_TOKEN"])
+        credentials = grpc.composite_channel_credentials(credentials, token)
+    channel = grpc.secure_channel(sys.argv[2], credentials, options=options)
+else:
+    channel = grpc.insecure_channel(sys.argv[2], options=options)
 stub = services.MessengerServerStub(channel)
 
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 pub mod browser;
+pub mod certificates;
 pub mod http;
 pub mod http2;
 pub mod program;

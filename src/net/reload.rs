@@ -1,0 +1,122 @@
+//! What is read from files, and read again when they change.
+
+use std::fmt;
+use std::future::pending;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+use crate::settings::{File, FileError};
+
+/// How often the files are looked at. A renewed certificate is there weeks before the old one ends; this is for whoever waits and
+/// watches.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Something made of files: made once at the start, where an error ends the program, and again when they change, where an error is
+/// a warning and the old one stays.
+pub struct Reloaded<T> {
+    files: Vec<File>,
+    make: Box<dyn Fn() -> Result<T, FileError> + Send + Sync>,
+    current: RwLock<Arc<T>>,
+    seen: Mutex<Vec<Option<Stamp>>>,
+}
+
+/// What changes when a file does: written in place, or another in its place, also behind a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    length: u64,
+    inode: u64,
+}
+
+/// Looks after its files.
+pub trait Reload: Send + Sync {
+    /// Reads the files again if they have changed, or in any case if somebody has `asked`. Waits for the disk.
+    fn refresh(&self, asked: bool);
+}
+
+impl<T> Reloaded<T> {
+    /// Makes it for the first time.
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn new(
+        files: Vec<File>,
+        make: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
+    ) -> Result<Self, FileError> {
+        // Before the files are read: a change in between is then seen as one.
+        let seen = stamps(&files);
+        let current = RwLock::new(Arc::new(make()?));
+        Ok(Self { files, make: Box::new(make), current, seen: Mutex::new(seen) })
+    }
+
+    /// As it is now.
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T: Send + Sync> Reload for Reloaded<T> {
+    fn refresh(&self, asked: bool) {
+        if self.files.is_empty() {
+            return;
+        }
+        let now = stamps(&self.files);
+        let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now.clone());
+        if !asked && before == now {
+            return;
+        }
+        let files: Vec<_> = self.files.iter().map(File::path).collect();
+        match (self.make)() {
+            Ok(new) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                info!(?files, "read again");
+            }
+            Err(error) => warn!(%error, "can't be used, what was read before stays"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reloaded<T> {
+    // Without what was read: there are keys and tokens among it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloaded").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+fn stamps(files: &[File]) -> Vec<Option<Stamp>> {
+    let stamp = |file: &File| {
+        let metadata = std::fs::metadata(file.path()).ok()?;
+        Some(Stamp { modified: metadata.modified().ok()?, length: metadata.len(), inode: metadata.ino() })
+    };
+    files.iter().map(stamp).collect()
+}
+
+/// Keeps all of them as their files are: looks every few seconds, and at each SIGHUP. Never completes.
+pub async fn keep_fresh(all: Vec<Arc<dyn Reload>>) {
+    if all.is_empty() {
+        return pending().await;
+    }
+    let mut hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "no SIGHUP here")).ok();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let asked = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => pending().await,
+            }
+        };
+        let asked = tokio::select! {
+            _ = asked => true,
+            _ = look.tick() => false,
+        };
+        let all = all.clone();
+        // A disk may take its time; the chat does not wait for it.
+        let _ = tokio::task::spawn_blocking(move || all.iter().for_each(|one| one.refresh(asked))).await;
+    }
+}

@@ -1,0 +1,219 @@
+//! The shared token: who has it may call.
+//!
+//! It stands in `authorization: Bearer <token>` (RFC 6750), which gRPC and HTTP have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use tracing::debug;
+
+use super::Reloaded;
+use crate::settings::File;
+
+/// The longest token, in bytes.
+const TOKEN_MAX: usize = 4096;
+
+const SCHEME: &[u8] = b"Bearer ";
+
+/// The token, as the value of its header. It is marked as sensitive: it does not show when it is printed, and HTTP/2 does not compress
+/// it.
+#[derive(Debug, Clone)]
+pub struct Token(HeaderValue);
+
+/// These bytes are no token. What they are is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// Nothing at all.
+    #[error("the token is empty")]
+    Empty,
+    /// A header could not carry it, or people could not type it.
+    #[error("the token is not 1 to {TOKEN_MAX} visible ASCII characters")]
+    NotVisible,
+}
+
+impl Token {
+    /// Takes visible ASCII characters, at least one and at most 4096, and line ends after them.
+    ///
+    /// # Errors
+    /// [`TokenError`], which does not have the bytes in it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, TokenError> {
+        let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+        let token = &bytes[..end];
+        if token.is_empty() {
+            return Err(TokenError::Empty);
+        }
+        if token.len() > TOKEN_MAX || !token.iter().all(u8::is_ascii_graphic) {
+            return Err(TokenError::NotVisible);
+        }
+        let mut value = HeaderValue::from_bytes(&[SCHEME, token].concat()).map_err(|_| TokenError::NotVisible)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+
+    /// The token in a variable that is set, or in a file.
+    ///
+    /// # Errors
+    /// What is wrong, in one line.
+    pub fn configured(variable: &'static str, file: Option<File>) -> Result<Option<Arc<Reloaded<Self>>>, String> {
+        let (token, file) = match (std::env::var_os(variable), file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                return Err(format!("{variable} and {variable}_FILE are both set, and only one can be"));
+            }
+            (Some(value), None) => (Self::parse(value.as_encoded_bytes()), None),
+            (None, Some(file)) => {
+                let bytes = file.read().map_err(|error| error.to_string())?;
+                (Self::parse(&bytes), Some(file))
+            }
+        };
+        match (token, file) {
+            (Ok(token), None) => {
+                Reloaded::new(Vec::new(), move || Ok(token.clone())).map_err(|error| error.to_string())
+            }
+            (Err(error), None) => Err(format!("{variable}: {error}")),
+            (_, Some(file)) => Reloaded::new(vec![file.clone()], move || {
+                Self::parse(&file.read()?).map_err(|error| file.error(error.to_string()))
+            })
+            .map_err(|error| error.to_string()),
+        }
+        .map(|token| Some(Arc::new(token)))
+    }
+
+    /// What to send in `authorization`.
+    #[must_use]
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    /// Whether `token` is this one. How long that takes tells how long the token is, and nothing else about it.
+    fn is(&self, token: &[u8]) -> bool {
+        self.0.as_bytes()[SCHEME.len()..].ct_eq(token).into()
+    }
+}
+
+/// Lets those in who have the token, and counts the others.
+#[derive(Debug)]
+pub struct Guard {
+    token: Arc<Reloaded<Token>>,
+    refused: AtomicU64,
+}
+
+/// A call without the token. What was there instead is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NoToken {
+    /// No such header.
+    #[error("authorization: Bearer <token> is missing")]
+    Missing,
+    /// Some other way of authorization.
+    #[error("authorization is there, but not as Bearer <token>")]
+    NotBearer,
+    /// A token, and not the one that is set here.
+    #[error("the token in authorization is not the right one")]
+    Wrong,
+}
+
+impl Guard {
+    /// Asks for this token.
+    #[must_use]
+    pub fn new(token: Arc<Reloaded<Token>>) -> Self {
+        Self { token, refused: AtomicU64::new(0) }
+    }
+
+    /// The token that is asked for.
+    #[must_use]
+    pub fn token(&self) -> &Arc<Reloaded<Token>> {
+        &self.token
+    }
+
+    /// How many calls had to be refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Looks for the token among the headers of a call.
+    ///
+    /// # Errors
+    /// [`NoToken`]; the call is to be refused, and counts as such.
+    pub fn admit(&self, headers: &HeaderMap) -> Result<(), NoToken> {
+        let admitted = self.look(headers);
+        if let Err(error) = admitted {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            debug!(%error, "refused");
+        }
+        admitted
+    }
+
+    fn look(&self, headers: &HeaderMap) -> Result<(), NoToken> {
+        let value = headers.get(AUTHORIZATION).ok_or(NoToken::Missing)?.as_bytes();
+        // The name of a scheme may be written in any case (RFC 9110, 11.1).
+        let (scheme, token) = value.split_at_checked(SCHEME.len()).ok_or(NoToken::NotBearer)?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(NoToken::NotBearer);
+        }
+        if self.token.current().is(token.trim_ascii_start()) { Ok(()) } else { Err(NoToken::Wrong) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_a_header_carries_and_people_type() {
+        let header = |bytes| Token::parse(bytes).map(|token| token.header());
+        for text in [&b"secret"[..], b"secret\n", b"secret\r\n", b"secret\n\n"] {
+            assert_eq!(header(text).expect("a token"), "Bearer secret");
+        }
+        assert!(Token::parse(&[b'x'; TOKEN_MAX]).is_ok());
+        for (bytes, error) in [
+            (&b""[..], TokenError::Empty),
+            (b"\n", TokenError::Empty),
+            (b"two words", TokenError::NotVisible),
+            (b"a\nb", TokenError::NotVisible),
+            (b"\xd1\x8f", TokenError::NotVisible),
+            (&[b'x'; TOKEN_MAX + 1], TokenError::NotVisible),
+        ] {
+            assert_eq!(Token::parse(bytes).expect_err("no token"), error, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_token_is_let_in_and_the_others_are_counted() {
+        let token = Token::parse(b"secret").expect("a token");
+        let token = Reloaded::new(Vec::new(), move || Ok(token.clone())).expect("no file");
+        let guard = Guard::new(Arc::new(token));
+        let admit = |value: Option<&'static str>| {
+            guard.admit(&value.map(|value| (AUTHORIZATION, HeaderValue::from_static(value))).into_iter().collect())
+        };
+        for value in ["Bearer secret", "bearer secret", "BEARER  secret"] {
+            assert_eq!(admit(Some(value)), Ok(()), "{value}");
+        }
+        assert_eq!(guard.refused(), 0);
+        for (value, error) in [
+            (None, NoToken::Missing),
+            (Some(""), NoToken::NotBearer),
+            (Some("secret"), NoToken::NotBearer),
+            (Some("Basic secret"), NoToken::NotBearer),
+            (Some("Bearer"), NoToken::NotBearer),
+            (Some("Bearer "), NoToken::Wrong),
+            (Some("Bearer secre"), NoToken::Wrong),
+            (Some("Bearer secreT"), NoToken::Wrong),
+            (Some("Bearer secret2"), NoToken::Wrong),
+            (Some("Bearer secret, Bearer x"), NoToken::Wrong),
+        ] {
+            assert_eq!(admit(value), Err(error), "{value:?}");
+        }
+        assert_eq!(guard.refused(), 10);
+    }
+
+    #[test]
+    fn it_does_not_show() {
+        let token = Token::parse(b"secret").expect("a token");
+        assert!(!format!("{token:?}").contains("secret"));
+    }
+}

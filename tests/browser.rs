@@ -156,6 +156,32 @@ async fn two_people_talk_whatever_goes_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_the_token_gets_in() {
+    const STATE: &str = "document.getElementById('state').textContent";
+    let Some(driver) = driver(ZONE).await else { return };
+    let server = support::server(&[]);
+    let (_client, client) = client(server.address, 0, &[("MESSENGER_HTTP_TOKEN", "s3cret/+")]).await;
+    let browser = driver.open(&format!("http://{client}/")).await;
+    browser.wait(&format!("{STATE} === 'This chat asks for a token.'")).await;
+    browser.keys(&format!("wrong{ENTER}")).await;
+    browser.wait(&format!("{STATE} === 'This is not the token.'")).await;
+    browser.get("document.getElementById('token').value = ''").await;
+    browser.keys(&format!("s3cret/+{ENTER}")).await;
+    browser.wait(CONNECTED).await;
+    // And is remembered.
+    browser.reload().await;
+    browser.wait(CONNECTED).await;
+    browser.keys(&format!("alice{TAB}")).await;
+    say(&browser, "hey").await;
+
+    // A link that has it is enough, and does not stay in the address.
+    let other = driver.open(&format!("http://{client}/#token=s3cret%2F%2B")).await;
+    other.wait(CONNECTED).await;
+    other.wait(&says("hey")).await;
+    assert_eq!(other.get("location.hash").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_texts_are_texts() {
     let Some(driver) = driver(ZONE).await else { return };
     let (_server, server_address) = program::server(&[]).await;

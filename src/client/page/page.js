@@ -1,8 +1,8 @@
 // The page of the messenger's client. Every text of a person goes into the page as text (textContent), never as HTML.
 
 const $ = id => document.getElementById(id);
-const [view, log, outbox, state, more, form, name, text] =
-  ['view', 'log', 'outbox', 'state', 'more', 'form', 'name', 'text'].map($);
+const [view, log, outbox, state, more, form, name, text, door] =
+  ['view', 'log', 'outbox', 'state', 'more', 'form', 'name', 'text', 'door'].map($);
 
 // The messages stand in sheets of so many, which a browser lays out only near the screen, and which go as a whole.
 const SHEET = 100;
@@ -233,6 +233,29 @@ document.addEventListener('visibilitychange', () => {
   document.title = 'messenger';
 });
 
+// ---- The token, where the client asks for one
+
+let token = recall('token');
+// A link may bring it, behind a sign that no server gets to see.
+if (location.hash.startsWith('#token=')) {
+  token = decodeURIComponent(location.hash.slice(7));
+  history.replaceState(null, '', location.pathname);
+}
+const allowed = headers => (token ? { ...headers, Authorization: `Bearer ${token}` } : headers);
+
+// Asks for the token, until somebody gives one.
+const ask = () => new Promise(resolve => {
+  say('away', token ? 'This is not the token.' : 'This chat asks for a token.');
+  form.hidden = !(door.hidden = false);
+  $('token').focus();
+  door.onsubmit = event => {
+    event.preventDefault();
+    token = $('token').value;
+    form.hidden = !(door.hidden = true);
+    resolve();
+  };
+});
+
 // ---- The stream
 
 const words = {
@@ -262,10 +285,17 @@ const follow = async () => {
     let reason;
     try {
       alive();
-      const headers = lastId ? { 'Last-Event-ID': lastId } : {};
+      const headers = allowed(lastId ? { 'Last-Event-ID': lastId } : {});
       const answer = await fetch('messages', { headers, cache: 'no-store', signal: abort.signal });
+      if (answer.status === 401) {
+        clearTimeout(silence);
+        await ask();
+        failures = -1;
+        continue;
+      }
       if (answer.ok) {
         failures = 0;
+        if (token) remember('token', token);
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         for (let rest = ''; ;) {
           const { done, value } = await reader.read();
@@ -323,7 +353,7 @@ const post = async item => {
   try {
     const answer = await fetch('sendMessage', {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json', 'Idempotency-Key': item.key },
+      headers: allowed({ 'Content-Type': 'application/json', 'Idempotency-Key': item.key }),
       body: JSON.stringify({ author: item.author, text: item.text }),
       signal: AbortSignal.timeout(60_000),
     });

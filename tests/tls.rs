@@ -257,6 +257,9 @@ async fn certificates_change_while_it_runs() {
     let (mut server, port) = files.server(&[]).await;
     let mut old = files.grpc(port).await;
     let mut stream = reader(&mut old).await;
+    // Who asks gets an answer, also when nothing has changed.
+    server.signal("HUP");
+    server.line("read again").await;
     let old_ca = files.ca_file.clone();
     for (round, how) in ["signal", "change", "signal"].into_iter().enumerate() {
         let next = ca("the next CA");

@@ -242,7 +242,8 @@ async fn the_chat_in_one_process_trusts_itself() {
     chat.line("Ctrl-C ends it.").await;
     assert!(chat.log.iter().any(|line| line.contains("gRPC  https://127.0.0.1:")), "{:#?}", chat.log);
     assert!(!chat.log.iter().any(|line| line.contains("-plaintext") || line.contains("the-secret")), "{:#?}", chat.log);
-    let address = chat.address("client listening").await;
+    let address = chat.log.iter().find_map(|line| line.strip_prefix("  HTTP  http://")).expect("where it is");
+    let address = address.parse().expect("an address");
     comes_back(address, "hey").await;
     // Also with another identity, once it has that.
     files.directory.identity("own", &ca("its next").sign(&["elsewhere.example"]));
@@ -257,6 +258,9 @@ async fn certificates_change_while_it_runs() {
     let (mut server, port) = files.server(&[]).await;
     let mut old = files.grpc(port).await;
     let mut stream = reader(&mut old).await;
+    // Who asks gets an answer, also when nothing has changed.
+    server.signal("HUP");
+    server.line("read again").await;
     let old_ca = files.ca_file.clone();
     for (round, how) in ["signal", "change", "signal"].into_iter().enumerate() {
         let next = ca("the next CA");

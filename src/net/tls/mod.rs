@@ -4,7 +4,7 @@
 //! compiler, which nothing else here does, and those made of `RustCrypto`'s crates call themselves experimental. graviola is s2n-bignum's
 //! assembler, proven to calculate what it should, with Rust around it, by one of the authors of rustls. What speaks against it: it is
 //! young, we know of no audit, and it runs only on the processors below, where it panics on others. So nothing of it is touched
-//! before [`provider`] has looked, and nothing at all while TLS is off.
+//! before `provider` has looked, and nothing at all while TLS is off.
 
 mod client;
 mod identity;

@@ -83,6 +83,27 @@ async fn the_whole_chat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_in_good_order() {
+    let files = files();
+    let (mut server, port) = files.server(&[]).await;
+    let (mut client, http) = files.client(port, &[]).await;
+    comes_back(http, "hey").await;
+    let stream = reader(&mut files.grpc(port).await).await;
+    // It has not even begun with TLS, and holds up nobody.
+    let mut silent = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    post(&mut files.grpc(port).await, "alice", "last").await;
+    server.signal("TERM");
+    let (messages, status) = stream.rest().await;
+    assert_eq!(messages.iter().map(|message| message.text.as_str()).collect::<Vec<_>>(), ["last"]);
+    assert_eq!(status.expect("a status").code(), tonic::Code::Unavailable);
+    assert!(matches!(soon("the close", silent.read(&mut [0])).await, Ok(0) | Err(_)));
+    assert_eq!(server.exit().await.code(), Some(0));
+    client.line("the server is shutting down").await;
+    server.line("server stopped").await;
+    assert!(!server.log.iter().any(|line| line.contains("drain deadline")), "{:#?}", server.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_small_messages_in_order() {
     let files = files();
     let (_server, port) = files.server(&[]).await;

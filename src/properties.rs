@@ -103,11 +103,12 @@ pub fn address(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Some(address) = reason_or(text.parse::<ServerAddr>().map_err(|error| error.to_string())) else { return };
     assert_eq!(address.to_string().parse(), Ok(address.clone()));
-    let (host, port) = text.rsplit_once(':').expect("a colon");
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let (host, port) = rest.rsplit_once(':').expect("a colon");
     assert_eq!((address.host(), port.parse()), (host.trim_matches(['[', ']']), Ok(address.port())));
     assert!(address.port() != 0 && port.bytes().all(|byte| byte.is_ascii_digit()) && !address.host().is_empty());
     let origin: Uri = address.origin();
-    assert_eq!((origin.scheme_str(), origin.path(), origin.query()), (Some("http"), "/", None));
+    assert_eq!((origin.scheme_str(), origin.path(), origin.query()), (Some(scheme), "/", None));
     assert_eq!((origin.host(), origin.port_u16()), (Some(host), Some(address.port())));
 }
 

@@ -135,7 +135,7 @@ async fn of_the_client() {
     shows(metrics, "messenger_client_link_open", 0.0).await;
     let answer = web::call(address, Method::GET, "/ready", &[], "").await;
     assert_eq!((answer.status.as_u16(), answer.problem().contains("server is away")), (503, true));
-    let server = support::server_on(support::listen(port), &[]);
+    let server = support::server_on(support::listen_again(port).await, &[]);
     shows(metrics, "messenger_client_gaps_total", 1.0).await;
     shows(metrics, "messenger_client_link_open", 1.0).await;
     assert_eq!(web::call(address, Method::GET, "/ready", &[], "").await.status, 200);

@@ -188,7 +188,7 @@ async fn the_http_side() {
             (Method::POST, "/sendMessage"),
             (Method::POST, "/getAndFlushMessages"),
             (Method::GET, "/sendMessage"),
-            (Method::GET, "/"),
+            (Method::GET, "/messages"),
             (Method::GET, "/health/"),
             (Method::GET, "/nothing"),
         ] {

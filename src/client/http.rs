@@ -16,6 +16,7 @@ use tonic::Code;
 
 use super::cross_site;
 use super::message_body;
+use super::openapi;
 use super::page;
 use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
@@ -53,6 +54,7 @@ pub(super) fn router(postbox: Arc<Postbox>, sender: Sender, streams: Arc<Streams
         .route("/sendMessage", post(send_message))
         .route("/getAndFlushMessages", post(get_and_flush_messages))
         .route("/health", get(health))
+        .route("/openapi.json", openapi::document())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(admission, admit))

@@ -19,6 +19,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../Cargo.lock
       ../benches/startup.rs
       ../build.rs
+      ../deploy
       ../fuzz/corpus
       ../messenger/proto
       ../src

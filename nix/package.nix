@@ -20,6 +20,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../benches/startup.rs
       ../build.rs
       ../deploy
+      ../docs/operations.md
       ../fuzz/corpus
       ../messenger/proto
       ../src

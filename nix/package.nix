@@ -19,6 +19,8 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../Cargo.lock
       ../benches/startup.rs
       ../build.rs
+      ../deploy
+      ../docs/operations.md
       ../fuzz/corpus
       ../messenger/proto
       ../src

@@ -3,11 +3,16 @@
 
 mod support;
 
+use ::http::{HeaderMap, Response};
+use prost_types::Timestamp;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use messenger::proto::SendMessageResponse;
+use prost::Message;
 use support::{client, http, server_on};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
@@ -127,4 +132,61 @@ async fn sends_during_a_shutdown_are_in_the_room_once_or_refused() {
         assert_eq!(texts.len(), got.len(), "no text twice");
         second.stop().await;
     }
+}
+
+/// A server whose streams never end, and which takes this many messages on a connection and then says goodbye (GOAWAY), as a proxy does
+/// now and then. With none it refuses each without a goodbye.
+fn that_parts(listener: TcpListener, messages: usize) {
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(socket).await.unwrap();
+                let (mut streams, mut taken) = (Vec::new(), 0);
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let response = || Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+                    if request.uri().path().ends_with("/ReadMessages") {
+                        streams.push(respond.send_response(response(), false).unwrap());
+                        continue;
+                    }
+                    if messages == 0 {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    let time = Timestamp { seconds: 1_758_365_922, nanos: 665_193_557 };
+                    let answer = SendMessageResponse { send_time: Some(time) }.encode_to_vec();
+                    let frame = [&[0, 0, 0, 0, u8::try_from(answer.len()).unwrap()], &answer[..]].concat();
+                    let mut body = respond.send_response(response(), false).unwrap();
+                    body.send_data(frame.into(), false).unwrap();
+                    body.send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]))
+                        .unwrap();
+                    taken += 1;
+                    if taken == messages {
+                        connection.graceful_shutdown();
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_goes_on() {
+    let listener = support::free_port();
+    let client = client(listener.local_addr().unwrap(), &["--send-deadline", "10s"]);
+    that_parts(listener, 5);
+    for number in 0..18 {
+        assert_eq!(client.send("alice", &number.to_string()).await, "2025-09-20T10:58:42.665193557Z");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_without_an_end_are_over_at_the_deadline() {
+    let listener = support::free_port();
+    let client = client(listener.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
+    that_parts(listener, 0);
+    let started = Instant::now();
+    let answer = http::try_send(client.address, "alice", "hey").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.problem(), "the server is away: the message was not sent");
+    assert!(started.elapsed() >= Duration::from_millis(1400), "it was tried until then");
 }

@@ -20,6 +20,7 @@ use super::cross_site;
 use super::link::LinkState;
 use super::message_body;
 use super::metrics::Metrics;
+use super::openapi;
 use super::page;
 use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
@@ -40,7 +41,7 @@ const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 const INCOMING_BODIES: usize = 16;
 
 /// Paths that need no token: who asks whether the client is well has none, and the page is where a person is asked for it.
-const OPEN: [&str; 6] = ["/health", "/ready", "/", "/page.css", "/page.js", "/icon.svg"];
+const OPEN: [&str; 7] = ["/health", "/ready", "/openapi.json", "/", "/page.css", "/page.js", "/icon.svg"];
 
 /// What the handlers work with.
 pub(super) struct Chat {
@@ -64,6 +65,7 @@ pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize, guard: 
         .route("/getAndFlushMessages", post(get_and_flush_messages))
         .route("/health", get(health))
         .route("/ready", get(ready))
+        .route("/openapi.json", openapi::document())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(admission, admit))

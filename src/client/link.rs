@@ -4,6 +4,7 @@
 //! which it was given), and sends everything after it. Where that can't be, the postbox is told that something may be missing.
 
 use std::error::Error as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ use crate::send_time::{SendTime, rfc3339};
 /// The largest message taken from a server. Ours sends none over 4 MiB; one of another make may be set to allow more, and a
 /// message that is refused here would end the stream at every try.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// How long the stream goes on over a connection on which nothing can be sent any more. A server that ends says so too, and has by
+/// then ended the stream itself, after the last message.
+const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
 /// How the stream stands. Those who send look at it: a message sent before the stream is open would not come back through it.
 #[derive(Debug, Clone)]
@@ -65,6 +70,8 @@ enum Ended {
     Cleanly,
     #[error("fell behind: the server no longer keeps the messages that come next")]
     FellBehind,
+    #[error("the connection takes no more calls")]
+    Retired,
 }
 
 /// Keeps the stream open and carries what comes through it into the postbox, and into the history for the pages.
@@ -144,11 +151,20 @@ impl Link {
         };
         let epoch = self.note_place(response.metadata());
         backoff.reset();
-        self.state.send_replace(LinkState::Open(connection, epoch));
+        self.state.send_replace(LinkState::Open(connection.clone(), epoch));
+        let mut retired = pin!(async {
+            connection.retired().await;
+            tokio::time::sleep(LAST_MESSAGES).await;
+        });
         let mut messages = response.into_inner();
         let mut json = MessageJson::default();
         loop {
-            match messages.message().await {
+            let message = tokio::select! {
+                biased;
+                message = messages.message() => message,
+                () = &mut retired => return Ended::Retired,
+            };
+            match message {
                 // Nothing here waits: the stream is always drained, however full the postbox is.
                 Ok(Some(message)) => {
                     self.metrics.message();
@@ -219,6 +235,7 @@ impl Ended {
             Self::Status(status) => status.code().description(),
             Self::Cleanly => "ended by the server",
             Self::FellBehind => "fell behind",
+            Self::Retired => "connection retired",
         }
     }
 }

@@ -16,6 +16,7 @@ mod link;
 mod message_body;
 mod message_json;
 mod metrics;
+mod openapi;
 mod page;
 mod postbox;
 mod problem;

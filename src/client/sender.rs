@@ -123,6 +123,10 @@ impl Sender {
                 Ok(Err(status)) if never_processed(&status) => {
                     // The link is about to learn of it; a state that stays the same must not make this a busy loop.
                     let _ = tokio::time::timeout_at(deadline.min(Instant::now() + RETRY_PAUSE), link.changed()).await;
+                    // The connection may look ready all the while, and a try without time would say that nobody knows.
+                    if Instant::now() >= deadline {
+                        break;
+                    }
                     continue;
                 }
                 Ok(Err(status)) if is_transport(&status) => SendError::Broken,

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -88,6 +89,7 @@ pub struct Connection {
     requests: http2::SendRequest<Body>,
     socket: Lifetime,
     token: Option<Arc<Reloaded<Token>>>,
+    retired: watch::Sender<bool>,
 }
 
 /// A call got no answer.
@@ -186,7 +188,15 @@ impl Connection {
                 debug!(%error, "connection to the server ended");
             }
         });
-        Ok(Self { requests, socket: lifetime, token: access.token.clone() })
+        let token = access.token.clone();
+        Ok(Self { requests, socket: lifetime, token, retired: watch::Sender::new(false) })
+    }
+
+    /// Completes once a call was refused because the peer takes no more of them on this connection. Those that are open may go on for
+    /// ever: a proxy says so (GOAWAY) after so many calls, or so much time, and waits for the last stream to end.
+    pub async fn retired(&self) {
+        // It fails when the sender is gone, and this has one.
+        let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
     }
 }
 
@@ -212,7 +222,7 @@ impl Service<Request<Body>> for Connection {
             request.headers_mut().insert(AUTHORIZATION, token.current().header());
         }
         let answer = self.requests.send_request(request);
-        let socket = self.socket.clone();
+        let (socket, retired) = (self.socket.clone(), self.retired.clone());
         Box::pin(async move {
             let gone = async {
                 socket.ended().await;
@@ -220,9 +230,21 @@ impl Service<Request<Body>> for Connection {
             };
             tokio::select! {
                 biased;
-                answer = answer => answer.map_err(CallError::Http2),
+                answer = answer => answer.map_err(|error| {
+                    if takes_no_more(&error) {
+                        retired.send_replace(true);
+                    }
+                    CallError::Http2(error)
+                }),
                 () = gone => Err(CallError::Gone),
             }
         })
     }
+}
+
+/// Whether the call was not made because the peer has said goodbye.
+fn takes_no_more(error: &hyper::Error) -> bool {
+    let goodbye =
+        error.source().and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_go_away);
+    error.is_canceled() || goodbye
 }

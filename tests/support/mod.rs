@@ -104,9 +104,13 @@ pub fn server_on(listener: TcpListener, flags: &[&str]) -> Running {
 
 /// Starts a client of the server at `server`.
 pub fn client(server: SocketAddr, flags: &[&str]) -> Running {
+    client_on(free_port(), server, flags)
+}
+
+pub fn client_on(listener: TcpListener, server: SocketAddr, flags: &[&str]) -> Running {
     let server = server.to_string();
     let settings: client::Settings = settings(&[&["--server-addr", &server], flags].concat());
-    start(free_port(), |listener, shutdown| async move {
+    start(listener, |listener, shutdown| async move {
         client::serve(listener, &settings, &client::Metrics::default(), shutdown).await;
     })
 }

@@ -187,3 +187,19 @@ async fn the_dashboard_shows_what_there_is() {
     }
     assert!(shown >= 15, "{shown}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_do_not_get_in() {
+    let tokens = [("MESSENGER_TOKEN", "s3cret"), ("MESSENGER_HTTP_TOKEN", "other")];
+    let variables = [&[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")], &tokens[..]].concat();
+    let (chat, address, metrics) = start(CHAT, &variables, "client listening").await;
+    let server = chat.log.iter().find_map(|line| line.split_once("gRPC  ")).unwrap().1.parse().unwrap();
+    for _ in 0..3 {
+        grpc(server).await.send_message(SendMessageRequest::default()).await.expect_err("no token");
+        assert_eq!(web::call(address, Method::POST, "/sendMessage", &[], "").await.status, 401);
+    }
+    shows(metrics, "messenger_server_token_refused_total", 3.0).await;
+    shows(metrics, "messenger_client_token_refused_total", 3.0).await;
+    shows(metrics, &handled("unary", "SendMessage", "Unauthenticated"), 3.0).await;
+    shows(metrics, "http_requests_total{method=\"POST\",path=\"/sendMessage\",status=\"401\"}", 3.0).await;
+}

@@ -46,6 +46,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
     let (mut registry, metrics) = (metrics::registry(), client::Metrics::default());
     metrics.register(&mut registry);
+    cli.client.http.access.register(&mut registry);
     tokio::select! {
         biased;
         () = client::serve(listener, &cli.client, &metrics, signals.shutdown()) => {}

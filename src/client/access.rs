@@ -6,6 +6,8 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use prometheus_client::registry::Registry;
+
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddr, Token};
 use crate::settings::File;
@@ -128,6 +130,16 @@ impl HttpAccess {
         let file = flags.http_token_file.map(|path| File::new("MESSENGER_HTTP_TOKEN_FILE (--http-token-file)", path));
         let token = Token::configured("MESSENGER_HTTP_TOKEN", file)?;
         Ok(Self { tls: tls.map(Arc::new), guard: token.map(|token| Arc::new(Guard::new(token))) })
+    }
+
+    /// Lets those be counted who did not get in.
+    pub fn register(&self, registry: &mut Registry) {
+        if let Some(tls) = &self.tls {
+            registry.register("messenger_client_tls_refused", "TLS handshakes that went wrong", tls.refused().clone());
+        }
+        if let Some(guard) = &self.guard {
+            registry.register("messenger_client_token_refused", "Requests without the token", guard.refused().clone());
+        }
     }
 
     /// How to connect to the interface from the same machine, if it is under TLS: to the one with this very certificate.

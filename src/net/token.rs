@@ -3,10 +3,10 @@
 //! It stands in `authorization: Bearer <token>` (RFC 6750), which gRPC and HTTP have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use prometheus_client::metrics::counter::Counter;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tracing::debug;
@@ -99,7 +99,7 @@ impl Token {
 #[derive(Debug)]
 pub struct Guard {
     token: Arc<Reloaded<Token>>,
-    refused: AtomicU64,
+    refused: Counter,
 }
 
 /// A call without the token. What was there instead is not told.
@@ -120,7 +120,7 @@ impl Guard {
     /// Asks for this token.
     #[must_use]
     pub fn new(token: Arc<Reloaded<Token>>) -> Self {
-        Self { token, refused: AtomicU64::new(0) }
+        Self { token, refused: Counter::default() }
     }
 
     /// The token that is asked for.
@@ -131,8 +131,8 @@ impl Guard {
 
     /// How many calls had to be refused.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub fn refused(&self) -> &Counter {
+        &self.refused
     }
 
     /// Looks for the token among the headers of a call.
@@ -142,7 +142,7 @@ impl Guard {
     pub fn admit(&self, headers: &HeaderMap) -> Result<(), NoToken> {
         let admitted = self.look(headers);
         if let Err(error) = admitted {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refused.inc();
             debug!(%error, "refused");
         }
         admitted
@@ -193,7 +193,7 @@ mod tests {
         for value in ["Bearer secret", "bearer secret", "BEARER  secret"] {
             assert_eq!(admit(Some(value)), Ok(()), "{value}");
         }
-        assert_eq!(guard.refused(), 0);
+        assert_eq!(guard.refused().get(), 0);
         for (value, error) in [
             (None, NoToken::Missing),
             (Some(""), NoToken::NotBearer),
@@ -208,7 +208,7 @@ mod tests {
         ] {
             assert_eq!(admit(value), Err(error), "{value:?}");
         }
-        assert_eq!(guard.refused(), 10);
+        assert_eq!(guard.refused().get(), 10);
     }
 
     #[test]

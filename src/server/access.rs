@@ -7,6 +7,8 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use prometheus_client::registry::Registry;
+
 use crate::net::tls::{Acceptor, Connector, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddr, Token};
 use crate::settings::File;
@@ -60,6 +62,17 @@ impl Access {
         let file = flags.token_file.map(|path| File::new("MESSENGER_TOKEN_FILE (--token-file)", path));
         let token = Token::configured("MESSENGER_TOKEN", file)?;
         Ok(Self { tls: tls.map(Arc::new), guard: token.map(|token| Arc::new(Guard::new(token))) })
+    }
+
+    /// Lets those be counted who did not get in.
+    pub fn register(&self, registry: &mut Registry) {
+        if let Some(tls) = &self.tls {
+            registry.register("messenger_server_tls_refused", "TLS handshakes that went wrong", tls.refused().clone());
+        }
+        if let Some(guard) = &self.guard {
+            let help = "Calls without the token";
+            registry.register("messenger_server_token_refused", help, guard.refused().clone());
+        }
     }
 
     /// The address of a server with these settings that listens on `address`, as seen from this machine.

@@ -1,8 +1,8 @@
 //! The side that is connected to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::metrics::counter::Counter;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -21,7 +21,7 @@ use crate::settings::{File, FileError};
 #[derive(Debug)]
 pub struct Acceptor {
     now: Reloaded<Now>,
-    refused: AtomicU64,
+    refused: Counter,
 }
 
 /// What is shown and asked for at the moment.
@@ -58,7 +58,7 @@ impl Acceptor {
             config.alpn_protocols = vec![protocol.to_vec()];
             Ok(Now { identity: shown, config: Arc::new(config) })
         })?;
-        Ok(Self { now, refused: AtomicU64::new(0) })
+        Ok(Self { now, refused: Counter::default() })
     }
 
     /// The handshake. A peer may take its time; whoever calls this has the clock.
@@ -70,7 +70,7 @@ impl Acceptor {
             Ok(stream) => Ok(Socket::Tls(Box::new(TlsStream::Server(stream)))),
             Err(error) => {
                 let error = TlsError::from(error);
-                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.refused.inc();
                 debug!(%error, "no TLS with a peer");
                 Err(error)
             }
@@ -79,8 +79,8 @@ impl Acceptor {
 
     /// How many handshakes have gone wrong.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub fn refused(&self) -> &Counter {
+        &self.refused
     }
 
     /// What is shown at the moment.

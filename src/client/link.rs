@@ -116,7 +116,7 @@ impl Link {
                 && status.code() == Code::Unauthenticated
             {
                 self.state.send_replace(LinkState::NotAdmitted(status.clone()));
-                warn!(server = %self.server, reason = status.message(), ?pause, "{}, will retry", self.not_admitted());
+                warn!(server = %self.server, reason = self.not_admitted(), says = status.message(), ?pause, "not let in, will retry");
                 tokio::time::sleep(pause).await;
                 continue;
             }

@@ -70,8 +70,17 @@ pub fn free_port() -> TcpListener {
     listen(0)
 }
 
+/// A program that another test has just started may still have a copy of a socket which is closed here: then this waits for the moment
+/// until it has its own.
 pub fn listen(port: u16) -> TcpListener {
-    net::listen((Ipv4Addr::LOCALHOST, port).into()).expect("a port")
+    let start = std::time::Instant::now();
+    loop {
+        match net::listen((Ipv4Addr::LOCALHOST, port).into()) {
+            Err(error) if start.elapsed() > PATIENCE => panic!("{error:?}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(listener) => return listener,
+        }
+    }
 }
 
 /// A port that was ours a moment ago. A program that another test is just starting may still hold a copy of its socket.

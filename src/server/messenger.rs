@@ -15,12 +15,12 @@ use super::read_messages::{self, Reading};
 use super::{response, send_message, standard};
 use crate::net::Budget;
 use crate::proto;
-use crate::room::Room;
+use crate::room::Keeper;
 
 /// All that can be called, over one room.
 #[derive(Debug, Clone)]
 pub(super) struct Messenger {
-    room: Arc<Room>,
+    room: Arc<Keeper>,
     incoming: Budget,
     max_message_bytes: usize,
     metrics: Metrics,
@@ -30,7 +30,7 @@ pub(super) struct Messenger {
 
 impl Messenger {
     pub(super) fn new(
-        room: Arc<Room>,
+        room: Arc<Keeper>,
         incoming: Budget,
         max_message_bytes: usize,
         metrics: Metrics,

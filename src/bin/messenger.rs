@@ -46,7 +46,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     // Whoever started this may have closed stdout; the chat is open all the same.
     let _ = writeln!(io::stdout(), "{}", welcome(&grpc_at, http_at));
 
-    let client_settings = client::Settings { server_addr: grpc_at, http: cli.http };
+    let client_settings = client::Settings { server_addr: grpc_at.into(), http: cli.http };
     let ending = watch::Sender::new(false);
     let ended = || {
         let mut ending = ending.subscribe();

@@ -20,7 +20,7 @@ use super::history::History;
 use super::message_json::MessageJson;
 use super::metrics::Metrics;
 use super::postbox::Postbox;
-use crate::net::{self, ConnectError, Connection, ServerAddr};
+use crate::net::{self, ConnectError, Connection, ServerAddr, ServerAddrs};
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse};
 use crate::send_time::{SendTime, rfc3339};
@@ -68,7 +68,7 @@ enum Ended {
 /// Keeps the stream open and carries what comes through it into the postbox, and into the history for the pages.
 #[derive(Debug)]
 pub(super) struct Link {
-    server: ServerAddr,
+    servers: ServerAddrs,
     postbox: Arc<Postbox>,
     history: Arc<History>,
     metrics: Metrics,
@@ -80,34 +80,40 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(server: ServerAddr, postbox: Arc<Postbox>, history: Arc<History>, metrics: Metrics) -> Self {
+    pub(super) fn new(servers: ServerAddrs, postbox: Arc<Postbox>, history: Arc<History>, metrics: Metrics) -> Self {
         let state = watch::Sender::new(LinkState::Down);
-        Self { server, postbox, history, metrics, state, place: None, opened: false }
+        Self { servers, postbox, history, metrics, state, place: None, opened: false }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
     }
 
-    /// Opens the stream, and again whenever it ends: cleanly, with a status, or because the server vanished. Never returns.
+    /// Opens the stream, and again whenever it ends: cleanly, with a status, or because the server vanished; and then at the next server,
+    /// if there are several. Never returns.
     pub(super) async fn keep_open(&mut self) {
         let mut backoff = Backoff::default();
-        loop {
-            let ended = self.read_stream(&mut backoff).await;
+        let servers = self.servers.clone();
+        // Servers since the last stream that was open, that one included.
+        let mut tried = 0;
+        for server in servers.cycle() {
+            let ended = self.read_stream(server, &mut backoff, &mut tried).await;
             self.state.send_replace(LinkState::Down);
             self.metrics.stream_ended(ended.name());
-            let pause = backoff.next();
+            tried += 1;
+            // None as long as there is another one to try.
+            let pause = if tried % servers.len() == 0 { backoff.next() } else { Duration::ZERO };
             match ended {
                 Ended::NoConnection(reason) => warn!(%reason, ?pause, "no connection, will retry"),
-                reason => warn!(server = %self.server, %reason, ?pause, "stream ended, will reopen"),
+                reason => warn!(%server, %reason, ?pause, "stream ended, will reopen"),
             }
             tokio::time::sleep(pause).await;
         }
     }
 
     /// One stream from beginning to end.
-    async fn read_stream(&mut self, backoff: &mut Backoff) -> Ended {
-        let (connection, response) = match self.open().await {
+    async fn read_stream(&mut self, server: &ServerAddr, backoff: &mut Backoff, tried: &mut usize) -> Ended {
+        let (connection, response) = match self.open(server).await {
             Ok(opened) => opened,
             Err(ended) => {
                 if matches!(&ended, Ended::Status(status) if status.code() == Code::InvalidArgument) {
@@ -117,8 +123,9 @@ impl Link {
                 return ended;
             }
         };
-        let epoch = self.note_place(response.metadata());
+        let epoch = self.note_place(server, response.metadata());
         backoff.reset();
+        *tried = 0;
         self.state.send_replace(LinkState::Open(connection, epoch));
         let mut messages = response.into_inner();
         let mut json = MessageJson::default();
@@ -141,11 +148,14 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
-        let connection = Connection::open(&self.server).await?;
-        let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin())
+    async fn open(
+        &self,
+        server: &ServerAddr,
+    ) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
+        let connection = Connection::open(server).await?;
+        let mut client = MessengerServerClient::with_origin(connection.clone(), server.origin())
             .max_decoding_message_size(MAX_MESSAGE);
-        info!(server = %self.server, "connected, opening the stream");
+        info!(%server, "connected, opening the stream");
         self.state.send_replace(LinkState::Opening(connection.clone(), Instant::now()));
         let mut request = Request::new(());
         if let Some(Place { epoch, after }) = &self.place
@@ -159,24 +169,24 @@ impl Link {
     }
 
     /// Notes where the stream that has just been opened begins, and whether that is where the one before it was cut.
-    fn note_place(&mut self, headers: &MetadataMap) -> Epoch {
+    fn note_place(&mut self, server: &ServerAddr, headers: &MetadataMap) -> Epoch {
         let epoch = headers.get(EPOCH).cloned();
         let resumed = headers.get(RESUMED).is_some_and(|resumed| resumed == "true");
         let gap = !resumed && self.opened;
         self.metrics.stream_opened(resumed, gap);
         self.opened = true;
         if resumed {
-            info!(server = %self.server, "stream open, nothing is missing");
+            info!(%server, "stream open, nothing is missing");
             return epoch;
         }
         let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
         self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
         if gap {
-            warn!(server = %self.server, "stream open, messages from before may be missing");
+            warn!(%server, "stream open, messages from before may be missing");
             self.postbox.note_gap();
             self.history.note_gap(position);
         } else {
-            info!(server = %self.server, "stream open");
+            info!(%server, "stream open");
             if let Some(position) = position {
                 self.history.begin(position);
             }

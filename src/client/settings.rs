@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::net::ServerAddr;
+use crate::net::ServerAddrs;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
 /// Which server the client reads, and how it serves HTTP.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Client")]
 pub struct Settings {
-    /// The gRPC server, as host:port. It need not be there yet: the client waits for it, now and whenever it goes away.
+    /// The gRPC server, as host:port. It need not be there yet: the client waits for it, now and whenever it goes away. Several servers
+    /// of one room have commas between them: the client begins with the first, and moves on to the next one that is there.
     #[arg(long, env = "MESSENGER_SERVER_ADDR", value_name = "HOST:PORT", default_value = "localhost:51075")]
-    pub server_addr: ServerAddr,
+    pub server_addr: ServerAddrs,
 
     #[command(flatten)]
     #[allow(missing_docs)]

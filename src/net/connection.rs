@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -66,6 +66,8 @@ pub enum ConnectError {
 pub struct Connection {
     requests: http2::SendRequest<Body>,
     socket: Lifetime,
+    /// Of all calls over it.
+    origin: Uri,
 }
 
 /// A call got no answer.
@@ -143,7 +145,13 @@ impl Connection {
                 debug!(%error, "connection to the server ended");
             }
         });
-        Ok(Self { requests, socket: lifetime })
+        Ok(Self { requests, socket: lifetime, origin: server.origin() })
+    }
+
+    /// The origin of calls to the server at the other end.
+    #[must_use]
+    pub fn origin(&self) -> Uri {
+        self.origin.clone()
     }
 }
 

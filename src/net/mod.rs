@@ -7,7 +7,7 @@ mod listen;
 mod serve;
 mod socket;
 
-pub use self::address::{AddressError, ServerAddr, reachable};
+pub use self::address::{AddressError, ServerAddr, ServerAddrs, reachable};
 pub use self::budget::{Budget, Exhausted, Share};
 pub use self::connection::{CallError, ConnectError, Connection, http2_error};
 pub use self::listen::{ListenError, listen};

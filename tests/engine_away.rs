@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, POSITION, RESUME_AFTER, RESUMED, SendMessageRequest};
 use messenger::send_time::rfc3339;
+use support::proxy::{Mode, proxy};
 use support::redis::{Engine, ON_DISK};
 use support::{Grpc, Message, Reader, Running, assert_increasing, client, http, post, server, soon, until};
 use tonic::metadata::MetadataMap;
@@ -313,4 +314,65 @@ async fn a_client_over_http_sees_nothing_of_it_when_it_is_short() {
     }
     let got: Vec<String> = client.collect(sent.len()).await.into_iter().map(|message| message.time).collect();
     assert_eq!(got, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_missed_what_is_trimmed_tells_its_readers() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let way = proxy(engine.address());
+    let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);
+    let other = server(&["--redis-url", &engine.url(), "--redis-max-length", "100"]);
+    let (reader, headers) = open(&mut cut_off.grpc().await, None).await;
+    let (mut watch, epoch) = (other.reader().await, say(&headers, EPOCH));
+    let mut grpc = other.grpc().await;
+    let seen = post(&mut grpc, "alice", "seen").await;
+    let mut reader = reader;
+    assert_eq!(reader.next().await.time, seen);
+    way.set(Mode::Cut);
+    for number in 0..1_000 {
+        post(&mut grpc, "alice", &number.to_string()).await;
+    }
+    let order = watch.take(1_001).await;
+    way.set(Mode::Pass);
+    let (rest, status) = reader.rest().await;
+    assert!(rest.is_empty());
+    assert_eq!(status.expect("a status").code(), Code::ResourceExhausted);
+    let (mut reader, headers) = open(&mut cut_off.grpc().await, Some((&epoch, &seen))).await;
+    assert_eq!((say(&headers, RESUMED), say(&headers, EPOCH)), ("false".to_owned(), epoch.clone()));
+    let oldest = reader.next().await;
+    let index = order.iter().position(|message| *message == oldest).expect("one of them");
+    assert!(index > 500, "{index}");
+    assert_eq!(reader.take(order.len() - index - 1).await, order[index + 1..]);
+    // And where nothing is missing, the epoch is still good.
+    let (_, headers) = open(&mut cut_off.grpc().await, Some((&epoch, &order[index].time))).await;
+    assert_eq!(say(&headers, RESUMED), "true");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_engine_took_instead_of_what_it_has_lost_is_a_new_epoch_for_who_saw_it() {
+    let Some(mut engine) = Engine::start(&[]) else { return };
+    let way = proxy(engine.address());
+    let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);
+    let mut before = posted(std::slice::from_ref(&cut_off), 10).await;
+    engine.run::<String>(&["SAVE"]);
+    add(&mut before, &cut_off, 10).await;
+    way.set(Mode::Cut);
+    engine.kill();
+    engine.start_again();
+    // A server that knows nothing of it goes on in the old epoch.
+    let other = of(&engine);
+    let (mut reader, headers) = open(&mut other.grpc().await, None).await;
+    assert_eq!(say(&headers, EPOCH), before[0].1);
+    let mut grpc = other.grpc().await;
+    for number in 0..20 {
+        let time = post(&mut grpc, "alice", &format!("instead {number}")).await;
+        assert_eq!(reader.next().await.time, time);
+    }
+    way.set(Mode::Pass);
+    let (rest, status) = before.remove(0).0.rest().await;
+    assert!(rest.is_empty(), "{rest:?}");
+    assert!(status.expect("a status").message().contains("begun anew"));
+    let (rest, status) = reader.rest().await;
+    assert!(rest.is_empty(), "{rest:?}");
+    assert!(status.expect("a status").message().contains("begun anew"), "it is one epoch for all");
 }

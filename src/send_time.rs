@@ -29,6 +29,18 @@ impl SendTime {
         Self(if nanos.is_multiple_of(1000) { nanos + 1 } else { nanos })
     }
 
+    /// The time that stands for these microseconds since the Unix epoch: 1 ns later, so that it prints with 9 digits.
+    #[must_use]
+    pub fn of_micros(micros: u64) -> Self {
+        Self(micros.saturating_mul(1000).saturating_add(1))
+    }
+
+    /// Whole microseconds since the Unix epoch.
+    #[must_use]
+    pub fn as_micros(self) -> u64 {
+        self.0 / 1000
+    }
+
     /// Nanoseconds since the Unix epoch.
     #[must_use]
     pub fn as_nanos(self) -> u64 {

@@ -94,6 +94,10 @@ async fn in_another_life_of_the_room_it_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_too_many_keys_further_ones_must_wait() {
+    if support::redis::is_everywhere() {
+        // An engine bounds its own memory.
+        return;
+    }
     let server = server(&["--idempotency-keys", "1000"]);
     let mut grpc = server.grpc().await;
     let first = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap();

@@ -48,7 +48,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 
     // The client is one of the house: it trusts the server's certificate and has its token.
     let access = cli.server.access.inside().into();
-    let client_settings = client::Settings { access, server_addr: grpc_at, http: cli.http };
+    let client_settings = client::Settings { access, server_addr: grpc_at.into(), http: cli.http };
     let ending = watch::Sender::new(false);
     let ended = || {
         let mut ending = ending.subscribe();

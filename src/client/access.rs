@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, IdentityFiles};
-use crate::net::{self, Guard, Reload, ServerAddr, Token};
+use crate::net::{self, Guard, Reload, ServerAddrs, Token};
 use crate::settings::File;
 
 /// How the client gets in at its server.
@@ -75,13 +75,13 @@ const SERVER_ADDR: &str = "MESSENGER_SERVER_ADDR (--server-addr)";
 const TLS_CA: &str = "MESSENGER_TLS_CA (--tls-ca)";
 
 impl ServerAccess {
-    fn read(flags: ServerFlags, server: Option<&ServerAddr>) -> Result<Self, String> {
+    fn read(flags: ServerFlags, servers: Option<&ServerAddrs>) -> Result<Self, String> {
         let identity = IdentityFiles::both(
             ("MESSENGER_TLS_CLIENT_CERT (--tls-client-cert)", flags.tls_client_cert),
             ("MESSENGER_TLS_CLIENT_KEY (--tls-client-key)", flags.tls_client_key),
         )?;
         let ca = flags.tls_ca.map(|path| File::new(TLS_CA, path));
-        let tls = match (server.filter(|server| server.is_tls()), ca, identity) {
+        let tls = match (servers.and_then(ServerAddrs::first_tls), ca, identity) {
             (None, None, None) => None,
             (Some(_), Some(ca), identity) => {
                 Some(Arc::new(Connector::new(ca, identity, HTTP2).map_err(|error| error.to_string())?))

@@ -21,7 +21,7 @@ use super::history::History;
 use super::message_json::MessageJson;
 use super::metrics::Metrics;
 use super::postbox::Postbox;
-use crate::net::{self, Access, ConnectError, Connection, ServerAddr};
+use crate::net::{self, Access, ConnectError, Connection, ServerAddr, ServerAddrs};
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse};
 use crate::send_time::{SendTime, rfc3339};
@@ -77,7 +77,7 @@ enum Ended {
 /// Keeps the stream open and carries what comes through it into the postbox, and into the history for the pages.
 #[derive(Debug)]
 pub(super) struct Link {
-    server: ServerAddr,
+    servers: ServerAddrs,
     access: Access,
     postbox: Arc<Postbox>,
     history: Arc<History>,
@@ -91,39 +91,45 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(
-        server: ServerAddr,
+        servers: ServerAddrs,
         access: Access,
         postbox: Arc<Postbox>,
         history: Arc<History>,
         metrics: Metrics,
     ) -> Self {
         let state = watch::Sender::new(LinkState::Down);
-        Self { server, access, postbox, history, metrics, state, place: None, opened: false }
+        Self { servers, access, postbox, history, metrics, state, place: None, opened: false }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
     }
 
-    /// Opens the stream, and again whenever it ends: cleanly, with a status, or because the server vanished. Never returns.
+    /// Opens the stream, and again whenever it ends: cleanly, with a status, or because the server vanished; and then at the next server,
+    /// if there are several. Never returns.
     pub(super) async fn keep_open(&mut self) {
         let mut backoff = Backoff::default();
-        loop {
-            let ended = self.read_stream(&mut backoff).await;
+        let servers = self.servers.clone();
+        // Servers since the last stream that was open, that one included.
+        let mut tried = 0;
+        for server in servers.cycle() {
+            let ended = self.read_stream(server, &mut backoff, &mut tried).await;
             self.metrics.stream_ended(ended.name());
-            let pause = backoff.next();
+            tried += 1;
+            // None as long as there is another one to try.
+            let pause = if tried % servers.len() == 0 { backoff.next() } else { Duration::ZERO };
             if let Ended::Status(status) = &ended
                 && status.code() == Code::Unauthenticated
             {
                 self.state.send_replace(LinkState::NotAdmitted(status.clone()));
-                warn!(server = %self.server, reason = self.not_admitted(), says = status.message(), ?pause, "not let in, will retry");
+                warn!(%server, reason = self.not_admitted(), says = status.message(), ?pause, "not let in, will retry");
                 tokio::time::sleep(pause).await;
                 continue;
             }
             self.state.send_replace(LinkState::Down);
             match ended {
                 Ended::NoConnection(reason) => warn!(%reason, ?pause, "no connection, will retry"),
-                reason => warn!(server = %self.server, %reason, ?pause, "stream ended, will reopen"),
+                reason => warn!(%server, %reason, ?pause, "stream ended, will reopen"),
             }
             tokio::time::sleep(pause).await;
         }
@@ -138,8 +144,8 @@ impl Link {
     }
 
     /// One stream from beginning to end.
-    async fn read_stream(&mut self, backoff: &mut Backoff) -> Ended {
-        let (connection, response) = match self.open().await {
+    async fn read_stream(&mut self, server: &ServerAddr, backoff: &mut Backoff, tried: &mut usize) -> Ended {
+        let (connection, response) = match self.open(server).await {
             Ok(opened) => opened,
             Err(ended) => {
                 if matches!(&ended, Ended::Status(status) if status.code() == Code::InvalidArgument) {
@@ -149,8 +155,9 @@ impl Link {
                 return ended;
             }
         };
-        let epoch = self.note_place(response.metadata());
+        let epoch = self.note_place(server, response.metadata());
         backoff.reset();
+        *tried = 0;
         self.state.send_replace(LinkState::Open(connection.clone(), epoch));
         let mut retired = pin!(async {
             connection.retired().await;
@@ -182,11 +189,14 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
-        let connection = Connection::open_with(&self.server, &self.access).await?;
-        let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin())
+    async fn open(
+        &self,
+        server: &ServerAddr,
+    ) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
+        let connection = Connection::open_with(server, &self.access).await?;
+        let mut client = MessengerServerClient::with_origin(connection.clone(), server.origin())
             .max_decoding_message_size(MAX_MESSAGE);
-        info!(server = %self.server, "connected, opening the stream");
+        info!(%server, "connected, opening the stream");
         self.state.send_replace(LinkState::Opening(connection.clone(), Instant::now()));
         let mut request = Request::new(());
         if let Some(Place { epoch, after }) = &self.place
@@ -200,24 +210,24 @@ impl Link {
     }
 
     /// Notes where the stream that has just been opened begins, and whether that is where the one before it was cut.
-    fn note_place(&mut self, headers: &MetadataMap) -> Epoch {
+    fn note_place(&mut self, server: &ServerAddr, headers: &MetadataMap) -> Epoch {
         let epoch = headers.get(EPOCH).cloned();
         let resumed = headers.get(RESUMED).is_some_and(|resumed| resumed == "true");
         let gap = !resumed && self.opened;
         self.metrics.stream_opened(resumed, gap);
         self.opened = true;
         if resumed {
-            info!(server = %self.server, "stream open, nothing is missing");
+            info!(%server, "stream open, nothing is missing");
             return epoch;
         }
         let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
         self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
         if gap {
-            warn!(server = %self.server, "stream open, messages from before may be missing");
+            warn!(%server, "stream open, messages from before may be missing");
             self.postbox.note_gap();
             self.history.note_gap(position);
         } else {
-            info!(server = %self.server, "stream open");
+            info!(%server, "stream open");
             if let Some(position) = position {
                 self.history.begin(position);
             }

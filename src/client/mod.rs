@@ -84,8 +84,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     );
     metrics.watch(&postbox);
     let ending = watch::Sender::new(false);
-    let sender =
-        Sender::new(link.state(), ending.subscribe(), settings.server_addr.origin(), settings.http.send_deadline);
+    let sender = Sender::new(link.state(), ending.subscribe(), settings.http.send_deadline);
     let streams = Streams::new(history, link.state(), ending.subscribe(), metrics.clone());
     let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
     let router = http::router(chat, streams, settings.http.max_body_bytes.0, settings.http.access.guard.clone());

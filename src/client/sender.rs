@@ -3,7 +3,6 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use http::Uri;
 use prost_types::Timestamp;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -72,19 +71,13 @@ impl SendError {
 pub(super) struct Sender {
     link: watch::Receiver<LinkState>,
     ending: watch::Receiver<bool>,
-    origin: Uri,
     deadline: Duration,
 }
 
 impl Sender {
     /// `ending` becomes true when the client shuts down; who still waits for a server then waits in vain.
-    pub(super) fn new(
-        link: watch::Receiver<LinkState>,
-        ending: watch::Receiver<bool>,
-        origin: Uri,
-        deadline: Duration,
-    ) -> Self {
-        Self { link, ending, origin, deadline }
+    pub(super) fn new(link: watch::Receiver<LinkState>, ending: watch::Receiver<bool>, deadline: Duration) -> Self {
+        Self { link, ending, deadline }
     }
 
     /// Sends one message, waiting for the server if it is away. What is tried again is what surely never reached the room, and what a
@@ -117,7 +110,8 @@ impl Sender {
             if let Some(unknown) = &unknown {
                 request.metadata_mut().insert(EPOCH, unknown.epoch.clone());
             }
-            let mut client = MessengerServerClient::with_origin(connection, self.origin.clone());
+            let origin = connection.origin();
+            let mut client = MessengerServerClient::with_origin(connection, origin);
             let error = match tokio::time::timeout_at(deadline, client.send_message(request)).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner().send_time.unwrap_or_default()),
                 Ok(Err(status)) if never_processed(&status) => {

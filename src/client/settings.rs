@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::access::{HttpAccess, ServerAccess};
-use crate::net::ServerAddr;
+use crate::net::ServerAddrs;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
 /// Which server the client reads, and how it serves HTTP.
@@ -18,9 +18,11 @@ pub struct Settings {
     #[allow(missing_docs)]
     pub access: ServerAccess,
 
-    /// The gRPC server, as host:port, or as https://host:port for one with TLS. It need not be there yet: the client waits for it, now and whenever it goes away.
+    /// The gRPC server, as host:port, or as https://host:port for one with TLS. It need not be there yet: the client waits for it, now and
+    /// whenever it goes away. Several servers of one room have commas between them: the client begins with the first, and moves on to the
+    /// next one that is there.
     #[arg(long, env = "MESSENGER_SERVER_ADDR", value_name = "HOST:PORT", default_value = "localhost:51075")]
-    pub server_addr: ServerAddr,
+    pub server_addr: ServerAddrs,
 
     #[command(flatten)]
     #[allow(missing_docs)]

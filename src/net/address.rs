@@ -17,6 +17,10 @@ pub struct ServerAddr {
     origin: Uri,
 }
 
+/// Servers of one room, with commas between them: at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddrs(Vec<ServerAddr>);
+
 /// Not an address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not host:port, such as localhost:51075 or [::1]:51075, or https://host:port")]
@@ -105,6 +109,49 @@ impl FromStr for ServerAddr {
     }
 }
 
+impl ServerAddrs {
+    /// All of them, over and over: after the last the first again.
+    pub fn cycle(&self) -> impl Iterator<Item = &ServerAddr> {
+        self.0.iter().cycle()
+    }
+
+    /// The first of them that is under TLS.
+    #[must_use]
+    pub fn first_tls(&self) -> Option<&ServerAddr> {
+        self.0.iter().find(|server| server.is_tls())
+    }
+
+    /// How many there are.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it never is")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl From<ServerAddr> for ServerAddrs {
+    fn from(address: ServerAddr) -> Self {
+        Self(vec![address])
+    }
+}
+
+impl FromStr for ServerAddrs {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        text.split(',').map(|address| address.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for ServerAddrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_tls() {
@@ -137,6 +184,17 @@ mod tests {
             let tls: ServerAddr = format!("https://{text}").parse().expect(text);
             assert_eq!((tls.host(), tls.is_tls(), tls.to_string()), (host, true, format!("https://{text}")));
             assert_eq!(tls.origin().to_string(), format!("https://{text}/"));
+        }
+    }
+
+    #[test]
+    fn takes_several() {
+        let addresses: ServerAddrs = "one:1, [::1]:2,three:3".parse().expect("three");
+        assert_eq!((addresses.len(), addresses.to_string().as_str()), (3, "one:1,[::1]:2,three:3"));
+        let hosts: Vec<&str> = addresses.cycle().take(4).map(ServerAddr::host).collect();
+        assert_eq!(hosts, ["one", "::1", "three", "one"]);
+        for text in ["", ",", "one:1,", ",one:1", "one:1,,two:2", "one:1;two:2", "one:1,two"] {
+            assert_eq!(text.parse::<ServerAddrs>(), Err(AddressError), "{text:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -90,6 +90,8 @@ pub struct Connection {
     socket: Lifetime,
     token: Option<Arc<Reloaded<Token>>>,
     retired: watch::Sender<bool>,
+    /// Of all calls over it.
+    origin: Uri,
 }
 
 /// A call got no answer.
@@ -188,8 +190,14 @@ impl Connection {
                 debug!(%error, "connection to the server ended");
             }
         });
-        let token = access.token.clone();
-        Ok(Self { requests, socket: lifetime, token, retired: watch::Sender::new(false) })
+        let (token, origin) = (access.token.clone(), server.origin());
+        Ok(Self { requests, socket: lifetime, token, retired: watch::Sender::new(false), origin })
+    }
+
+    /// The origin of calls to the server at the other end.
+    #[must_use]
+    pub fn origin(&self) -> Uri {
+        self.origin.clone()
     }
 
     /// Completes once a call was refused because the peer takes no more of them on this connection. Those that are open may go on for

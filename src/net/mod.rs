@@ -11,7 +11,7 @@ pub mod tls;
 mod token;
 mod wire;
 
-pub use self::address::{AddressError, ServerAddr, reachable};
+pub use self::address::{AddressError, ServerAddr, ServerAddrs, reachable};
 pub use self::budget::{Budget, Exhausted, Share};
 pub use self::connection::{Access, CallError, ConnectError, Connection, http2_error};
 pub use self::listen::{ListenError, listen};

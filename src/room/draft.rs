@@ -46,6 +46,14 @@ impl Draft {
         &self.frame[FRAME_PREFIX..]
     }
 
+    /// Author and text.
+    pub(super) fn author_and_text(&self) -> (String, String) {
+        // It was encoded here.
+        let ReadMessagesResponse { author, text, .. } =
+            ReadMessagesResponse::decode(self.message()).unwrap_or_default();
+        (author, text)
+    }
+
     /// Bytes of the whole frame, at most.
     pub(super) fn frame_size(&self) -> usize {
         self.frame.len() + ENCODED_TIME_MAX

@@ -9,7 +9,9 @@
 
 mod dispatch;
 mod draft;
+pub mod engine;
 mod epoch;
+mod keeper;
 mod keys;
 mod log;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use tokio::sync::Notify;
 
 pub use self::draft::Draft;
 pub use self::epoch::Epoch;
+pub use self::keeper::{Driver, Keeper, NotOpened};
 pub use self::keys::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
 pub use self::reader::{End, Frames, Reader};
 pub use self::resume::{NotYet, Opened, Start};
@@ -56,6 +59,21 @@ pub enum NotPosted {
     /// The key has been used for another message.
     #[error("another message has come with this idempotency key")]
     KeyTaken,
+    /// The caller means another life of the room than this one.
+    #[error("the room of that epoch is over, and now it is {0}: the message was not accepted")]
+    OtherEpoch(Epoch),
+    /// The engine that keeps the room is not there, or does not take messages.
+    #[error("the engine that keeps the room is away: the message was not accepted")]
+    Away,
+    /// More messages wait for the engine than are kept.
+    #[error("too many messages wait for the engine that keeps the room: the message was not accepted")]
+    TooManyWaiting,
+    /// The engine was given the message and has not said what became of it. Sent again under its key, it is in the room once.
+    #[error("the engine that keeps the room gave no answer: the outcome is unknown")]
+    Unknown,
+    /// The engine has the message, and too few of its replicas do in time. Sent again under its key, it is in the room once.
+    #[error("{0} of {1} replicas have confirmed the message: the outcome is unknown")]
+    TooFewReplicas(usize, usize),
     /// So many messages with keys have come in the last moments that no further key could be remembered.
     #[error("too many messages with idempotency keys at once: the message was not accepted")]
     TooManyKeys,
@@ -108,6 +126,8 @@ struct State {
     /// Where the log began when the last lap ended.
     lap: u64,
     closed: bool,
+    /// What readers are told once they have had everything, when it is closed.
+    end: End,
 }
 
 /// The part of the retention, one in so many, that the log's beginning moves on in one lap.
@@ -117,7 +137,11 @@ impl Room {
     /// An empty room.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let birth = SendTime::default().next(SystemTime::now());
+        Self::in_epoch(limits, Epoch::new(), SendTime::default().next(SystemTime::now()))
+    }
+
+    /// An empty room with a name that somebody else has given it; all its messages will be later than `birth`.
+    fn in_epoch(limits: Limits, epoch: Epoch, birth: SendTime) -> Self {
         let state = State {
             log: Log::new(limits.retention, birth),
             keys: Keys::new(limits.keys),
@@ -126,9 +150,10 @@ impl Room {
             first: None,
             lap: 0,
             closed: false,
+            end: End::Closed,
         };
         Self {
-            epoch: Epoch::new(),
+            epoch,
             state: Mutex::new(state),
             lap_length: limits.retention as u64 / LAPS,
             hasher: KeyHasher::default(),
@@ -175,6 +200,11 @@ impl Room {
         }
     }
 
+    /// Appends a message that has its time already, which is later than those of all before.
+    fn append_at(&self, draft: Draft, time: SendTime) {
+        self.append(self.lock(), draft, time);
+    }
+
     fn append(&self, mut state: MutexGuard<'_, State>, draft: Draft, time: SendTime) {
         let first_of_its_round = state.log.published() == state.log.end();
         state.log.append(draft, time);
@@ -189,23 +219,37 @@ impl Room {
 
     /// Ends the room: no further message is accepted, and readers end once they have read what was.
     pub fn close(&self) {
-        self.end_round(&mut Slab::new(), true);
+        self.end(End::Closed);
+    }
+
+    /// The same, and says why to its readers.
+    fn end(&self, why: End) {
+        self.end_round(&mut Slab::new(), Some(why));
+    }
+
+    /// Shows readers what was appended before there were any.
+    fn show(&self) {
+        self.end_round(&mut Slab::new(), None);
     }
 
     /// Shows readers what was posted, and wakes them; says since when it had waited. `woken` is empty, before and after, and kept between
     /// rounds so that its memory is.
     fn publish(&self, woken: &mut Slab<Waker>) -> Option<Instant> {
-        self.end_round(woken, false)
+        self.end_round(woken, None)
     }
 
-    fn end_round(&self, woken: &mut Slab<Waker>, closing: bool) -> Option<Instant> {
+    fn end_round(&self, woken: &mut Slab<Waker>, closing: Option<End>) -> Option<Instant> {
         let mut state = self.lock();
         // Together with what was posted last, or a reader in between would end without it.
-        state.closed |= closing;
+        if let Some(end) = closing
+            && !state.closed
+        {
+            (state.closed, state.end) = (true, end);
+        }
         state.log.publish();
         state.waiting.end_round(woken);
         self.rounds.store(state.waiting.rounds(), Ordering::Release);
-        if closing || state.log.begin() >= state.lap + self.lap_length {
+        if closing.is_some() || state.log.begin() >= state.lap + self.lap_length {
             state.lap = state.log.begin();
             state.blocked.end_round_into(woken);
             self.laps.store(state.blocked.rounds(), Ordering::Release);
@@ -234,7 +278,7 @@ impl Room {
                 Poll::Ready(Ok(Frames { bytes, more }))
             }
             Found::Gone => Poll::Ready(Err(End::FellBehind)),
-            Found::Nothing if state.closed => Poll::Ready(Err(End::Closed)),
+            Found::Nothing if state.closed => Poll::Ready(Err(state.end)),
             // Looked and not found, registered to be woken: one critical section, so no round can pass unnoticed in between.
             Found::Nothing => {
                 *ticket = Some(state.waiting.wait(*ticket, waker));
@@ -249,7 +293,7 @@ impl Room {
             return Poll::Ready(End::FellBehind);
         }
         if state.closed && position >= state.log.published() {
-            return Poll::Ready(End::Closed);
+            return Poll::Ready(state.end);
         }
         *ticket = Some(state.blocked.wait(*ticket, waker));
         Poll::Pending

@@ -121,7 +121,7 @@ impl Model {
                 self.readers.push((reader, next));
             }
             Poll::Ready(Err(End::FellBehind)) => assert!(self.may_be_gone(next)),
-            Poll::Ready(Err(End::Closed)) => panic!("nobody has closed it"),
+            Poll::Ready(Err(end)) => panic!("nobody has closed it: {end}"),
             // A reader may begin with what is not published yet.
             Poll::Pending => {
                 assert!(next >= self.published, "{next} is there");
@@ -135,7 +135,10 @@ impl Model {
             match reader.poll_read(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(frames)) => next = self.got(&frames, next),
                 Poll::Ready(Err(End::FellBehind)) => return assert!(self.may_be_gone(next)),
-                Poll::Ready(Err(End::Closed)) => return assert_eq!(next, self.posted.len()),
+                Poll::Ready(Err(end)) => {
+                    assert_eq!((end, next), (End::Closed, self.posted.len()));
+                    return;
+                }
                 Poll::Pending => panic!("the room is closed"),
             }
         }

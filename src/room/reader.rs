@@ -28,6 +28,12 @@ pub enum End {
     /// The room is closed, and the reader has had everything.
     #[error("the server is shutting down")]
     Closed,
+    /// The engine that keeps the room has lost messages: a new epoch has begun.
+    #[error("the engine that keeps the room has lost messages: the room has begun anew")]
+    Anew,
+    /// This server was so long without its engine that messages are gone which it has not seen.
+    #[error("fell behind: this server has missed messages")]
+    Missed,
 }
 
 /// A position in the room, and nothing more: no queue, no copy, no task.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 use thiserror::Error;
@@ -24,6 +25,8 @@ pub enum Start {
 pub struct Opened {
     /// The reader itself.
     pub reader: Reader,
+    /// Which life of the room it reads.
+    pub epoch: Epoch,
     /// It gets everything after this time: where it can go on later, before it has got a message.
     pub position: SendTime,
     /// Whether it goes on where it asked to: nothing is missing. If not, it begins with the oldest message there is. `None` if it did
@@ -52,7 +55,7 @@ impl Room {
         let mut state = self.lock();
         let Start::After(epoch, after) = start else {
             let reader = Reader::new(Arc::clone(self), state.log.end());
-            return Ok(Opened { reader, position: state.log.last(), resumed: None });
+            return Ok(Opened { reader, epoch: self.epoch, position: state.log.last(), resumed: None });
         };
         let found = if epoch != self.epoch {
             state.log.oldest()
@@ -67,7 +70,31 @@ impl Room {
             Resume::Within(start, frames) => (start + skip(&frames, after) as u64, after, true),
             Resume::Oldest(start, forgotten) => (start, forgotten, false),
         };
-        Ok(Opened { reader: Reader::new(Arc::clone(self), offset), position, resumed: Some(resumed) })
+        Ok(Opened {
+            reader: Reader::new(Arc::clone(self), offset),
+            epoch: self.epoch,
+            position,
+            resumed: Some(resumed),
+        })
+    }
+
+    /// Opens a reader of everything after `after`, which may be later than all there is. `None` if something of it is gone already.
+    pub(super) fn open_after(self: &Arc<Self>, after: SendTime) -> Option<Opened> {
+        let mut state = self.lock();
+        let found = if after >= state.log.last() {
+            Resume::Within(state.log.end(), Bytes::new())
+        } else {
+            state.log.resume(after)
+        };
+        drop(state);
+        let Resume::Within(start, frames) = found else { return None };
+        let offset = start + skip(&frames, after) as u64;
+        Some(Opened {
+            reader: Reader::new(Arc::clone(self), offset),
+            epoch: self.epoch,
+            position: after,
+            resumed: None,
+        })
     }
 
     /// Which life of the room this is.

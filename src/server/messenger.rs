@@ -15,7 +15,7 @@ use super::read_messages::{self, Reading};
 use super::{response, send_message, standard};
 use crate::net::{Budget, Guard};
 use crate::proto;
-use crate::room::Room;
+use crate::room::Keeper;
 
 /// Where the paths of the health service begin.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -23,7 +23,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// All that can be called, over one room.
 #[derive(Debug, Clone)]
 pub(super) struct Messenger {
-    room: Arc<Room>,
+    room: Arc<Keeper>,
     incoming: Budget,
     max_message_bytes: usize,
     metrics: Metrics,
@@ -35,7 +35,7 @@ pub(super) struct Messenger {
 
 impl Messenger {
     pub(super) fn new(
-        room: Arc<Room>,
+        room: Arc<Keeper>,
         incoming: Budget,
         max_message_bytes: usize,
         metrics: Metrics,

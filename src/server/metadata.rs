@@ -45,14 +45,14 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Status> {
 }
 
 /// Tells a reader where it is.
-pub(super) fn tell(headers: &mut HeaderMap, epoch: Epoch, opened: &Opened) {
+pub(super) fn tell(headers: &mut HeaderMap, opened: &Opened) {
     let mut put = |name, text: String| {
         // Hexadecimal digits and times always make a value.
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
         }
     };
-    put(EPOCH, epoch.to_string());
+    put(EPOCH, opened.epoch.to_string());
     put(POSITION, opened.position.to_string());
     if let Some(resumed) = opened.resumed {
         put(RESUMED, resumed.to_string());

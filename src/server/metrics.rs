@@ -18,7 +18,7 @@ use tonic::Code;
 
 use crate::net::Counts;
 use crate::proto;
-use crate::room::{Kept, Room};
+use crate::room::{Keeper, Kept};
 
 /// The server's counters. Clones are the same ones.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +40,7 @@ struct Counters {
     lag: Histogram,
     connections: Counts,
     /// What there is in the room is looked at when somebody asks.
-    room: OnceLock<Weak<Room>>,
+    room: OnceLock<Weak<Keeper>>,
 }
 
 /// Which call, in gRPC's words.
@@ -129,7 +129,7 @@ impl Metrics {
     }
 
     /// From now on what is in this room is to be read too.
-    pub(super) fn watch(&self, room: &Arc<Room>) {
+    pub(super) fn watch(&self, room: &Arc<Keeper>) {
         // Of the first room, if there are several.
         let _ = self.0.room.set(Arc::downgrade(room));
     }

@@ -1,4 +1,4 @@
-//! The gRPC server: `SendMessage` and `ReadMessages` over a [`Room`], with health and reflection.
+//! The gRPC server: `SendMessage` and `ReadMessages` over a [`Room`](crate::room::Room), with health and reflection.
 //!
 //! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
 //! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
@@ -34,7 +34,7 @@ pub use self::settings::Settings;
 use self::health::Serving;
 use self::messenger::Messenger;
 use crate::net;
-use crate::room::Room;
+use crate::room::Keeper;
 
 /// Serves the chat on `listener` until `shutdown` completes; returns when everything has ended, at most
 /// [`Settings::drain_deadline`] later.
@@ -45,22 +45,23 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let (room, calls) = (Arc::new(Room::new(settings.limits())), settings.max_calls());
+    let (keeper, driver) = Keeper::new(settings.engine(), settings.limits());
+    let (keeper, calls) = (Arc::new(keeper), settings.max_calls());
     let serving = Serving::new();
     let messenger = Messenger::new(
-        Arc::clone(&room),
+        Arc::clone(&keeper),
         settings.incoming(),
         settings.max_message_bytes.0,
         metrics.clone(),
         settings.access.guard.clone(),
         standard::routes(serving.service()),
     );
-    metrics.watch(&room);
+    metrics.watch(&keeper);
     let limits = net::Limits { connections: settings.max_connections, drain: settings.drain_deadline };
     let begin_drain = || {
         info!("draining");
         serving.end();
-        room.close();
+        keeper.close();
     };
     let connections =
         net::serve_connections(listener, shutdown, limits, metrics.connections(), begin_drain, |stream, drain| {
@@ -74,7 +75,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
         });
     tokio::select! {
         () = connections => {}
-        () = room.dispatch(|lag| metrics.round(lag)) => {}
+        () = driver.run(|lag| metrics.round(lag)) => {}
         () = net::keep_fresh(settings.access.files()) => {}
     }
     info!("server stopped");

@@ -1,7 +1,6 @@
 //! `ReadMessages`: a reader of the room as an endless response.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::response::{self, CallerGone};
 use super::timeout::timeout;
 use crate::net::Share;
 use crate::proto::RESUME_AFTER;
-use crate::room::{End, Frames, Reader, Room, Start};
+use crate::room::{End, Frames, Keeper, NotOpened, Reader, Start};
 
 /// The most bytes of the request: it has no fields, but a newer caller may send some that are unknown here.
 const MAX_REQUEST: usize = 4096;
@@ -39,7 +38,7 @@ pub(super) struct Reading {
 
 /// Opens a stream, if the request is one for it.
 pub(super) async fn open(
-    room: &Arc<Room>,
+    room: &Keeper,
     share: Share,
     mut call: Call,
     request: Request<RecvStream>,
@@ -53,17 +52,16 @@ pub(super) async fn open(
         }
         Err(NoMessage::CallerGone) => return None,
     };
-    let opened = match room.open(accepted.start) {
+    let opened = match room.open(accepted.start).await {
         Ok(opened) => opened,
-        Err(not_yet) => {
-            let status = Status::invalid_argument(format!("{RESUME_AFTER}: {not_yet}"));
-            call.end(response::refuse(respond, status));
+        Err(not_opened) => {
+            call.end(response::refuse(respond, not_opened.into()));
             return None;
         }
     };
     // Whoever has seen the headers is subscribed. They go out at once, before any message.
     let mut head = response::head();
-    metadata::tell(head.headers_mut(), room.epoch(), &opened);
+    metadata::tell(head.headers_mut(), &opened);
     let response = respond.send_response(head, false).ok()?;
     debug!(resumed = ?opened.resumed, "reader opened");
     let deadline = accepted.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
@@ -167,7 +165,16 @@ impl Over {
             // A gRPC library makes RESOURCE_EXHAUSTED of it.
             // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors
             End::FellBehind => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
-            End::Closed => Self::Status(end.into()),
+            End::Closed | End::Anew | End::Missed => Self::Status(end.into()),
+        }
+    }
+}
+
+impl From<NotOpened> for Status {
+    fn from(not_opened: NotOpened) -> Self {
+        match not_opened {
+            NotOpened::NotYet(not_yet) => Self::invalid_argument(format!("{RESUME_AFTER}: {not_yet}")),
+            NotOpened::Closed(_) | NotOpened::Away => Self::unavailable(not_opened.to_string()),
         }
     }
 }
@@ -175,8 +182,8 @@ impl Over {
 impl From<End> for Status {
     fn from(end: End) -> Self {
         match end {
-            End::FellBehind => Self::resource_exhausted(end.to_string()),
-            End::Closed => Self::unavailable(end.to_string()),
+            End::FellBehind | End::Missed => Self::resource_exhausted(end.to_string()),
+            End::Closed | End::Anew => Self::unavailable(end.to_string()),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! `SendMessage`: one message into the room.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -15,14 +13,14 @@ use super::request::{self, NoMessage};
 use super::response::{self, not_accepted};
 use crate::net::Share;
 use crate::proto::{EPOCH, SendMessageRequest, SendMessageResponse};
-use crate::room::{Closed, Draft, NotPosted, Room};
+use crate::room::{Draft, Keeper, NotPosted};
 
 /// What is too long in a message that is.
 const SUBJECT: &str = "author and text are";
 
 /// One call from beginning to end. Gives the code that it ended with, unless the caller is gone.
 pub(super) async fn call(
-    room: &Arc<Room>,
+    room: &Keeper,
     limit: usize,
     share: Share,
     metrics: &Metrics,
@@ -31,7 +29,7 @@ pub(super) async fn call(
 ) -> Option<Code> {
     let (head, body) = request.into_parts();
     let answer = match request::message(&head.headers, body, share, limit, SUBJECT).await {
-        Ok(message) => post(room, limit, metrics, &head.headers, message),
+        Ok(message) => post(room, limit, metrics, &head.headers, message).await,
         Err(NoMessage::Bad(status)) => Err(status),
         Err(NoMessage::CallerGone) => return None,
     };
@@ -47,22 +45,15 @@ pub(super) async fn call(
     }
 }
 
-fn post(
-    room: &Room,
+async fn post(
+    room: &Keeper,
     limit: usize,
     metrics: &Metrics,
     headers: &HeaderMap,
     message: SendMessageRequest,
 ) -> Result<SendMessageResponse, Status> {
     let key = metadata::key(headers)?;
-    if let Some(epoch) = metadata::epoch(headers)?
-        && epoch != room.epoch()
-    {
-        return Err(Status::failed_precondition(format!(
-            "{EPOCH} is {epoch}, and now it is {}: what came before is not known here, and the message was not accepted",
-            room.epoch()
-        )));
-    }
+    let epoch = metadata::epoch(headers)?;
     let draft = Draft::new(message.author, message.text);
     let size = draft.outgoing_size();
     if size > limit {
@@ -70,10 +61,7 @@ fn post(
             "{SUBJECT} too long: {size} bytes as a message to readers, the limit is {limit}"
         )));
     }
-    let time = match key {
-        Some(key) => room.post_once(key, draft)?,
-        None => room.post(draft)?,
-    };
+    let time = room.post(epoch, key, draft).await?;
     metrics.accepted(size);
     Ok(SendMessageResponse { send_time: Some(time.into()) })
 }
@@ -88,17 +76,15 @@ fn frame(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
-impl From<Closed> for Status {
-    fn from(closed: Closed) -> Self {
-        not_accepted(&closed)
-    }
-}
-
 impl From<NotPosted> for Status {
     fn from(not_posted: NotPosted) -> Self {
         match not_posted {
-            NotPosted::Closed(_) | NotPosted::TooManyKeys => not_accepted(&not_posted),
+            NotPosted::Closed(_) | NotPosted::TooManyKeys | NotPosted::TooManyWaiting | NotPosted::Away => {
+                not_accepted(&not_posted)
+            }
+            NotPosted::Unknown | NotPosted::TooFewReplicas(..) => Self::unavailable(not_posted.to_string()),
             NotPosted::KeyTaken => Self::already_exists(not_posted.to_string()),
+            NotPosted::OtherEpoch(_) => Self::failed_precondition(format!("{EPOCH}: {not_posted}")),
         }
     }
 }

@@ -101,7 +101,7 @@ fn start_own() -> anyhow::Result<Vec<ServerAddr>> {
         let listener = port()?;
         addresses.push(ServerAddr::local(listener.local_addr()?));
         let mut settings = Flags::<messenger::client::Settings>::try_parse_from(["acceptance"])?.settings;
-        settings.server_addr = server.clone();
+        settings.server_addr = server.clone().into();
         tokio::spawn(async move {
             messenger::client::serve(listener, &settings, &Default::default(), std::future::pending()).await
         });

@@ -8,6 +8,7 @@ pub mod http2;
 pub mod program;
 pub mod proxy;
 pub mod raw_http2;
+pub mod redis;
 pub mod siege;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -105,7 +106,9 @@ pub fn server(flags: &[&str]) -> Running {
 }
 
 pub fn server_on(listener: TcpListener, flags: &[&str]) -> Running {
-    let settings: server::Settings = settings(flags);
+    let room = redis::room().map(|(url, name)| ["--redis-url".to_owned(), url, "--redis-room".to_owned(), name]);
+    let flags: Vec<&str> = flags.iter().copied().chain(room.iter().flatten().map(String::as_str)).collect();
+    let settings: server::Settings = settings(&flags);
     start(listener, |listener, shutdown| async move {
         server::serve(listener, &settings, &server::Metrics::default(), shutdown).await;
     })

@@ -1,0 +1,213 @@
+//! Messages on their way from the engine: one connection that reads the stream, from the last message seen.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+use tracing::{info, warn};
+
+use super::entry::{Entry, Raw, RawStreams};
+use super::script::{self, Answer, Known};
+use super::{ANSWER_TIMEOUT, CONNECT_PAUSE, Engine, Life, answered};
+use crate::room::{Draft, End, Epoch, Room};
+use crate::send_time::SendTime;
+
+/// How long the engine waits for a message before it says that there is none. Then it is asked whether it still has all that it had.
+const BLOCK: Duration = Duration::from_secs(1);
+/// About how much is read at once.
+const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+/// How many messages at least and at most, whatever their size.
+const AT_LEAST: usize = 16;
+const AT_MOST: usize = 1024;
+
+/// Reads the stream into the room, and again whenever the engine has been away. Never returns.
+pub(super) async fn follow(engine: &Engine) {
+    let mut away = false;
+    loop {
+        let Err(error) = follow_once(engine, &mut away).await;
+        engine.lost.notify_one();
+        if !away {
+            away = true;
+            warn!(engine = %engine.settings.url, %error, "the engine is away, will retry");
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+}
+
+async fn follow_once(engine: &Engine, away: &mut bool) -> RedisResult<Infallible> {
+    let mut stream = Stream { engine, connection: engine.connect().await?, count: AT_LEAST, strangers: false };
+    let mut now = stream.join(engine.known()).await?;
+    *away = false;
+    info!(engine = %engine.settings.url, epoch = %now.epoch, "the engine is there");
+    let same = |room: &Arc<Room>| room.epoch() == now.epoch;
+    let mut room = match engine.room().filter(same) {
+        Some(room) => room,
+        None => stream.begin(&now, End::Anew).await?,
+    };
+    loop {
+        match stream.read(&room).await? {
+            Cut::OtherEpoch => {
+                now = stream.join(engine.known()).await?;
+                room = stream.begin(&now, End::Anew).await?;
+            }
+            Cut::Rewound => {
+                now = stream.join(Known { rewound: true, ..engine.known() }).await?;
+                room = stream.begin(&now, End::Anew).await?;
+            }
+            Cut::Gap => {
+                now = stream.join(engine.known()).await?;
+                let why = if now.epoch == room.epoch() { End::Missed } else { End::Anew };
+                room = stream.begin(&now, why).await?;
+            }
+        }
+    }
+}
+
+/// The stream, over one connection.
+struct Stream<'a> {
+    engine: &'a Engine,
+    connection: MultiplexedConnection,
+    /// How many messages to ask for.
+    count: usize,
+    /// It was said that there is something else in the stream.
+    strangers: bool,
+}
+
+/// Why the messages of the stream no longer follow those in the room.
+enum Cut {
+    /// A new epoch has begun.
+    OtherEpoch,
+    /// The engine has lost what this server has seen, and taken other messages instead.
+    Rewound,
+    /// Between the last message seen and the next one, some are gone.
+    Gap,
+}
+
+impl Stream<'_> {
+    /// Asks which epoch it is, and where the stream ends. A new epoch begins if the engine has nothing, or less than is known of it.
+    async fn join(&mut self, known: Known) -> RedisResult<Answer> {
+        let call = script::call(&mut self.connection, &self.engine.settings, known, std::iter::empty());
+        answered(ANSWER_TIMEOUT, call).await
+    }
+
+    /// Begins a life of the room with what the stream has, and ends the one before.
+    async fn begin(&mut self, now: &Answer, why: End) -> RedisResult<Arc<Room>> {
+        let room = self.load(now).await?;
+        self.engine.floor.fetch_max(now.last, Ordering::Relaxed);
+        let life = Life { room: Arc::clone(&room), reached: now.last };
+        let before = self.engine.life.send_replace(Some(life));
+        room.show();
+        if let Some(before) = before {
+            warn!(before = %before.room.epoch(), now = %now.epoch, "messages are missing: the room begins anew");
+            before.room.end(why);
+        }
+        Ok(room)
+    }
+
+    /// A room with what the stream has up to its end.
+    async fn load(&mut self, now: &Answer) -> RedisResult<Arc<Room>> {
+        let new = |birth| Room::in_epoch(self.engine.limits, now.epoch, SendTime::of_micros(birth));
+        let mut room = None;
+        let (mut from, end) = ("-".to_owned(), format!("{}-0", now.last));
+        // Time and epoch of the last message.
+        let mut before: Option<(u64, Epoch)> = None;
+        loop {
+            let mut range = redis::cmd("XRANGE");
+            range.arg(self.engine.settings.stream()).arg(&from).arg(&end).arg("COUNT").arg(self.count);
+            let raw: Raw = answered(ANSWER_TIMEOUT, range.query_async(&mut self.connection)).await?;
+            let Some((id, _)) = raw.last() else { break };
+            from = format!("({id}");
+            for entry in self.entries(raw) {
+                // What came before it is gone, perhaps while it was read. But what an epoch has lost in an engine that went backwards is
+                // no gap in the next one.
+                if before.is_some_and(|(last, epoch)| entry.previous != last && entry.epoch == epoch) {
+                    room = None;
+                }
+                before = Some((entry.micros, entry.epoch));
+                let previous = entry.previous;
+                entry.append_to(room.get_or_insert_with(|| new(previous)));
+            }
+        }
+        Ok(Arc::new(room.unwrap_or_else(|| new(now.last))))
+    }
+
+    /// Appends what comes to the room, for as long as it follows what is there.
+    async fn read(&mut self, room: &Arc<Room>) -> RedisResult<Cut> {
+        let mut cursor = self.reached();
+        loop {
+            let mut read = redis::cmd("XREAD");
+            read.arg("COUNT").arg(self.count).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+            read.arg("STREAMS").arg(self.engine.settings.stream()).arg(&cursor);
+            let raw: RawStreams = answered(BLOCK + ANSWER_TIMEOUT, read.query_async(&mut self.connection)).await?;
+            let Some((_, raw)) = raw.and_then(|streams| streams.into_iter().next()) else {
+                if self.join(self.engine.known()).await?.epoch != room.epoch() {
+                    return Ok(Cut::OtherEpoch);
+                }
+                continue;
+            };
+            if let Some((id, _)) = raw.last() {
+                cursor.clone_from(id);
+            }
+            let mut reached = self.reached_micros();
+            let mut cut = None;
+            for entry in self.entries(raw) {
+                cut = if entry.epoch != room.epoch() {
+                    Some(Cut::OtherEpoch)
+                } else if entry.previous < reached {
+                    Some(Cut::Rewound)
+                } else if entry.previous > reached {
+                    Some(Cut::Gap)
+                } else {
+                    reached = entry.micros;
+                    entry.append_to(room);
+                    continue;
+                };
+                break;
+            }
+            self.engine.floor.fetch_max(reached, Ordering::Relaxed);
+            self.engine.life.send_modify(|life| {
+                if let Some(life) = life {
+                    life.reached = reached;
+                }
+            });
+            if let Some(cut) = cut {
+                return Ok(cut);
+            }
+        }
+    }
+
+    fn reached_micros(&self) -> u64 {
+        self.engine.life.borrow().as_ref().map_or(0, |life| life.reached)
+    }
+
+    fn reached(&self) -> String {
+        format!("{}-0", self.reached_micros())
+    }
+
+    /// The messages among these entries.
+    fn entries(&mut self, raw: Raw) -> Vec<Entry> {
+        let count = raw.len();
+        let mut bytes = 0;
+        let mut entries = Vec::with_capacity(count);
+        for (id, fields) in raw {
+            bytes += fields.iter().map(Vec::len).sum::<usize>();
+            if let Some(entry) = Entry::new(&id, fields) {
+                entries.push(entry);
+            } else if !self.strangers {
+                self.strangers = true;
+                warn!(%id, "the stream has something that is no message, which nobody gets");
+            }
+        }
+        self.count = (BYTES_AT_ONCE * count / bytes.max(1)).clamp(AT_LEAST, AT_MOST);
+        entries
+    }
+}
+
+impl Entry {
+    fn append_to(self, room: &Room) {
+        room.append_at(Draft::new(self.author, self.text), SendTime::of_micros(self.micros));
+    }
+}

@@ -1,0 +1,283 @@
+//! A room that many servers serve: its messages are in a stream of an engine (Redis or Valkey), and each server has its newest ones
+//! in a [`Room`] of its own, for its readers.
+//!
+//! - A script on the engine is the critical section (`room.lua`): it gives each message its time and its place. The stream's ids are
+//!   the times, in microseconds, so all servers agree on both.
+//! - What is posted is handed to the engine in batches (`writer.rs`), and acknowledged when the engine has it.
+//! - What the stream has is appended to the room as it comes (`follower.rs`), whichever server posted it.
+//! - The epoch is the engine's. When the engine has lost messages a new one begins, and with it a new [`Room`]: readers of the old one
+//!   end, and are told of the gap when they come back.
+
+mod entry;
+mod follower;
+mod script;
+mod settings;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+pub use self::settings::{Settings, Url, UrlError};
+
+use self::script::{Known, Message, Place};
+use super::{Closed, Draft, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Room, Start};
+use crate::send_time::SendTime;
+
+/// For a connection to the engine to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two tries.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// For an answer of the engine: it may have to write to a slow disk first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// For a stream to open: the engine is asked where it ends, and this server must have come so far.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of messages that wait for the engine.
+const MAX_WAITING: u32 = 64 * 1024 * 1024;
+/// What a message that waits takes beside its text.
+const MESSAGE_OVERHEAD: usize = 256;
+/// For what was acknowledged to come back from the engine, when the room is closed.
+const LAST_MESSAGES: Duration = Duration::from_millis(500);
+
+/// The room as one of its servers has it.
+pub struct Engine {
+    client: redis::Client,
+    settings: Settings,
+    limits: Limits,
+    requests: mpsc::UnboundedSender<Request>,
+    waiting: Arc<Semaphore>,
+    /// None before the engine has been reached for the first time.
+    life: watch::Sender<Option<Life>>,
+    /// The highest time ever seen, in microseconds, whatever the epoch.
+    floor: AtomicU64,
+    /// The last message of which a sender here was told, in microseconds.
+    acknowledged: AtomicU64,
+    closing: watch::Sender<bool>,
+    /// The follower has lost its connection; the writer's is likely to be gone too.
+    lost: Notify,
+}
+
+/// The messages of one epoch, so far as they have come here.
+#[derive(Debug, Clone)]
+struct Life {
+    room: Arc<Room>,
+    /// In microseconds: everything up to this time is in the room.
+    reached: u64,
+}
+
+/// What the writer is asked for.
+#[derive(Debug)]
+enum Request {
+    Post {
+        message: Message,
+        answer: oneshot::Sender<Result<SendTime, NotPosted>>,
+        _waiting: OwnedSemaphorePermit,
+    },
+    /// Where the stream ends.
+    Ask(oneshot::Sender<Option<Place>>),
+}
+
+/// What must run for the room to live.
+#[derive(Debug)]
+pub struct Driver {
+    engine: Arc<Engine>,
+    requests: mpsc::UnboundedReceiver<Request>,
+}
+
+impl Engine {
+    /// The room, and what must run for it to live.
+    ///
+    /// # Panics
+    /// If the settings were not checked.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "a URL that was taken makes a client")]
+    pub fn new(settings: Settings, limits: Limits) -> (Arc<Self>, Driver) {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let engine = Arc::new(Self {
+            client: redis::Client::open(settings.url.info()).expect("a checked URL"),
+            settings,
+            limits,
+            requests: sender,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING as usize)),
+            life: watch::Sender::new(None),
+            floor: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            closing: watch::Sender::new(false),
+            lost: Notify::new(),
+        });
+        (Arc::clone(&engine), Driver { engine, requests })
+    }
+
+    /// Puts a message into the room; completes when the engine has it.
+    ///
+    /// # Errors
+    /// See [`NotPosted`].
+    pub(super) async fn post(
+        &self,
+        epoch: Option<Epoch>,
+        key: Option<&str>,
+        draft: &Draft,
+    ) -> Result<SendTime, NotPosted> {
+        if *self.closing.borrow() {
+            return Err(Closed.into());
+        }
+        let (author, text) = draft.author_and_text();
+        let size = u32::try_from(author.len() + text.len() + MESSAGE_OVERHEAD).unwrap_or(u32::MAX);
+        let waiting = Arc::clone(&self.waiting).try_acquire_many_owned(size).map_err(|_| NotPosted::TooManyWaiting)?;
+        let (answer, answered) = oneshot::channel();
+        let message = Message { epoch, key: key.map(str::to_owned), author, text };
+        let request = Request::Post { message, answer, _waiting: waiting };
+        self.requests.send(request).map_err(|_| NotPosted::Away)?;
+        answered.await.unwrap_or(Err(NotPosted::Unknown))
+    }
+
+    /// Opens a reader, which gets nothing that was accepted before, by whichever server. For that the engine is asked where the stream
+    /// ends, and what this server has not seen of it yet is waited for.
+    ///
+    /// # Errors
+    /// See [`NotOpened`].
+    pub(super) async fn open(&self, start: Start) -> Result<Opened, NotOpened> {
+        // What is here already can be read on, whether the engine is there or not.
+        if let Start::After(epoch, _) = start
+            && let Some(room) = self.room().filter(|room| room.epoch() == epoch)
+            && let Ok(opened) = room.open(start)
+        {
+            return Ok(opened);
+        }
+        tokio::time::timeout(OPEN_TIMEOUT, self.open_at_the_end(start)).await.unwrap_or(Err(NotOpened::Away))
+    }
+
+    async fn open_at_the_end(&self, start: Start) -> Result<Opened, NotOpened> {
+        loop {
+            if *self.closing.borrow() {
+                return Err(Closed.into());
+            }
+            let (answer, answered) = oneshot::channel();
+            self.requests.send(Request::Ask(answer)).map_err(|_| NotOpened::Away)?;
+            let end = answered.await.ok().flatten().ok_or(NotOpened::Away)?;
+            let room = self.wait_for(end).await.ok_or(NotOpened::Away)?;
+            match start {
+                Start::Now => {
+                    if let Some(opened) = room.open_after(SendTime::of_micros(end.reached)) {
+                        return Ok(opened);
+                    }
+                    // So much has come since then that it is gone. Once more, or the reader would begin with a gap.
+                }
+                Start::After(epoch, after) if epoch == end.epoch => {
+                    if after > SendTime::of_micros(end.reached) {
+                        return Err(NotYet.into());
+                    }
+                    // The stream may end with no message, but with one that an epoch before has lost.
+                    let at_the_end = |()| room.open_after(after).map(|opened| Opened { resumed: Some(true), ..opened });
+                    return room.open(start).or_else(|not_yet| at_the_end(()).ok_or(not_yet)).map_err(Into::into);
+                }
+                Start::After(..) => return Ok(room.open(start)?),
+            }
+        }
+    }
+
+    /// Waits until this server has come so far.
+    async fn wait_for(&self, place: Place) -> Option<Arc<Room>> {
+        let there = |life: &Life| life.room.epoch() == place.epoch && life.reached >= place.reached;
+        let mut lives = self.life.subscribe();
+        let life = lives.wait_for(|life| life.as_ref().is_some_and(there)).await.ok()?;
+        life.as_ref().map(|life| Arc::clone(&life.room))
+    }
+
+    /// Takes no more messages. Readers end once they have what was accepted.
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// What this server keeps of the room.
+    pub(super) fn kept(&self) -> Kept {
+        self.room().map_or(Kept { bytes: 0, keys: 0 }, |room| room.kept())
+    }
+
+    fn room(&self) -> Option<Arc<Room>> {
+        self.life.borrow().as_ref().map(|life| Arc::clone(&life.room))
+    }
+
+    fn known(&self) -> Known {
+        let life = self.life.borrow();
+        let place = life.as_ref().map(|life| Place { epoch: life.room.epoch(), reached: life.reached });
+        Known { place, floor: self.floor.load(Ordering::Relaxed), rewound: false }
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        // Whoever asks has a time of its own for the answer: reading the stream may take as long as nobody posts.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
+        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
+        answered(CONNECT_TIMEOUT * 2, connect).await
+    }
+}
+
+/// The engine's answer, or an error when it does not come in time.
+async fn answered<T>(timeout: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    tokio::time::timeout(timeout, answer)
+        .await
+        .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "the engine gives no answer"))))
+}
+
+impl Driver {
+    /// Keeps the room alive; never returns. `ended` is told of each round, as by [`Room::dispatch`].
+    pub async fn run(self, ended: impl Fn(Duration)) {
+        let Self { engine, requests } = self;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(writer::write(Arc::clone(&engine), requests));
+        let follower = Arc::clone(&engine);
+        tasks.spawn(async move {
+            tokio::select! {
+                () = follower::follow(&follower) => {}
+                () = drained(&follower) => {}
+            }
+        });
+        let mut lives = engine.life.subscribe();
+        loop {
+            let room = lives.borrow_and_update().as_ref().map(|life| Arc::clone(&life.room));
+            let dispatch = async {
+                match &room {
+                    Some(room) => room.dispatch(&ended).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let other = lives.wait_for(|life| {
+                let now = life.as_ref().map(|life| Arc::as_ptr(&life.room));
+                now != room.as_ref().map(Arc::as_ptr)
+            });
+            tokio::select! {
+                () = dispatch => {}
+                _ = other => {}
+            }
+        }
+    }
+}
+
+/// Completes when the room is closed, and its readers have what was acknowledged here: it comes back to them through the engine.
+async fn drained(engine: &Engine) {
+    // The sender is the engine's own.
+    let _ = engine.closing.subscribe().wait_for(|closing| *closing).await;
+    let came_back = async {
+        // All that waits, here and at the engine, has been answered.
+        let _ = engine.waiting.acquire_many(MAX_WAITING).await;
+        let acknowledged = engine.acknowledged.load(Ordering::Relaxed);
+        let reached = |life: &Option<Life>| life.as_ref().is_none_or(|life| life.reached >= acknowledged);
+        let _ = engine.life.subscribe().wait_for(reached).await;
+    };
+    let _ = tokio::time::timeout(LAST_MESSAGES, came_back).await;
+    if let Some(room) = engine.room() {
+        room.close();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

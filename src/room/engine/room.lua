@@ -1,0 +1,73 @@
+-- The room's one critical section when an engine keeps it: time, order, and keys of messages that may be sent again.
+--
+-- KEYS  the stream, the state, then one for each message that has an idempotency key
+-- ARGV  1 the epoch that the caller is in, or nothing
+--       2 how far the caller has come in it, in microseconds
+--       3 the highest time that the caller ever saw, in any epoch
+--       4 a name for a new epoch, should one have to begin
+--       5 1 if the caller has seen that the stream went backwards
+--       6 how many messages the stream keeps, about; 0 for all
+--       7 how long a key is remembered, in milliseconds
+--       8 and on, four for each message: the epoch it is meant for, or nothing; 1 if it has a key; author; text
+-- Gives the epoch, the time of the last message, and for each message its time or a word that says why it has none.
+local stream, state = KEYS[1], KEYS[2]
+local known, reached, floor, candidate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+
+-- Microseconds are below 2^53 until the year 2255, so Lua's numbers have them exactly.
+local function text(micros) return string.format('%.0f', micros) end
+
+local had = redis.call('HMGET', state, 'epoch', 'last')
+local epoch, last = had[1], tonumber(had[2] or '0')
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+if not epoch then
+  -- Of a stream that is there without its state, what is added must still be later.
+  local info = redis.pcall('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+  end
+  last = math.max(last, now)
+end
+-- Who is in this epoch and has come further than it goes has seen messages that the engine has lost since.
+if not epoch or (epoch == known and (ARGV[5] == '1' or reached > last)) then
+  epoch, last = candidate, math.max(last, reached)
+  redis.call('HSET', state, 'epoch', epoch, 'last', text(last))
+end
+
+local answer, nextkey = { epoch, '' }, 3
+for at = 8, #ARGV, 4 do
+  local wanted, author, body = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  local key, digest, result
+  if ARGV[at + 1] == '1' then
+    key, nextkey = KEYS[nextkey], nextkey + 1
+    digest = redis.sha1hex(#author .. ':' .. author .. body)
+  end
+  if wanted ~= '' and wanted ~= epoch then
+    result = 'epoch'
+  elseif key then
+    local before = redis.call('GET', key)
+    if before then
+      local time, same = string.match(before, '^(%d+) (%x+)$')
+      result = same == digest and time or 'taken'
+    end
+  end
+  if not result then
+    local previous = last
+    last = math.max(now, last + 1, floor + 1)
+    result = text(last)
+    -- p makes a chain of them: whoever finds that a message does not follow on the one before knows that one is missing.
+    if ARGV[6] == '0' then
+      redis.call('XADD', stream, result .. '-0', 'e', epoch, 'p', text(previous), 'a', author, 't', body)
+    else
+      redis.call('XADD', stream, 'MAXLEN', '~', ARGV[6], result .. '-0',
+        'e', epoch, 'p', text(previous), 'a', author, 't', body)
+    end
+    if key then redis.call('SET', key, result .. ' ' .. digest, 'PX', ARGV[7]) end
+  end
+  answer[#answer + 1] = result
+end
+-- Written also when no message was new: the replicas that the caller then waits for must have what a former call has written.
+if #ARGV > 7 then redis.call('HSET', state, 'last', text(last)) end
+answer[2] = text(last)
+return answer

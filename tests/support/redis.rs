@@ -1,0 +1,139 @@
+//! A real redis-server, as the engine that keeps a room.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, fixed_port, program};
+
+/// Says aloud that there is none, and fails where there must be one.
+pub fn is_there() -> bool {
+    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        eprintln!("no redis-server: a room in an engine is not tested");
+    }
+    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no redis-server, and this is CI");
+    found
+}
+
+/// An engine with a directory of its own. Both go with this, and if this process is killed the engine goes all the same.
+#[derive(Debug)]
+pub struct Engine {
+    pub port: u16,
+    options: Vec<String>,
+    directory: PathBuf,
+    process: Option<Process>,
+}
+
+/// A shell that ends the engine when its standard input ends.
+#[derive(Debug)]
+struct Process {
+    shell: Child,
+    pid: u32,
+}
+
+/// Every message is on disk before it is acknowledged.
+pub const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+impl Engine {
+    /// Starts one, with these options besides a port, a directory and no snapshots. `None` where there is no such program.
+    pub fn start(options: &[&str]) -> Option<Self> {
+        if !is_there() {
+            return None;
+        }
+        let directory =
+            std::env::temp_dir().join(format!("messenger-redis-{}-{}", std::process::id(), fastrand::u64(..)));
+        std::fs::create_dir(&directory).expect("a directory");
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut engine = Self { port: fixed_port(), options, directory, process: None };
+        engine.start_again();
+        Some(engine)
+    }
+
+    /// Starts it, with what it has on disk.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none());
+        let mut shell = Command::new("sh")
+            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null", "sh"])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(&self.options)
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut pid = String::new();
+        let mut out = shell.stdout.take().expect("stdout");
+        let mut byte = [0];
+        while out.read_exact(&mut byte).is_ok() && byte[0] != b'\n' {
+            pid.push(char::from(byte[0]));
+        }
+        self.process = Some(Process { shell, pid: pid.parse().expect("a process id") });
+        let start = Instant::now();
+        while !self.answers() {
+            assert!(start.elapsed() < PATIENCE, "{}", std::fs::read_to_string(self.directory.join("log")).unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let connection = ::redis::Client::open(self.url()).expect("a URL").get_connection();
+        connection.is_ok_and(|mut connection| ::redis::cmd("PING").query::<String>(&mut connection).is_ok())
+    }
+
+    /// As a power cut would.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        let mut process = self.process.take().expect("running");
+        drop(process.shell.stdin.take());
+        process.shell.wait().expect("the shell's end");
+    }
+
+    /// STOP and CONT make an engine that hangs.
+    pub fn signal(&self, name: &str) {
+        program::signal(self.process.as_ref().expect("running").pid, name);
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Does something with it directly.
+    pub fn run<T: ::redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut connection = ::redis::Client::open(self.url()).unwrap().get_connection().expect("a connection");
+        let mut run = ::redis::cmd(command[0]);
+        run.arg(&command[1..]).query(&mut connection).expect("done")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            drop(process.shell.stdin.take());
+            let _ = process.shell.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Whether the servers of this test have their room in an engine although the test does not ask for it: the same tests over both.
+pub fn is_everywhere() -> bool {
+    module_path!().starts_with("same_promises::")
+}
+
+/// A room of its own in an engine that all tests of a process share, where that [is so](is_everywhere): its URL, and its name.
+pub fn room() -> Option<(String, String)> {
+    static ENGINE: LazyLock<Mutex<Option<Engine>>> = LazyLock::new(|| Mutex::new(Engine::start(&[])));
+    if !is_everywhere() {
+        return None;
+    }
+    let url = ENGINE.lock().unwrap().as_ref().map(Engine::url);
+    url.map(|url| (url, format!("room-{:x}", fastrand::u64(..))))
+}

@@ -3,7 +3,8 @@
 //!
 //! # Layout
 //!
-//! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it.
+//! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it. [`room::engine`]: the same for many
+//!   servers, with the order in Redis or Valkey.
 //! - [`server`]: the room as the gRPC service `mes_grpc.MessengerServer`, with health and reflection.
 //! - [`client`]: the stream from a server, the postbox that it fills, the HTTP interface, and its page for people.
 //! - [`send_time`]: the time of a message, which is its place in the order.

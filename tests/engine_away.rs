@@ -276,6 +276,30 @@ async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_server_goes_back_behind_what_it_has_seen_whoever_began_the_new_epoch() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);
+    let last = ahead.as_micros().to_string();
+    engine.run::<usize>(&["HSET", "{messenger}:state", "epoch", "0123456789abcdef", "last", &last]);
+    let way = proxy(engine.address());
+    let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);
+    let mut grpc = cut_off.grpc().await;
+    let (reader, _) = open(&mut grpc, None).await;
+    let before = post(&mut grpc, "alice", "an hour ahead").await;
+    way.set(Mode::Cut);
+    engine.run::<String>(&["FLUSHALL"]);
+    let other = of(&engine);
+    let between = post(&mut other.grpc().await, "alice", "now").await;
+    assert!(between < before);
+    way.set(Mode::Pass);
+    let (rest, _) = reader.rest().await;
+    assert!(rest.len() <= 1, "{rest:?}");
+    let after = send_at_last(&mut grpc, "alice", "again").await;
+    assert!(after > before, "{after}");
+    assert!(post(&mut other.grpc().await, "alice", "and the other").await > after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_replica_a_message_is_not_acknowledged() {
     let Some(engine) = Engine::start(&[]) else { return };
     let port = engine.port.to_string();

@@ -99,6 +99,27 @@ async fn who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nor_at_one_that_lags_behind() {
+    const ROUNDS: usize = 8;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine)];
+    let (one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
+    let large = "x".repeat(1_000_000);
+    for _ in 0..ROUNDS {
+        // It takes the other server longer to read all this than to be asked for a stream.
+        let mut sends = tokio::task::JoinSet::new();
+        for _ in 0..24 {
+            let (mut grpc, large) = (one.clone(), large.clone());
+            sends.spawn(async move { post(&mut grpc, "alice", &large).await });
+        }
+        sends.join_all().await;
+        let (mut reader, _) = open(&mut other, None).await;
+        let after = post(&mut one.clone(), "alice", "after").await;
+        assert_eq!(reader.next().await.time, after);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_position_from_one_means_the_same_at_all() {
     let Some(engine) = Engine::start(&[]) else { return };
     let (one, other) = (of(&engine), of(&engine));

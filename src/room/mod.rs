@@ -6,6 +6,7 @@
 //! - [`Room::dispatch`] ends a *round*: it publishes what was appended, and wakes the readers.
 //! - A [`Reader`] is a position in the shared log. It reads at its own pace, holds nobody up, and when the log no longer reaches
 //!   back to it, it is told so. So is one that does not read, before long: what it was given last is memory that is kept for it alone.
+//! - A [`Keeper`] is the room of one process, or one of many processes that have their order from an [`engine`].
 
 mod dispatch;
 mod draft;

@@ -43,8 +43,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let signals = Signals::catch()?;
     let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
     let (mut registry, metrics) = (metrics::registry(), server::Metrics::default());
-    metrics.register(&mut registry);
-    cli.server.access.register(&mut registry);
+    if numbers.is_some() {
+        metrics.register(&mut registry);
+        cli.server.access.register(&mut registry);
+    }
     tokio::select! {
         biased;
         () = server::serve(listener, &cli.server, &metrics, signals.shutdown()) => {}

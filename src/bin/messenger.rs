@@ -58,10 +58,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let (mut registry, of_server, of_client) =
         (metrics::registry(), server::Metrics::default(), client::Metrics::default());
-    of_server.register(&mut registry);
-    of_client.register(&mut registry);
-    cli.server.access.register(&mut registry);
-    client_settings.http.access.register(&mut registry);
+    if numbers.is_some() {
+        of_server.register(&mut registry);
+        of_client.register(&mut registry);
+        cli.server.access.register(&mut registry);
+        client_settings.http.access.register(&mut registry);
+    }
     let chat = async {
         tokio::join!(
             server::serve(server, &cli.server, &of_server, ended()),

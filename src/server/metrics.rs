@@ -2,6 +2,7 @@
 //! (<https://github.com/grpc-ecosystem/go-grpc-prometheus>).
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ pub struct Metrics(Arc<Counters>);
 
 #[derive(Debug)]
 struct Counters {
+    /// Somebody may read them. If not nothing is timed: looking at the clock costs more than counting.
+    read: AtomicBool,
     started: Family<Method, Counter>,
     handled: Family<(Method, Handled), Counter>,
     handling: Family<Method, Histogram, fn() -> Histogram>,
@@ -66,7 +69,7 @@ struct CodeName(Code);
 pub(super) struct Call {
     metrics: Metrics,
     method: &'static Method,
-    start: Instant,
+    start: Option<Instant>,
     ended: bool,
 }
 
@@ -96,6 +99,7 @@ pub(super) struct OpenReader(Metrics);
 impl Metrics {
     /// Lets them be read.
     pub fn register(&self, registry: &mut Registry) {
+        self.0.read.store(true, Ordering::Relaxed);
         let Counters {
             started,
             handled,
@@ -141,7 +145,8 @@ impl Metrics {
         } else {
             self.0.started.get_or_create(method).inc();
         }
-        Call { metrics: self.clone(), method, start: Instant::now(), ended: false }
+        let start = self.0.read.load(Ordering::Relaxed).then(Instant::now);
+        Call { metrics: self.clone(), method, start, ended: false }
     }
 
     /// A message of so many bytes was accepted.
@@ -152,7 +157,9 @@ impl Metrics {
 
     /// A round ended, so long after its first message was accepted.
     pub(super) fn round(&self, lag: std::time::Duration) {
-        self.0.lag.observe(lag.as_secs_f64());
+        if self.0.read.load(Ordering::Relaxed) {
+            self.0.lag.observe(lag.as_secs_f64());
+        }
     }
 
     /// Of the port.
@@ -170,6 +177,7 @@ impl Default for Counters {
         let handling: Family<_, _, fn() -> _> =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(50e-6, 4.0, 8)));
         Self {
+            read: AtomicBool::new(false),
             sends_handling: handling.get_or_create_owned(&Method::SEND_MESSAGE),
             sends_started: started.get_or_create_owned(&Method::SEND_MESSAGE),
             sends_handled: handled.get_or_create_owned(&(Method::SEND_MESSAGE, ok)),
@@ -245,7 +253,9 @@ impl Call {
         self.ended = true;
         let counters = &*self.metrics.0;
         if *self.method == Method::SEND_MESSAGE {
-            counters.sends_handling.observe(self.start.elapsed().as_secs_f64());
+            if let Some(start) = self.start {
+                counters.sends_handling.observe(start.elapsed().as_secs_f64());
+            }
             if code == Code::Ok {
                 counters.sends_handled.inc();
                 return;

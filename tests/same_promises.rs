@@ -15,12 +15,16 @@ mod flush;
 mod late_reader;
 #[path = "message_size.rs"]
 mod message_size;
+#[path = "never_twice.rs"]
+mod never_twice;
 #[path = "one_order.rs"]
 mod one_order;
 #[path = "repeat_safe.rs"]
 mod repeat_safe;
 #[path = "resume.rs"]
 mod resume;
+#[path = "server_away.rs"]
+mod server_away;
 #[path = "shutdown.rs"]
 mod shutdown;
 #[path = "slow_reader.rs"]

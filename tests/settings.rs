@@ -177,3 +177,11 @@ async fn the_log_is_text_or_json_and_never_has_a_message_in_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_password_is_not_in_the_line() {
+    let output = output(SERVER, &[], &[("MESSENGER_REDIS_URL", "redis://user:s3cret@host:http")]).await;
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(line.contains("redis://…@host:http") && !line.contains("s3cret"), "{line}");
+}

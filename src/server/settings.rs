@@ -53,7 +53,8 @@ pub struct Settings {
     pub max_streams: usize,
 
     /// The Redis or Valkey that keeps the room, as redis://user:password@host:port/db, of which all but the host may be left out: any
-    /// number of servers then serve one room. Without it the room is in this process.
+    /// number of servers then serve one room. With sentinels: redis+sentinel://user:password@host:port,host:port/master/db. Without
+    /// it the room is in this process.
     #[arg(long, env = "MESSENGER_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<engine::Url>,
 

@@ -57,6 +57,7 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
         return first_line(error);
     };
     let name = setting_name(flag, command);
+    let value = &without_password(flag, value);
     match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(reason), _) => format!("{name} is {value:?}: {reason}"),
         (None, Some(ContextValue::Strings(valid))) if !valid.is_empty() => {
@@ -64,6 +65,14 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
         }
         _ => format!("{name} needs a value"),
     }
+}
+
+/// A URL without its user and password, which are nobody's who reads the line.
+fn without_password(flag: &str, value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://").filter(|_| flag.starts_with("--redis-url")) else {
+        return value.to_owned();
+    };
+    rest.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, host)| format!("{scheme}://…@{host}"))
 }
 
 /// `--server-port <PORT>` as the variable and the flag: whichever the user has set must be in the line.

@@ -26,6 +26,7 @@ pub struct Engine {
     options: Vec<String>,
     directory: PathBuf,
     process: Option<Process>,
+    sentinel: bool,
 }
 
 /// A shell that ends the engine when its standard input ends.
@@ -41,6 +42,26 @@ pub const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"
 impl Engine {
     /// Starts one, with these options besides a port, a directory and no snapshots. `None` where there is no such program.
     pub fn start(options: &[&str]) -> Option<Self> {
+        let mut engine = Self::new(options)?;
+        engine.start_again();
+        Some(engine)
+    }
+
+    /// Starts a sentinel that watches over this engine under the name `room`, and gives it up after half a second.
+    pub fn sentinel(master: &Self) -> Option<Self> {
+        let mut sentinel = Self::new(&[])?;
+        sentinel.sentinel = true;
+        let config = format!(
+            "port {}\nbind 127.0.0.1\nsentinel monitor room 127.0.0.1 {} 1\nsentinel down-after-milliseconds room 500\n\
+             sentinel failover-timeout room 3000\n",
+            sentinel.port, master.port
+        );
+        std::fs::write(sentinel.directory.join("sentinel.conf"), config).expect("a file");
+        sentinel.start_again();
+        Some(sentinel)
+    }
+
+    fn new(options: &[&str]) -> Option<Self> {
         if !is_there() {
             return None;
         }
@@ -48,17 +69,21 @@ impl Engine {
             std::env::temp_dir().join(format!("messenger-redis-{}-{}", std::process::id(), fastrand::u64(..)));
         std::fs::create_dir(&directory).expect("a directory");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut engine = Self { port: fixed_port(), options, directory, process: None };
-        engine.start_again();
-        Some(engine)
+        Some(Self { port: fixed_port(), options, directory, process: None, sentinel: false })
     }
 
     /// Starts it, with what it has on disk.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none());
+        let port = self.port.to_string();
+        let arguments: &[&str] = if self.sentinel {
+            &["sentinel.conf", "--sentinel"]
+        } else {
+            &["--bind", "127.0.0.1", "--port", &port, "--save", ""]
+        };
         let mut shell = Command::new("sh")
             .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null", "sh"])
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(arguments)
             .args(&self.options)
             .current_dir(&self.directory)
             .stdin(Stdio::piped())

@@ -31,6 +31,8 @@ use crate::send_time::SendTime;
 
 /// For a connection to the engine to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For sentinels to say where it is: one after the other is asked.
+const SENTINELS_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two tries.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// For an answer of the engine: it may have to write to a slow disk first.
@@ -46,7 +48,6 @@ const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
 /// The room as one of its servers has it.
 pub struct Engine {
-    client: redis::Client,
     settings: Settings,
     limits: Limits,
     requests: mpsc::UnboundedSender<Request>,
@@ -91,15 +92,10 @@ pub struct Driver {
 
 impl Engine {
     /// The room, and what must run for it to live.
-    ///
-    /// # Panics
-    /// If the settings were not checked.
     #[must_use]
-    #[allow(clippy::expect_used, reason = "a URL that was taken makes a client")]
     pub fn new(settings: Settings, limits: Limits) -> (Arc<Self>, Driver) {
         let (sender, requests) = mpsc::unbounded_channel();
         let engine = Arc::new(Self {
-            client: redis::Client::open(settings.url.info()).expect("a checked URL"),
             settings,
             limits,
             requests: sender,
@@ -213,8 +209,12 @@ impl Engine {
         // Whoever asks has a time of its own for the answer: reading the stream may take as long as nobody posts.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
-        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
-        answered(CONNECT_TIMEOUT * 2, connect).await
+        let connect = async {
+            let client = self.settings.url.client().await?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        };
+        let timeout = if self.settings.url.has_sentinels() { SENTINELS_TIMEOUT } else { CONNECT_TIMEOUT };
+        answered(timeout + CONNECT_TIMEOUT, connect).await
     }
 }
 

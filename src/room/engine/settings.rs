@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisResult};
 use thiserror::Error;
 
 /// An engine that keeps a room.
@@ -19,14 +20,25 @@ pub struct Settings {
     pub replicas: usize,
 }
 
-/// `redis://user:password@host:port/db`, or with `valkey://`.
+/// `redis://user:password@host:port/db`, or `redis+sentinel://user:password@host:port,host:port/master/db`; or with `valkey`.
 #[derive(Clone)]
-pub struct Url(ConnectionInfo);
+pub struct Url {
+    /// The engine itself, or the sentinels that know where it is.
+    nodes: Vec<ConnectionInfo>,
+    /// The name under which the sentinels know it.
+    master: Option<String>,
+}
 
 /// Not where an engine can be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("not redis://user:password@host:port/db, of which all but the host may be left out: {0}")]
+#[error(
+    "not redis://user:password@host:port/db, of which all but the host may be left out, nor \
+     redis+sentinel://user:password@host:port,host:port/master/db: {0}"
+)]
 pub struct UrlError(String);
+
+/// Where sentinels listen.
+const SENTINEL_PORT: u16 = 26379;
 
 impl Settings {
     // In braces: an engine that is a cluster keeps what has the same braces in one place.
@@ -44,8 +56,29 @@ impl Settings {
 }
 
 impl Url {
-    pub(super) fn info(&self) -> ConnectionInfo {
-        self.0.clone()
+    /// A client of the engine, wherever it is now.
+    ///
+    /// # Errors
+    /// If no sentinel knows.
+    pub(super) async fn client(&self) -> RedisResult<redis::Client> {
+        let engine = &self.nodes[0];
+        let Some(master) = &self.master else { return redis::Client::open(engine.clone()) };
+        let sentinels = self.nodes.iter().map(|node| node.addr().clone());
+        let settings = engine.redis_settings();
+        let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
+            .set_client_to_redis_db(settings.db());
+        if let Some(username) = settings.username() {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = settings.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        builder.build()?.async_get_client().await
+    }
+
+    /// Whether sentinels are to be asked.
+    pub(super) fn has_sentinels(&self) -> bool {
+        self.master.is_some()
     }
 }
 
@@ -53,17 +86,38 @@ impl FromStr for Url {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        if text.starts_with("rediss://") || text.starts_with("valkeys://") {
+        if text.starts_with("rediss") || text.starts_with("valkeys") {
             return Err(UrlError("TLS is not built in".to_owned()));
         }
-        text.into_connection_info().map(Self).map_err(|error| UrlError(error.to_string()))
+        let node = |url: &str| url.into_connection_info().map_err(|error| UrlError(error.to_string()));
+        let prefixes = ["redis+sentinel://", "valkey+sentinel://"];
+        let Some(rest) = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) else {
+            return Ok(Self { nodes: vec![node(text)?], master: None });
+        };
+        let (at, path) =
+            rest.split_once('/').ok_or_else(|| UrlError("the name of the master is missing".to_owned()))?;
+        let (master, database) = path.split_once('/').unwrap_or((path, ""));
+        if master.is_empty() {
+            return Err(UrlError("the name of the master is missing".to_owned()));
+        }
+        let (user, hosts) =
+            at.rsplit_once('@').map_or((String::new(), at), |(user, hosts)| (format!("{user}@"), hosts));
+        let nodes = hosts.split(',').map(|host| {
+            let port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+            let port = if port { String::new() } else { format!(":{SENTINEL_PORT}") };
+            node(&format!("redis://{user}{host}{port}/{database}"))
+        });
+        Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, master: Some(master.to_owned()) })
     }
 }
 
 /// Without the password.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.addr().fmt(f)
+        for (index, node) in self.nodes.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { "" } else { "," }, node.addr())?;
+        }
+        self.master.as_ref().map_or(Ok(()), |master| write!(f, "/{master}"))
     }
 }
 
@@ -85,6 +139,8 @@ mod tests {
             ("redis://user:secret@host:1", "host:1"),
             ("redis://:secret@[::1]:1", "::1:1"),
             ("valkey://host", "host:6379"),
+            ("redis+sentinel://one/room", "one:26379/room"),
+            ("redis+sentinel://user:secret@one:1,[::1]:2,[::1]/room/3", "one:1,::1:2,::1:26379/room"),
         ] {
             let url: Url = text.parse().expect(text);
             assert_eq!(url.to_string(), shown);
@@ -94,7 +150,18 @@ mod tests {
 
     #[test]
     fn refuses_everything_else() {
-        for text in ["", "redis", "localhost:6379", "http://localhost", "redis://", "redis://host:x", "rediss://host"] {
+        for text in [
+            "",
+            "redis",
+            "localhost:6379",
+            "http://localhost",
+            "redis://",
+            "redis://host:x",
+            "rediss://host",
+            "redis+sentinel://host",
+            "redis+sentinel://one,,two/room",
+            "redis+sentinel://one/",
+        ] {
             assert!(text.parse::<Url>().is_err(), "{text:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::{Arg, Parser};
 
-use super::one_line;
+use super::{one_line, without_password};
 use crate::properties::assert_sentence;
 use crate::{client, process, server};
 
@@ -26,7 +26,8 @@ struct Client {
     log: process::LogSettings,
 }
 
-/// A value is taken, or refused in one line that names the flag and the value. The input is the number of the flag, and the value.
+/// A value is taken, or refused in one line that names the flag and the value, which is shown without a password. The input is the number
+/// of the flag, and the value.
 pub fn flag(input: &[u8]) {
     let Some((&number, value)) = input.split_first() else { return };
     // A null byte is what the system itself does not let through.
@@ -47,7 +48,10 @@ fn flag_of<S: Parser>(number: u8, value: &[u8]) {
     assert_sentence(&line);
     match std::str::from_utf8(value) {
         Ok("") => assert!(line.contains(flag), "{line}"),
-        Ok(value) => assert!(line.contains(flag) && line.contains(&format!("{value:?}")), "{line}"),
+        Ok(value) => {
+            let shown = format!("{:?}", without_password(flag, value));
+            assert!(line.contains(flag) && line.contains(&shown), "{line}");
+        }
         // clap replaces what is no character in the value that it shows, or shows none.
         Err(_) => assert!(line.contains("not UTF-8") || line.contains(flag), "{line}"),
     }

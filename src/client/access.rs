@@ -84,7 +84,7 @@ impl ServerAccess {
         let tls = match (servers.and_then(ServerAddrs::first_tls), ca, identity) {
             (None, None, None) => None,
             (Some(_), Some(ca), identity) => {
-                Some(Arc::new(Connector::new(ca, identity, HTTP2).map_err(|error| error.to_string())?))
+                Some(Arc::new(Connector::new(ca, identity, Some(HTTP2)).map_err(|error| error.to_string())?))
             }
             (Some(server), None, _) => {
                 return Err(format!(

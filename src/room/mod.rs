@@ -75,6 +75,9 @@ pub enum NotPosted {
     /// The engine has the message, and too few of its replicas do in time. Sent again under its key, it is in the room once.
     #[error("{0} of {1} replicas have confirmed the message: the outcome is unknown")]
     TooFewReplicas(usize, usize),
+    /// The engine has the message, and has not said in time that it is on its disk. Sent again under its key, it is in the room once.
+    #[error("the message is not on the engine's disk yet: the outcome is unknown")]
+    NotOnDisk,
     /// So many messages with keys have come in the last moments that no further key could be remembered.
     #[error("too many messages with idempotency keys at once: the message was not accepted")]
     TooManyKeys,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::Room;
+use super::engine::{Past, Way};
 use super::waiting::Ticket;
 
 /// What a reader got.
@@ -34,12 +35,17 @@ pub enum End {
     /// This server was so long without its engine that messages are gone which it has not seen.
     #[error("fell behind: this server has missed messages")]
     Missed,
+    /// What the reader should get next is with the engine that keeps the room, and can't be had from there now.
+    #[error("the engine that keeps the room is away: the messages that you should get next are there")]
+    EngineAway,
 }
 
 /// A position in the room, and nothing more: no queue, no copy, no task.
 pub struct Reader {
     room: Arc<Room>,
     position: u64,
+    /// It has not come to its position yet: what is before it is not in this room any more.
+    past: Option<Box<Past>>,
     /// Its place among those who have read everything ...
     ticket: Option<Ticket>,
     /// ... and among those who can't read.
@@ -48,7 +54,12 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn new(room: Arc<Room>, position: u64) -> Self {
-        Self { room, position, ticket: None, blocked: None }
+        Self { room, position, past: None, ticket: None, blocked: None }
+    }
+
+    /// One that comes from further back than the room reaches.
+    pub(super) fn coming(room: Arc<Room>, past: Past) -> Self {
+        Self { room, position: 0, past: Some(Box::new(past)), ticket: None, blocked: None }
     }
 
     /// Whether the last read found the end, and nothing has come since: there is nothing to read, and the task that read will be woken
@@ -63,6 +74,13 @@ impl Reader {
     /// # Errors
     /// The [`End`] of this reader, again at each further call.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frames, End>> {
+        if let Some(past) = &mut self.past {
+            match ready!(past.poll_next(cx)) {
+                Ok(Way::Frames(bytes)) => return Poll::Ready(Ok(Frames { bytes, more: true })),
+                Ok(Way::There(position)) => (self.position, self.past) = (position, None),
+                Err(end) => return Poll::Ready(Err(end)),
+            }
+        }
         let read = self.room.poll_read(self.position, &mut self.ticket, cx.waker());
         if let Poll::Ready(Ok(frames)) = &read {
             self.position += frames.bytes.len() as u64;
@@ -73,6 +91,9 @@ impl Reader {
     /// For a reader that can't read now, because who it reads for takes nothing: completes when there is nothing left to read, or when
     /// it is too late to. What it was given before is held on to until then, so it must not stay for ever.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(past) = &mut self.past {
+            return past.poll_end(cx);
+        }
         if self.blocked.is_some_and(|ticket| self.room.is_blocked(ticket)) {
             return Poll::Pending;
         }

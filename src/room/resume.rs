@@ -80,6 +80,13 @@ impl Room {
 
     /// Opens a reader of everything after `after`, which may be later than all there is. `None` if something of it is gone already.
     pub(super) fn open_after(self: &Arc<Self>, after: SendTime) -> Option<Opened> {
+        let reader = Reader::new(Arc::clone(self), self.position_after(after)?);
+        Some(Opened { reader, epoch: self.epoch, position: after, resumed: None })
+    }
+
+    /// Where a reader stands that has had everything up to `after`, which may be later than all there is. `None` if something of what
+    /// follows is gone already.
+    pub(super) fn position_after(&self, after: SendTime) -> Option<u64> {
         let mut state = self.lock();
         let found = if after >= state.log.last() {
             Resume::Within(state.log.end(), Bytes::new())
@@ -88,13 +95,12 @@ impl Room {
         };
         drop(state);
         let Resume::Within(start, frames) = found else { return None };
-        let offset = start + skip(&frames, after) as u64;
-        Some(Opened {
-            reader: Reader::new(Arc::clone(self), offset),
-            epoch: self.epoch,
-            position: after,
-            resumed: None,
-        })
+        Some(start + skip(&frames, after) as u64)
+    }
+
+    /// The time of the last message.
+    pub(super) fn last(&self) -> SendTime {
+        self.lock().log.last()
     }
 
     /// Which life of the room this is.

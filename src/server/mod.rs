@@ -5,6 +5,7 @@
 
 mod access;
 mod connection;
+mod engine;
 mod health;
 mod messenger;
 mod metadata;
@@ -27,6 +28,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 pub use self::access::Access;
+pub use self::engine::Engine;
 pub use self::health::check as health_check;
 pub use self::metrics::Metrics;
 pub use self::settings::Settings;
@@ -45,7 +47,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let (keeper, driver) = Keeper::new(settings.engine(), settings.limits());
+    let (keeper, driver) = Keeper::new(settings.engine.settings(), settings.limits());
     let (keeper, calls) = (Arc::new(keeper), settings.max_calls());
     let serving = Serving::new();
     let messenger = Messenger::new(
@@ -76,7 +78,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     tokio::select! {
         () = connections => {}
         () = driver.run(|lag| metrics.round(lag)) => {}
-        () = net::keep_fresh(settings.access.files()) => {}
+        () = net::keep_fresh(settings.access.files().into_iter().chain(settings.engine.files()).collect()) => {}
     }
     info!("server stopped");
 }

@@ -165,7 +165,7 @@ impl Over {
             // A gRPC library makes RESOURCE_EXHAUSTED of it.
             // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors
             End::FellBehind => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
-            End::Closed | End::Anew | End::Missed => Self::Status(end.into()),
+            End::Closed | End::Anew | End::Missed | End::EngineAway => Self::Status(end.into()),
         }
     }
 }
@@ -183,7 +183,7 @@ impl From<End> for Status {
     fn from(end: End) -> Self {
         match end {
             End::FellBehind | End::Missed => Self::resource_exhausted(end.to_string()),
-            End::Closed | End::Anew => Self::unavailable(end.to_string()),
+            End::Closed | End::Anew | End::EngineAway => Self::unavailable(end.to_string()),
         }
     }
 }

@@ -82,7 +82,9 @@ impl From<NotPosted> for Status {
             NotPosted::Closed(_) | NotPosted::TooManyKeys | NotPosted::TooManyWaiting | NotPosted::Away => {
                 not_accepted(&not_posted)
             }
-            NotPosted::Unknown | NotPosted::TooFewReplicas(..) => Self::unavailable(not_posted.to_string()),
+            NotPosted::Unknown | NotPosted::TooFewReplicas(..) | NotPosted::NotOnDisk => {
+                Self::unavailable(not_posted.to_string())
+            }
             NotPosted::KeyTaken => Self::already_exists(not_posted.to_string()),
             NotPosted::OtherEpoch(_) => Self::failed_precondition(format!("{EPOCH}: {not_posted}")),
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Access;
+use super::{Access, Engine};
 use crate::net::Budget;
-use crate::room::{Limits, engine};
+use crate::room::Limits;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
 /// Where the server listens, what it keeps, what it refuses.
@@ -52,25 +52,9 @@ pub struct Settings {
           value_parser = count_between(1, 1_000_000))]
     pub max_streams: usize,
 
-    /// The Redis or Valkey that keeps the room, as redis://user:password@host:port/db, of which all but the host may be left out: any
-    /// number of servers then serve one room. With sentinels: redis+sentinel://user:password@host:port,host:port/master/db. Without
-    /// it the room is in this process.
-    #[arg(long, env = "MESSENGER_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    pub redis_url: Option<engine::Url>,
-
-    /// The room's name there, with which its keys begin: servers with the same one serve the same room. 1 to 100 letters, digits, - and _.
-    #[arg(long, env = "MESSENGER_REDIS_ROOM", value_name = "NAME", default_value = "messenger", value_parser = room_name)]
-    pub redis_room: String,
-
-    /// How many messages the room keeps there, about; 0 for all of them. 0 to 1000000000.
-    #[arg(long, env = "MESSENGER_REDIS_MAX_LENGTH", value_name = "COUNT", default_value = "1000000",
-          value_parser = count_between(0, 1_000_000_000))]
-    pub redis_max_length: usize,
-
-    /// How many replicas of it must have a message before it is acknowledged. 0 to 100.
-    #[arg(long, env = "MESSENGER_REDIS_REPLICAS", value_name = "COUNT", default_value = "0",
-          value_parser = count_between(0, 100))]
-    pub redis_replicas: usize,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub engine: Engine,
 
     /// After SIGTERM or SIGINT, how long calls and streams may take to end before they are cut.
     #[arg(long, env = "MESSENGER_DRAIN_DEADLINE", value_name = "TIME", default_value = "1500ms", value_parser = duration)]
@@ -92,13 +76,6 @@ impl Settings {
         Limits { retention: self.retention_bytes.0, keys: self.idempotency_keys }
     }
 
-    /// What keeps the room, if this process does not.
-    pub(super) fn engine(&self) -> Option<engine::Settings> {
-        let (max_length, replicas) = (self.redis_max_length, self.redis_replicas);
-        let room = self.redis_room.clone();
-        self.redis_url.clone().map(|url| engine::Settings { url, room, max_length, replicas })
-    }
-
     /// What HTTP/2 calls concurrent streams.
     pub(super) fn max_calls(&self) -> u32 {
         u32::try_from(self.max_streams).unwrap_or(u32::MAX)
@@ -107,15 +84,5 @@ impl Settings {
     /// Bytes of requests that have not come to their end, of all callers together.
     pub(super) fn incoming(&self) -> Budget {
         Budget::new((INCOMING_MESSAGES * self.max_message_bytes.0).max(INCOMING_BYTES))
-    }
-}
-
-/// A parser for the room's name. Others could end a key's braces, which hold the keys of a room together.
-fn room_name(text: &str) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if (1..=100).contains(&text.len()) && text.chars().all(good) {
-        Ok(text.to_owned())
-    } else {
-        Err("not 1 to 100 letters, digits, - and _".to_owned())
     }
 }

@@ -133,7 +133,7 @@ impl Ca {
 pub fn connector(ca: &str, identity: Option<&(String, String)>, protocol: &'static [u8]) -> Connector {
     let file = |path: &str| File::new("TEST", path.into());
     let identity = identity.map(|(certificate, key)| IdentityFiles { certificate: file(certificate), key: file(key) });
-    Connector::new(file(ca), identity, protocol).expect("good files")
+    Connector::new(file(ca), identity, Some(protocol)).expect("good files")
 }
 
 /// A connection under TLS to this port.

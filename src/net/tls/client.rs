@@ -29,11 +29,12 @@ enum Trust {
 }
 
 impl Connector {
-    /// Trusts those whom a CA in this file has signed; shows an identity to servers that ask for one.
+    /// Trusts those whom a CA in this file has signed; shows an identity to servers that ask for one. `protocol` is what ALPN calls what
+    /// will be spoken, if it has a name for it.
     ///
     /// # Errors
     /// Which file is wrong, and how.
-    pub fn new(ca: File, identity: Option<IdentityFiles>, protocol: &'static [u8]) -> Result<Self, FileError> {
+    pub fn new(ca: File, identity: Option<IdentityFiles>, protocol: Option<&'static [u8]>) -> Result<Self, FileError> {
         let files = identity.iter().flat_map(IdentityFiles::files).chain([ca.clone()]).collect();
         let config = Reloaded::new(files, move || {
             let wrong = |error: String| ca.error(error);
@@ -85,14 +86,14 @@ fn own(acceptor: &Acceptor, protocol: &[u8]) -> Result<ClientConfig, Error> {
     let provider = provider().map_err(Error::General)?;
     let certificate = identity.end_entity_cert()?.clone().into_owned();
     let verifier = Arc::new(Exactly { certificate, provider: Arc::clone(&provider) });
-    config(provider, verifier, Some(identity), protocol)
+    config(provider, verifier, Some(identity), Some(protocol))
 }
 
 fn config(
     provider: Arc<CryptoProvider>,
     verifier: Arc<dyn ServerCertVerifier>,
     identity: Option<Arc<CertifiedKey>>,
-    protocol: &[u8],
+    protocol: Option<&[u8]>,
 ) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -106,7 +107,7 @@ fn config(
             builder.with_client_cert_resolver(shown)
         }
     };
-    config.alpn_protocols = vec![protocol.to_vec()];
+    config.alpn_protocols = protocol.into_iter().map(<[u8]>::to_vec).collect();
     Ok(config)
 }
 

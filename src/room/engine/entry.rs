@@ -22,6 +22,11 @@ pub(super) type Raw = Vec<(String, Vec<Vec<u8>>)>;
 /// Streams as the engine sends them.
 pub(super) type RawStreams = Option<Vec<(Value, Raw)>>;
 
+/// The first half of an id.
+pub(super) fn micros(id: &str) -> Option<u64> {
+    id.split_once('-')?.0.parse().ok()
+}
+
 impl Entry {
     /// `None` if it is no message: somebody else has written into the stream.
     pub(super) fn new(id: &str, fields: Vec<Vec<u8>>) -> Option<Self> {

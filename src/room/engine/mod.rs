@@ -3,15 +3,20 @@
 //!
 //! - A script on the engine is the critical section (`room.lua`): it gives each message its time and its place. The stream's ids are
 //!   the times, in microseconds, so all servers agree on both.
-//! - What is posted is handed to the engine in batches (`writer.rs`), and acknowledged when the engine has it.
+//! - What is posted is handed to the engine in batches (`writer.rs`), and acknowledged when the engine has it, or when it is as safe there
+//!   as is asked for (`confirm.rs`).
 //! - What the stream has is appended to the room as it comes (`follower.rs`), whichever server posted it.
 //! - The epoch is the engine's. When the engine has lost messages a new one begins, and with it a new [`Room`]: readers of the old one
 //!   end, and are told of the gap when they come back.
 
+mod confirm;
+mod connect;
 mod entry;
 mod follower;
+mod past;
 mod script;
 mod settings;
+mod url;
 mod writer;
 
 use std::fmt;
@@ -20,20 +25,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult};
+use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-pub use self::settings::{Settings, Url, UrlError};
+pub(super) use self::past::{Past, Way};
+pub use self::settings::Settings;
+pub use self::url::{Url, UrlError};
 
+use self::past::Archive;
 use self::script::{Known, Message, Place};
-use super::{Closed, Draft, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Room, Start};
+use super::{Closed, Draft, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Reader, Room, Start};
 use crate::send_time::SendTime;
 
-/// For a connection to the engine to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// For sentinels to say where it is: one after the other is asked.
-const SENTINELS_TIMEOUT: Duration = Duration::from_secs(4);
-/// Between two tries.
+/// Between two tries to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// For an answer of the engine: it may have to write to a slow disk first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -61,6 +65,7 @@ pub struct Engine {
     closing: watch::Sender<bool>,
     /// The follower has lost its connection; the writer's is likely to be gone too.
     lost: Notify,
+    archive: Archive,
 }
 
 /// The messages of one epoch, so far as they have come here.
@@ -105,6 +110,7 @@ impl Engine {
             acknowledged: AtomicU64::new(0),
             closing: watch::Sender::new(false),
             lost: Notify::new(),
+            archive: Archive::new(),
         });
         (Arc::clone(&engine), Driver { engine, requests })
     }
@@ -137,18 +143,41 @@ impl Engine {
     ///
     /// # Errors
     /// See [`NotOpened`].
-    pub(super) async fn open(&self, start: Start) -> Result<Opened, NotOpened> {
+    pub(super) async fn open(self: &Arc<Self>, start: Start) -> Result<Opened, NotOpened> {
         // What is here already can be read on, whether the engine is there or not.
-        if let Start::After(epoch, _) = start
+        if let Start::After(epoch, after) = start
             && let Some(room) = self.room().filter(|room| room.epoch() == epoch)
             && let Ok(opened) = room.open(start)
         {
-            return Ok(opened);
+            return self.from_further_back(room, after, opened).await;
         }
-        tokio::time::timeout(OPEN_TIMEOUT, self.open_at_the_end(start)).await.unwrap_or(Err(NotOpened::Away))
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, self.open_at_the_end(start)).await;
+        opened.unwrap_or(Err(NotOpened::Away))
     }
 
-    async fn open_at_the_end(&self, start: Start) -> Result<Opened, NotOpened> {
+    /// The same reader, or one that begins where it asked to although this server no longer has what follows there: the stream does.
+    async fn from_further_back(
+        self: &Arc<Self>,
+        room: Arc<Room>,
+        after: SendTime,
+        opened: Opened,
+    ) -> Result<Opened, NotOpened> {
+        if opened.resumed != Some(false) || opened.epoch != room.epoch() {
+            return Ok(opened);
+        }
+        let past = tokio::time::timeout(OPEN_TIMEOUT, Past::open(self, Arc::clone(&room), after)).await;
+        match past {
+            Ok(Ok(Some(past))) => {
+                let reader = Reader::coming(room, past);
+                Ok(Opened { reader, epoch: opened.epoch, position: after, resumed: Some(true) })
+            }
+            Ok(Ok(None)) => Ok(opened),
+            // Nobody can say whether something is missing, and another time or another server can.
+            Ok(Err(_)) | Err(_) => Err(NotOpened::Away),
+        }
+    }
+
+    async fn open_at_the_end(self: &Arc<Self>, start: Start) -> Result<Opened, NotOpened> {
         loop {
             if *self.closing.borrow() {
                 return Err(Closed.into());
@@ -170,7 +199,8 @@ impl Engine {
                     }
                     // The stream may end with no message, but with one that an epoch before has lost.
                     let at_the_end = |()| room.open_after(after).map(|opened| Opened { resumed: Some(true), ..opened });
-                    return room.open(start).or_else(|not_yet| at_the_end(()).ok_or(not_yet)).map_err(Into::into);
+                    let opened = room.open(start).or_else(|not_yet| at_the_end(()).ok_or(not_yet))?;
+                    return self.from_further_back(room, after, opened).await;
                 }
                 Start::After(..) => return Ok(room.open(start)?),
             }
@@ -206,15 +236,7 @@ impl Engine {
     }
 
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        // Whoever asks has a time of its own for the answer: reading the stream may take as long as nobody posts.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
-        let connect = async {
-            let client = self.settings.url.client().await?;
-            client.get_multiplexed_async_connection_with_config(&config).await
-        };
-        let timeout = if self.settings.url.has_sentinels() { SENTINELS_TIMEOUT } else { CONNECT_TIMEOUT };
-        answered(timeout + CONNECT_TIMEOUT, connect).await
+        connect::connect(&self.settings).await
     }
 }
 

@@ -1,0 +1,178 @@
+//! Where the engine is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use thiserror::Error;
+
+/// `redis://user:password@host:port/db`, or `redis+sentinel://user:password@host:port,host:port/master/db`; with `rediss` under TLS. `valkey`
+/// and `valkeys` are the same.
+#[derive(Clone)]
+pub struct Url {
+    /// The engine itself, or the sentinels that know where it is: at least one.
+    nodes: Vec<Node>,
+    /// The name under which the sentinels know it.
+    master: Option<String>,
+    /// User, password and database, of the engine. Sentinels are asked without.
+    login: RedisConnectionInfo,
+    tls: bool,
+}
+
+/// A host, an IPv6 address without its brackets, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// Not where an engine can be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "not redis://user:password@host:port/db, of which all but the host may be left out, nor \
+     redis+sentinel://user:password@host:port,host:port/master/db, nor one of them with rediss: {0}"
+)]
+pub struct UrlError(String);
+
+/// Where sentinels listen.
+const SENTINEL_PORT: u16 = 26379;
+
+/// What a URL may begin with: whether it is under TLS.
+const SCHEMES: [(&str, bool); 4] = [("redis", false), ("valkey", false), ("rediss", true), ("valkeys", true)];
+/// What follows on it if sentinels know where the engine is.
+const SENTINEL: &str = "+sentinel";
+
+impl Url {
+    /// The engine itself, or the sentinels: at least one.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The name under which the sentinels know the engine, if they are to be asked.
+    pub(super) fn master(&self) -> Option<&str> {
+        self.master.as_deref()
+    }
+
+    /// How to get in at the engine.
+    pub(super) fn login(&self) -> &RedisConnectionInfo {
+        &self.login
+    }
+
+    /// Whether connections, those to sentinels too, are under TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+}
+
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| UrlError("there is no :// in it".to_owned()))?;
+        let (scheme, sentinels) = scheme.strip_suffix(SENTINEL).map_or((scheme, false), |scheme| (scheme, true));
+        let tls = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, tls)| *tls);
+        let tls = tls.ok_or_else(|| UrlError(format!("{scheme:?} is none of redis, rediss, valkey, valkeys")))?;
+        if !sentinels {
+            let (node, login) = node(rest)?;
+            return Ok(Self { nodes: vec![node], master: None, login, tls });
+        }
+        let no_master = || UrlError("the name of the master is missing".to_owned());
+        let (at, path) = rest.split_once('/').ok_or_else(no_master)?;
+        let (master, database) = path.split_once('/').unwrap_or((path, ""));
+        if master.is_empty() {
+            return Err(no_master());
+        }
+        let (user, hosts) =
+            at.rsplit_once('@').map_or((String::new(), at), |(user, hosts)| (format!("{user}@"), hosts));
+        let nodes = hosts.split(',').map(|host| {
+            let port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+            let port = if port { String::new() } else { format!(":{SENTINEL_PORT}") };
+            node(&format!("{user}{host}{port}/{database}"))
+        });
+        let (nodes, logins): (Vec<_>, Vec<_>) = nodes.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let login = logins.into_iter().next().ok_or_else(no_master)?;
+        Ok(Self { nodes, master: Some(master.to_owned()), login, tls })
+    }
+}
+
+/// What comes behind the scheme, where only one host is named.
+fn node(rest: &str) -> Result<(Node, RedisConnectionInfo), UrlError> {
+    // The crate's own parser takes TLS only together with a TLS of its own, which is not in Rust alone.
+    let info: Result<ConnectionInfo, _> = format!("redis://{rest}").into_connection_info();
+    let info = info.map_err(|error| UrlError(error.to_string()))?;
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => {
+            Ok((Node { host: host.clone(), port: *port }, info.redis_settings().clone()))
+        }
+        _ => Err(UrlError("no host and port".to_owned())),
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Without the password.
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, node) in self.nodes.iter().enumerate() {
+            write!(f, "{}{node}", if index == 0 { "" } else { "," })?;
+        }
+        self.master.as_ref().map_or(Ok(()), |master| write!(f, "/{master}"))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_an_engine_is_called_by() {
+        for (text, shown) in [
+            ("redis://localhost", "localhost:6379"),
+            ("redis://10.0.0.1:7000/2", "10.0.0.1:7000"),
+            ("redis://user:secret@host:1", "host:1"),
+            ("redis://:secret@[::1]:1", "::1:1"),
+            ("valkey://host", "host:6379"),
+            ("rediss://host", "host:6379"),
+            ("valkeys://user:secret@host:7", "host:7"),
+            ("rediss+sentinel://one/room", "one:26379/room"),
+            ("redis+sentinel://one/room", "one:26379/room"),
+            ("redis+sentinel://user:secret@one:1,[::1]:2,[::1]/room/3", "one:1,::1:2,::1:26379/room"),
+        ] {
+            let url: Url = text.parse().expect(text);
+            assert_eq!(url.to_string(), shown);
+            assert!(!format!("{url:?}").contains("secret"));
+            assert_eq!(url.is_tls(), text.starts_with("rediss") || text.starts_with("valkeys"), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in [
+            "",
+            "redis",
+            "localhost:6379",
+            "http://localhost",
+            "redis://",
+            "redis://host:x",
+            "redisss://host",
+            "sentinel://host/room",
+            "+sentinel://host/room",
+            "redis+sentinel://host",
+            "redis+sentinel://one,,two/room",
+            "redis+sentinel://one/",
+        ] {
+            assert!(text.parse::<Url>().is_err(), "{text:?}");
+        }
+    }
+}

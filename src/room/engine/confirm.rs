@@ -134,8 +134,8 @@ async fn confirmed(engine: &Engine, waits: &mut MultiplexedConnection, last: u64
 }
 
 impl Taken {
-    /// Those who only ask where the stream ends are answered now.
-    pub(super) fn new(batch: Vec<Request>, answer: Answer) -> Self {
+    /// What of a batch has to be acknowledged, if anything has: those who only ask where the stream ends are answered now.
+    pub(super) fn new(batch: Vec<Request>, answer: Answer) -> Option<Self> {
         let mut posts = Vec::with_capacity(batch.len());
         for request in batch {
             match request {
@@ -144,7 +144,7 @@ impl Taken {
                 post @ Request::Post { .. } => posts.push(post),
             }
         }
-        Self { batch: posts, answer }
+        (!posts.is_empty()).then_some(Self { batch: posts, answer })
     }
 
     fn acknowledge(self, engine: &Engine, confirmed: Result<(), NotPosted>) {

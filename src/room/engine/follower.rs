@@ -12,13 +12,15 @@ use tracing::{info, warn};
 use super::entry::{Entry, Raw, RawStreams};
 use super::script::{self, Answer, Known};
 use super::{ANSWER_TIMEOUT, CONNECT_PAUSE, Engine, Life, answered};
-use crate::room::{Draft, End, Epoch, Room};
+use crate::room::{Draft, End, Room};
 use crate::send_time::SendTime;
 
 /// How long the engine waits for a message before it says that there is none. Then it is asked whether it still has all that it had.
 const BLOCK: Duration = Duration::from_secs(1);
 /// About how much is read at once.
 const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+/// How much of the stream a server that starts reads of what is there already, in bytes of messages.
+const LOADED: usize = 16 * 1024 * 1024;
 /// How many messages at least and at most, whatever their size.
 const AT_LEAST: usize = 16;
 const AT_MOST: usize = 1024;
@@ -107,31 +109,33 @@ impl Stream<'_> {
         Ok(room)
     }
 
-    /// A room with what the stream has up to its end.
+    /// A room with the newest messages that the stream has up to its end, and none missing among them. Read from the end, so that a server
+    /// is there at once however long the stream is: whoever comes from further back is given the rest of it.
     async fn load(&mut self, now: &Answer) -> RedisResult<Arc<Room>> {
-        let new = |birth| Room::in_epoch(self.engine.limits, now.epoch, SendTime::of_micros(birth));
-        let mut room = None;
-        let (mut from, end) = ("-".to_owned(), format!("{}-0", now.last));
-        // Time and epoch of the last message.
-        let mut before: Option<(u64, Epoch)> = None;
-        loop {
-            let mut range = redis::cmd("XRANGE");
-            range.arg(self.engine.settings.stream()).arg(&from).arg(&end).arg("COUNT").arg(self.count);
+        let enough = LOADED.min(self.engine.limits.retention);
+        let (mut newest_first, mut bytes) = (Vec::<Entry>::new(), 0);
+        let mut from = format!("{}-0", now.last);
+        'stream: while bytes < enough {
+            let mut range = redis::cmd("XREVRANGE");
+            range.arg(self.engine.settings.stream()).arg(&from).arg("-").arg("COUNT").arg(self.count);
             let raw: Raw = answered(ANSWER_TIMEOUT, range.query_async(&mut self.connection)).await?;
             let Some((id, _)) = raw.last() else { break };
             from = format!("({id}");
             for entry in self.entries(raw) {
                 // What came before it is gone, perhaps while it was read. But what an epoch has lost in an engine that went backwards is
                 // no gap in the next one.
-                if before.is_some_and(|(last, epoch)| entry.previous != last && entry.epoch == epoch) {
-                    room = None;
+                let is_missing = |next: &Entry| next.previous != entry.micros && next.epoch == entry.epoch;
+                if newest_first.last().is_some_and(is_missing) {
+                    break 'stream;
                 }
-                before = Some((entry.micros, entry.epoch));
-                let previous = entry.previous;
-                entry.append_to(room.get_or_insert_with(|| new(previous)));
+                bytes += entry.author.len() + entry.text.len();
+                newest_first.push(entry);
             }
         }
-        Ok(Arc::new(room.unwrap_or_else(|| new(now.last))))
+        let birth = newest_first.last().map_or(now.last, |oldest| oldest.previous);
+        let room = Room::in_epoch(self.engine.limits, now.epoch, SendTime::of_micros(birth));
+        newest_first.into_iter().rev().for_each(|entry| entry.append_to(&room));
+        Ok(Arc::new(room))
     }
 
     /// Appends what comes to the room, for as long as it follows what is there.

@@ -101,7 +101,9 @@ async fn send(
     let call = script::call(connection, &engine.settings, engine.known(), messages);
     match answered(ANSWER_TIMEOUT, call).await {
         Ok(answer) => {
-            confirmer.confirm(Taken::new(batch, answer));
+            if let Some(taken) = Taken::new(batch, answer) {
+                confirmer.confirm(taken);
+            }
             true
         }
         Err(error) => {

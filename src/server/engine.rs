@@ -84,7 +84,9 @@ impl Engine {
             (Some(_), Some(ca), identity) => {
                 Some(Connector::new(ca, identity, None).map_err(|error| error.to_string())?)
             }
-            (Some(url), None, _) => return Err(format!("{URL} is at {url}: it needs {CA} beside it, to know it by")),
+            (Some(url), None, _) => {
+                return Err(format!("{URL} is \"rediss://{url}\": it needs {CA} beside it, to know it by"));
+            }
             // Somebody believes that these connections are under TLS.
             (None, Some(ca), _) => return Err(ca.error(for_tls()).to_string()),
             (None, None, Some(identity)) => return Err(identity.certificate.error(for_tls()).to_string()),

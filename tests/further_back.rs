@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED};
+use support::proxy::{Mode, proxy};
 use support::redis::Engine;
 use support::{Grpc, Message, Reader, Running, assert_increasing, post, server, soon};
 use tonic::metadata::MetadataMap;
@@ -187,4 +188,30 @@ async fn those_that_take_nothing_are_told_so_and_are_not_in_the_way_of_others() 
         assert_same(&got, &messages[..got.len()]);
     }
     assert!(told > 0, "somebody had to go");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_read_to_from_the_stream_gets_nothing_twice_at_a_server_that_lags_behind_it() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let way = proxy(engine.address());
+    let (server, lagging) =
+        (of(&engine), server(&["--redis-url", &format!("redis://{}", way.address), "--retention-bytes", "8MiB"]));
+    let Posted { epoch, begin, messages } = posted(&server, 48).await;
+    let (mut grpc, mut other) = (server.grpc().await, lagging.grpc().await);
+    // It has come to the end when this is answered, and then its reading stops.
+    drop(after(&mut other, &epoch, &messages[47].time).await);
+    way.set(Mode::HoldAnswersTo("XREAD"));
+    let mut expected = messages.clone();
+    for number in 0..3 {
+        let (author, text) = ("meanwhile".to_owned(), number.to_string());
+        let time = post(&mut grpc, &author, &text).await;
+        expected.push(Message { author, text, time });
+    }
+    let mut reader = after(&mut other, &epoch, &begin).await;
+    let mut got = reader.take(messages.len()).await;
+    way.set(Mode::Pass);
+    let time = post(&mut grpc, "last", "").await;
+    expected.push(Message { author: "last".to_owned(), text: String::new(), time });
+    got.extend(reader.take(4).await);
+    assert_same(&got, &expected);
 }

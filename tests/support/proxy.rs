@@ -13,6 +13,8 @@ pub enum Mode {
     Pass,
     /// What the client says still arrives; the answers do not.
     SwallowAnswers,
+    /// Answers wait on connections whose client has ever said this.
+    HoldAnswersTo(&'static str),
     /// Every open connection is closed; new ones are closed at once.
     Cut,
 }
@@ -62,20 +64,46 @@ impl Proxy {
 async fn carry(client: TcpStream, server: SocketAddr, mut mode: watch::Receiver<Mode>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let answers = mode.clone();
+    let (answers, said) = (mode.clone(), watch::Sender::default());
+    let heard = said.subscribe();
     tokio::select! {
         biased;
         _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
-        () = copy(from_client, to_server, None) => {}
-        () = copy(from_server, to_client, Some(answers)) => {}
+        () = calls(from_client, to_server, said) => {}
+        () = pass_answers(from_server, to_client, answers, heard) => {}
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mode: Option<watch::Receiver<Mode>>) {
+async fn calls(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, said: watch::Sender<String>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        // The first words of all that comes together are enough to know it by.
+        let start = String::from_utf8_lossy(&buffer[..read.min(64)]).into_owned();
+        said.send_modify(|said| {
+            if said.len() < 64 * 1024 {
+                said.push_str(&start);
+            }
+        });
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn pass_answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+    said: watch::Receiver<String>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let held = |mode: &Mode| matches!(mode, Mode::HoldAnswersTo(word) if said.borrow().contains(word));
+        if mode.wait_for(|mode| !held(mode)).await.is_err() {
+            return;
+        }
         // Cut too: an answer that comes in the moment of the cut must not slip through.
-        let swallow = mode.as_ref().is_some_and(|mode| *mode.borrow() != Mode::Pass);
+        let swallow = matches!(*mode.borrow(), Mode::SwallowAnswers | Mode::Cut);
         if !swallow && to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 
 use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddrs, Token};
-use crate::settings::File;
+use crate::settings::{File, checked};
 
 /// How the client gets in at its server.
 #[derive(Debug, Clone, Default)]
@@ -155,49 +154,5 @@ impl HttpAccess {
     }
 }
 
-impl FromArgMatches for ServerAccess {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let flags = ServerFlags::from_arg_matches(matches)?;
-        Self::read(flags, matches.get_one("server_addr")).map_err(wrong)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for ServerAccess {
-    fn augment_args(command: Command) -> Command {
-        ServerFlags::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        ServerFlags::augment_args_for_update(command)
-    }
-}
-
-impl FromArgMatches for HttpAccess {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Self::read(HttpFlags::from_arg_matches(matches)?).map_err(wrong)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for HttpAccess {
-    fn augment_args(command: Command) -> Command {
-        HttpFlags::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        HttpFlags::augment_args_for_update(command)
-    }
-}
-
-fn wrong(error: String) -> clap::Error {
-    clap::Error::raw(ErrorKind::ValueValidation, error)
-}
+checked!(ServerAccess, ServerFlags, |flags, all| ServerAccess::read(flags, all.get_one("server_addr")));
+checked!(HttpAccess, HttpFlags, |flags, _| HttpAccess::read(flags));

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 
 use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddr, Token};
-use crate::settings::File;
+use crate::settings::{File, checked};
 
 /// What a caller needs, read from its files: they are checked with all other settings, before a port opens.
 #[derive(Debug, Clone, Default)]
@@ -99,24 +98,4 @@ impl Access {
     }
 }
 
-impl FromArgMatches for Access {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let flags = Flags::from_arg_matches(matches)?;
-        Self::read(flags).map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for Access {
-    fn augment_args(command: Command) -> Command {
-        Flags::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Flags::augment_args_for_update(command)
-    }
-}
+checked!(Access, Flags, |flags, _| Access::read(flags));

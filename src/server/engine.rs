@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::net::Reload;
 use crate::net::tls::{Connector, IdentityFiles};
 use crate::room::engine;
-use crate::settings::{File, count_between};
+use crate::settings::{File, checked, count_between};
 
 /// What keeps the room, its files read: they are checked with all other settings, before a port opens.
 #[derive(Debug, Clone, Default)]
@@ -126,24 +125,4 @@ fn room_name(text: &str) -> Result<String, String> {
     }
 }
 
-impl FromArgMatches for Engine {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let flags = Flags::from_arg_matches(matches)?;
-        Self::read(flags).map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for Engine {
-    fn augment_args(command: Command) -> Command {
-        Flags::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Flags::augment_args_for_update(command)
-    }
-}
+checked!(Engine, Flags, |flags, _| Engine::read(flags));

@@ -3,6 +3,7 @@
 //! What there is to set stands with what it sets: [`crate::server::Settings`], [`crate::client::Settings`],
 //! [`crate::process::LogSettings`].
 
+mod checked;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Parser};
 
+pub(crate) use self::checked::checked;
 pub use self::file::{File, FileError};
 pub use self::units::{Bytes, bytes_between, count_between, duration, port};
 

@@ -1,0 +1,32 @@
+//! Settings that are good or bad only together: flags that clap reads one by one, and what they make.
+
+/// Lets clap take `$made` for a group of arguments: it reads `$flags`, and `$check` makes the one of the other, or says in one line what is
+/// wrong with them. `$check` also gets all that was read, for what depends on settings elsewhere.
+macro_rules! checked {
+    ($made:ty, $flags:ty, $check:expr) => {
+        impl clap::FromArgMatches for $made {
+            fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+                let flags = <$flags as clap::FromArgMatches>::from_arg_matches(matches)?;
+                let check: fn($flags, &clap::ArgMatches) -> Result<Self, String> = $check;
+                check(flags, matches).map_err(|error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+                *self = <Self as clap::FromArgMatches>::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+
+        impl clap::Args for $made {
+            fn augment_args(command: clap::Command) -> clap::Command {
+                <$flags as clap::Args>::augment_args(command)
+            }
+
+            fn augment_args_for_update(command: clap::Command) -> clap::Command {
+                <$flags as clap::Args>::augment_args_for_update(command)
+            }
+        }
+    };
+}
+
+pub(crate) use checked;

@@ -253,6 +253,47 @@ fn a_killed_reader_begins_anew() {
 }
 
 #[test]
+fn a_life_has_one_epoch() {
+    let (mut ledger, [one, other], _) = room(1);
+    for reader in [one, other, one] {
+        ledger.opened(reader, "first");
+    }
+    // One is there before the other; and a reader may have been elsewhere for a whole life.
+    ledger.life(at(2));
+    ledger.opened(one, "second");
+    ledger.opened(other, "first");
+    ledger.life(at(3));
+    ledger.opened(one, "third");
+    ledger.opened(other, "third");
+    assert_eq!(ledger.violation, None);
+    ledger.opened(other, "second");
+    assert_eq!(kind(&ledger), "OldEpoch");
+
+    let (mut ledger, [one, other], _) = room(1);
+    ledger.opened(one, "first");
+    ledger.opened(other, "second");
+    assert_eq!(kind(&ledger), "NewEpoch");
+}
+
+#[test]
+fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
+    // What a reader has and the next one, after the engine's return, has not.
+    let (mut ledger, [one, other], ids) = room(4);
+    both_get(&mut ledger, [one, other], &ids, &[1]);
+    gets(&mut ledger, one, &ids, &[2, 3]);
+    gets(&mut ledger, other, &ids, &[3]);
+    ledger.check(&at(3));
+    assert_eq!(kind(&ledger), "Loss");
+    // What it still has, once more.
+    let (mut ledger, readers, ids) = room(4);
+    both_get(&mut ledger, readers, &ids, &[1, 2]);
+    ledger.life(at(3));
+    ledger.gap(readers[0], 1);
+    gets(&mut ledger, readers[0], &ids, &[1]);
+    assert_eq!(kind(&ledger), "Repeat");
+}
+
+#[test]
 fn a_text_is_whole_or_it_is_nobodys() {
     let id = Id { sender: 3, number: 4 };
     for padding in [0, 1, 70_000] {

@@ -7,6 +7,9 @@
 //!   told of a gap between the last message of that life and the first of the next.
 //! - *Nothing invented*: what was surely refused is nowhere, and neither is what nobody sent.
 //! - *No false alarm*: there are not more gaps than lives of the server that have ended.
+//! - *One epoch a life*: there are not more of them than lives, and nobody comes back to one that is over.
+//!
+//! Where many servers have their room in an engine, it is the room whose lives are counted: one ends where the engine loses messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -66,6 +69,10 @@ pub enum Violation {
     Refused { reader: String, message: Id, time: Time },
     /// Nobody has sent this.
     Invented { reader: String, message: Id, time: Time },
+    /// There are more epochs than lives of the room.
+    NewEpoch { reader: String, epoch: String, epochs: usize, lives: usize },
+    /// The reader has been in a later epoch.
+    OldEpoch { reader: String, epoch: String },
 }
 
 impl fmt::Display for Violation {
@@ -114,6 +121,12 @@ impl fmt::Display for Violation {
             Self::Invented { reader, message, time } => {
                 write!(f, "INVENTED: {reader} got {message} ({time}), which nobody sent")
             }
+            Self::NewEpoch { reader, epoch, epochs, lives } => {
+                write!(f, "NEW EPOCH: {reader} is in {epoch}, the {epochs}. one of {lives} lives of the room")
+            }
+            Self::OldEpoch { reader, epoch } => {
+                write!(f, "OLD EPOCH: {reader} is in {epoch} again, and has been in a later one")
+            }
         }
     }
 }
@@ -127,6 +140,8 @@ struct Record {
     /// The life of the server in which it has come to `last`.
     life: usize,
     last: Time,
+    /// The latest one that it was in, by its place among all.
+    epoch: usize,
     gaps: u64,
     /// Ends of lives that it has come over.
     ends: u64,
@@ -155,6 +170,8 @@ pub struct Ledger {
     records: Vec<Record>,
     /// When each life of the server began; none of its messages is earlier.
     lives: Vec<Time>,
+    /// In the order in which somebody was in them.
+    epochs: Vec<String>,
     sent: HashMap<u16, u32>,
     refused: HashSet<Id>,
     acknowledged: HashMap<Id, Time>,
@@ -178,6 +195,7 @@ impl Ledger {
         Self {
             records: Vec::new(),
             lives: Vec::new(),
+            epochs: Vec::new(),
             sent: HashMap::new(),
             refused: HashSet::new(),
             acknowledged: HashMap::new(),
@@ -207,6 +225,7 @@ impl Ledger {
             life,
             last: Time::new(),
             begin,
+            epoch: 0,
             gaps: 0,
             ends: 0,
             fresh: Vec::new(),
@@ -221,6 +240,25 @@ impl Ledger {
         (record.begin, record.life, record.last) = (begin, life, Time::new());
         (record.gaps, record.ends) = (0, 0);
         record.fresh.clear();
+    }
+
+    /// A stream of the reader is open, in this epoch.
+    pub fn opened(&mut self, reader: ReaderId, epoch: &str) {
+        let known = self.epochs.iter().position(|known| known == epoch);
+        let place = known.unwrap_or_else(|| {
+            self.epochs.push(epoch.to_owned());
+            self.epochs.len() - 1
+        });
+        let (epochs, lives) = (self.epochs.len(), self.lives.len());
+        let record = &mut self.records[reader.0];
+        let (reader, epoch) = (record.name.clone(), epoch.to_owned());
+        if place < record.epoch {
+            return self.violated(Violation::OldEpoch { reader, epoch });
+        }
+        record.epoch = place;
+        if epochs > lives {
+            self.violated(Violation::NewEpoch { reader, epoch, epochs, lives });
+        }
     }
 
     /// A message is about to be sent. Each sender counts from 0.

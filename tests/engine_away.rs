@@ -256,6 +256,29 @@ async fn back_with_less_than_it_had_it_is_a_new_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn back_twice_with_the_same_it_is_a_new_epoch_each_time() {
+    let Some(mut engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine)];
+    let mut before = posted(&servers, 10).await;
+    engine.run::<String>(&["SAVE"]);
+    add(&mut before, &servers[1], 10).await;
+    let (epoch, last) = (before[0].1.clone(), before[0].2.last().unwrap().time.clone());
+    engine.kill();
+    engine.start_again();
+    everybody_is_told(&engine, &servers, before).await;
+    let before = posted(&servers, 10).await;
+    engine.kill();
+    // It says itself that it is in the first one, which is long over.
+    engine.start_again();
+    everybody_is_told(&engine, &servers, before).await;
+    for server in &servers {
+        let (_, headers) = open(&mut server.grpc().await, Some((&epoch, &last))).await;
+        assert_eq!(say(&headers, RESUMED), "false", "who was away all the time has missed the second one");
+        assert_ne!(say(&headers, EPOCH), epoch);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order() {
     let Some(engine) = Engine::start(&[]) else { return };
     let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);

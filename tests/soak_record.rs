@@ -1,10 +1,18 @@
 //! The soak finds what it is for: each thing that must not be is seen in the records, and what may be is not taken for it.
 
+#[path = "soak/message.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod message;
 #[path = "soak/record.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
 mod record;
+#[path = "soak/violation.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod violation;
 
-use record::{Id, Ledger, ReaderId, Violation};
+use message::Id;
+use record::{Ledger, ReaderId};
+use violation::Violation;
 
 /// Times as in the room: seconds of one minute.
 fn at(second: u32) -> String {

@@ -17,6 +17,7 @@ mod clients;
 mod faults;
 mod flags;
 mod journal;
+mod message;
 mod network;
 mod proxy;
 mod readers;
@@ -24,6 +25,7 @@ mod record;
 mod senders;
 #[path = "../support/mod.rs"]
 mod support;
+mod violation;
 mod world;
 
 use std::net::Ipv4Addr;

@@ -13,6 +13,7 @@
 #[path = "../acceptance/arguments.rs"]
 #[allow(dead_code)]
 mod acceptance_arguments;
+mod acts;
 mod arguments;
 #[path = "../soak/clients.rs"]
 #[allow(dead_code)]
@@ -23,6 +24,8 @@ mod flags;
 #[path = "../soak/journal.rs"]
 #[allow(dead_code)]
 mod journal;
+#[path = "../soak/message.rs"]
+mod message;
 #[path = "../soak/network.rs"]
 mod network;
 #[path = "../soak/proxy.rs"]
@@ -40,6 +43,8 @@ mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 mod totals;
+#[path = "../soak/violation.rs"]
+mod violation;
 #[path = "../soak/world.rs"]
 mod world;
 

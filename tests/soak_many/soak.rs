@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::acts::{Act, Pack};
 use crate::arguments::Arguments;
 use crate::clients::Client;
-use crate::engine::{Engine, LOSSES, Loss};
+use crate::engine::{Engine, Loss};
 use crate::network::Network;
 use crate::returns::{self, States, Watched};
 use crate::servers::Server;
@@ -19,25 +20,6 @@ use crate::{readers, senders, support};
 const SERVERS: usize = 3;
 /// A hundred readers get what a few senders send.
 const PACE: Pace = Pace { pause: Duration::from_millis(100), peace: Duration::from_secs(5) };
-
-/// Something that is done in the middle of everything.
-#[derive(Debug, Clone, Copy)]
-enum Act {
-    KillServer,
-    KillEngine,
-    /// The engine first, or the server.
-    KillBoth,
-    Lose(Loss),
-    StopServer,
-    StopEngine,
-}
-
-/// A pack of cards: each comes once before any comes again.
-#[derive(Debug)]
-struct Pack {
-    all: Vec<Act>,
-    left: Vec<Act>,
-}
 
 pub struct Soak {
     pub world: Arc<World>,
@@ -109,16 +91,12 @@ impl Soak {
 
     /// One round after the other, until there was enough of everything.
     pub async fn run(mut self) {
-        let mut stops = Pack::of(&[Act::StopServer, Act::StopEngine]);
-        let mut faults = if self.on_disk {
-            Pack::of(&[Act::KillServer, Act::KillServer, Act::KillEngine, Act::KillBoth])
-        } else {
-            Pack { all: LOSSES.into_iter().map(Act::Lose).chain([Act::KillServer]).collect(), left: Vec::new() }
-        };
+        let mut stops = Pack::stops();
+        let mut faults = if self.on_disk { Pack::kills() } else { Pack::losses() };
         let mut acknowledged = 0;
         while !self.enough() {
             self.calm(false);
-            for _ in 0..2 {
+            for _ in 0..self.random.usize(1..=2) {
                 self.sleep(100..800).await;
                 let act = stops.next(&mut self.random);
                 self.act(act).await;
@@ -286,19 +264,5 @@ impl Soak {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         self.world.note(|ledger| ledger.check(&mark));
-    }
-}
-
-impl Pack {
-    fn of(acts: &[Act]) -> Self {
-        Self { all: acts.to_vec(), left: Vec::new() }
-    }
-
-    fn next(&mut self, random: &mut fastrand::Rng) -> Act {
-        if self.left.is_empty() {
-            self.left.clone_from(&self.all);
-            random.shuffle(&mut self.left);
-        }
-        self.left.pop().expect("one")
     }
 }

@@ -1,10 +1,18 @@
 //! The soak finds what it is for: each thing that must not be is seen in the records, and what may be is not taken for it.
 
+#[path = "soak/message.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod message;
 #[path = "soak/record.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
 mod record;
+#[path = "soak/violation.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod violation;
 
-use record::{Id, Ledger, ReaderId, Violation};
+use message::Id;
+use record::{Ledger, ReaderId};
+use violation::Violation;
 
 /// Times as in the room: seconds of one minute.
 fn at(second: u32) -> String {
@@ -250,6 +258,47 @@ fn a_killed_reader_begins_anew() {
     gets(&mut ledger, other, &ids, &[3]);
     ledger.check(&at(3));
     assert_eq!(kind(&ledger), "Loss");
+}
+
+#[test]
+fn a_life_has_one_epoch() {
+    let (mut ledger, [one, other], _) = room(1);
+    for reader in [one, other, one] {
+        ledger.opened(reader, "first");
+    }
+    // One is there before the other; and a reader may have been elsewhere for a whole life.
+    ledger.life(at(2));
+    ledger.opened(one, "second");
+    ledger.opened(other, "first");
+    ledger.life(at(3));
+    ledger.opened(one, "third");
+    ledger.opened(other, "third");
+    assert_eq!(ledger.violation, None);
+    ledger.opened(other, "second");
+    assert_eq!(kind(&ledger), "OldEpoch");
+
+    let (mut ledger, [one, other], _) = room(1);
+    ledger.opened(one, "first");
+    ledger.opened(other, "second");
+    assert_eq!(kind(&ledger), "NewEpoch");
+}
+
+#[test]
+fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
+    // What a reader has and the next one, after the engine's return, has not.
+    let (mut ledger, [one, other], ids) = room(4);
+    both_get(&mut ledger, [one, other], &ids, &[1]);
+    gets(&mut ledger, one, &ids, &[2, 3]);
+    gets(&mut ledger, other, &ids, &[3]);
+    ledger.check(&at(3));
+    assert_eq!(kind(&ledger), "Loss");
+    // What it still has, once more.
+    let (mut ledger, readers, ids) = room(4);
+    both_get(&mut ledger, readers, &ids, &[1, 2]);
+    ledger.life(at(3));
+    ledger.gap(readers[0], 1);
+    gets(&mut ledger, readers[0], &ids, &[1]);
+    assert_eq!(kind(&ledger), "Repeat");
 }
 
 #[test]

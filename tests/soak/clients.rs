@@ -1,4 +1,4 @@
-//! Clients: real programs, each behind a network of its own, whose messages are fetched over HTTP.
+//! Clients: real programs, each with a network of its own, whose messages are fetched over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::proxy::Proxy;
+use crate::network::Network;
 use crate::record::ReaderId;
 use crate::support::PATIENCE;
 use crate::support::program::{self, Program};
@@ -30,8 +30,7 @@ const FLUSHES: std::ops::Range<u64> = 1..20;
 pub struct Client {
     pub name: String,
     pub reader: ReaderId,
-    /// None for the one whose network is a good one.
-    pub proxy: Option<Proxy>,
+    pub network: Arc<Network>,
     /// How long it tries to send a message.
     deadline: &'static str,
     /// Where the program listens, and how many there were before it; nowhere while there is none.
@@ -50,12 +49,12 @@ struct Message {
 
 impl Client {
     /// Starts a client; it reads when this returns.
-    pub async fn start(world: &Arc<World>, name: String, proxy: Option<Proxy>, deadline: &'static str) -> Self {
-        let (program, address) = start(world, proxy.as_ref(), deadline).await;
+    pub async fn start(world: &Arc<World>, name: String, network: Arc<Network>, deadline: &'static str) -> Self {
+        let (program, address) = start(&network, deadline).await;
         let reader = world.note(|ledger| ledger.reader(&name, now()));
         let flushes = tokio::spawn(flush_forever(Arc::clone(world), name.clone(), reader, address));
         let address = watch::Sender::new(Some((0, address)));
-        Self { name, reader, proxy, deadline, address, world: Arc::clone(world), program, flushes }
+        Self { name, reader, network, deadline, address, world: Arc::clone(world), program, flushes }
     }
 
     /// Kills the program and starts another, whose record begins anew: what it had not given away is gone with it.
@@ -67,7 +66,7 @@ impl Client {
         self.program.signal("KILL");
         self.program.exit().await;
         let address;
-        (self.program, address) = start(&self.world, self.proxy.as_ref(), self.deadline).await;
+        (self.program, address) = start(&self.network, self.deadline).await;
         self.world.note(|ledger| ledger.begin_anew(self.reader, now()));
         self.world.journal.note(&self.name, "reads again, in a new process");
         self.flushes = tokio::spawn(flush_forever(Arc::clone(&self.world), self.name.clone(), self.reader, address));
@@ -89,10 +88,11 @@ impl Client {
 }
 
 /// Starts the program and waits until its stream is open: every message from then on is for it.
-async fn start(world: &World, proxy: Option<&Proxy>, deadline: &str) -> (Program, SocketAddr) {
-    let server = proxy.map_or(world.server, |proxy| proxy.address).to_string();
+async fn start(network: &Network, deadline: &str) -> (Program, SocketAddr) {
+    let servers: Vec<String> = network.servers.iter().map(ToString::to_string).collect();
+    let servers = servers.join(",");
     let settings = [
-        ("MESSENGER_SERVER_ADDR", server.as_str()),
+        ("MESSENGER_SERVER_ADDR", servers.as_str()),
         ("MESSENGER_HTTP_PORT", "0"),
         ("MESSENGER_SEND_DEADLINE", deadline),
     ];

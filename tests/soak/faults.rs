@@ -29,10 +29,10 @@ impl Server {
     /// Starts it for its first life, or for the next.
     pub async fn start(world: &Arc<World>) -> Self {
         world.note(|ledger| ledger.life(now()));
-        let program = server_at(world.server).await;
+        let program = server_at(world.servers[0]).await;
         let back = Instant::now();
         world.journal.note(SERVER, "listens");
-        let mut direct = support::grpc(world.server).await;
+        let mut direct = support::grpc(world.servers[0]).await;
         let stream = soon("the headers", direct.read_messages(())).await.expect("a stream");
         let epoch = stream.metadata().get(EPOCH).expect("an epoch").to_str().expect("ASCII");
         world.epoch.send_replace(epoch.to_owned());
@@ -97,7 +97,7 @@ impl Server {
                     let said = client.last_lines();
                     slow = Some(format!("{} does not read\n{said}", client.name));
                 }
-                undisturbed(&client) == Some(*state)
+                client.network.undisturbed() == Some(*state)
             });
             if let Some(slow) = slow {
                 self.world.fail(&format!("STUCK, {elapsed:?} after the server's return: {slow}"));
@@ -108,14 +108,9 @@ impl Server {
     }
 }
 
-/// A number that stays the same while nothing happens to a client; `None` while something does.
-fn undisturbed(client: &Client) -> Option<u64> {
-    client.proxy.as_ref().map_or(Some(0), crate::proxy::Proxy::undisturbed)
-}
-
-/// How each client is now: see [`undisturbed`].
+/// How the network of each client is now: see [`crate::network::Network::undisturbed`].
 pub fn states(clients: &[Arc<Mutex<Client>>]) -> Vec<Option<u64>> {
-    clients.iter().map(|client| client.try_lock().ok().and_then(|client| undisturbed(&client))).collect()
+    clients.iter().map(|client| client.try_lock().ok().and_then(|client| client.network.undisturbed())).collect()
 }
 
 /// Something that is done to a process.

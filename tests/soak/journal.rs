@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 /// How much of it is told.
 const TOLD: Duration = Duration::from_secs(8);
 
-/// Its faults are everybody's.
+/// Where there is one.
 pub const SERVER: &str = "the one server";
+
+/// Whether the faults of this one are everybody's.
+fn is_everybodys(whom: &str) -> bool {
+    whom.starts_with("the ")
+}
 
 #[derive(Debug)]
 pub struct Journal {
@@ -31,13 +36,13 @@ impl Journal {
         }
     }
 
-    /// The last faults, one a line: what happened to the server and to those who have a part in `story`; to all, if it names nobody.
+    /// The last faults, one a line: those that are everybody's, and of those who have a part in `story`; of all, if it names nobody.
     pub fn tell(&self, story: &str) -> String {
         let faults = self.faults.lock().expect("no panic");
         let named = faults.iter().any(|(_, whom, _)| story.contains(whom));
         let mut lines = String::new();
-        for (time, whom, what) in faults.iter().filter(|(_, whom, _)| whom == SERVER || !named || story.contains(whom))
-        {
+        let told = |whom: &str| !named || is_everybodys(whom) || story.contains(whom);
+        for (time, whom, what) in faults.iter().filter(|(_, whom, _)| told(whom)) {
             lines += &format!("  at {:8.3} s  {whom}: {what}\n", (*time - self.start).as_secs_f64());
         }
         lines + &format!("  at {:8.3} s  this was seen\n", self.start.elapsed().as_secs_f64())

@@ -15,13 +15,17 @@ mod acceptance_arguments;
 mod arguments;
 mod clients;
 mod faults;
+mod flags;
 mod journal;
+mod message;
+mod network;
 mod proxy;
 mod readers;
 mod record;
 mod senders;
 #[path = "../support/mod.rs"]
 mod support;
+mod violation;
 mod world;
 
 use std::net::Ipv4Addr;
@@ -33,17 +37,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinSet;
 
-use self::arguments::{Arguments, Request};
+use self::arguments::Arguments;
 use self::clients::Client;
 use self::faults::{Acts, Done, Server};
-use self::world::World;
+use self::flags::Request;
+use self::network::Network;
+use self::world::{Pace, World};
 
 const CLIENTS: usize = 5;
 const READERS: usize = 6;
 const PROGRESS: Duration = Duration::from_secs(5);
+const PACE: Pace = Pace { pause: Duration::from_millis(25), peace: Duration::from_millis(700) };
 
 fn main() -> ExitCode {
-    let arguments = match arguments::parse(std::env::args().skip(1), "soak") {
+    let arguments = match arguments::parse(std::env::args().skip(1)) {
         Ok(Request::Run(arguments)) => arguments,
         Ok(Request::Say(what)) => {
             println!("{what}");
@@ -101,15 +108,6 @@ struct Totals {
     returns: std::sync::Mutex<Vec<Duration>>,
 }
 
-/// A task that has panicked does nothing any more, and nobody would miss it.
-fn fail_with_any_panic(world: &Arc<World>) {
-    let (world, usual) = (Arc::clone(world), std::panic::take_hook());
-    std::panic::set_hook(Box::new(move |panic| {
-        usual(panic);
-        world.fail(&format!("PANIC of the soak itself, or nothing came where something must: {panic}"));
-    }));
-}
-
 struct Soak {
     world: Arc<World>,
     totals: Arc<Totals>,
@@ -124,21 +122,24 @@ impl Soak {
     /// Starts everything. All readers read when this returns, and nothing is broken yet.
     async fn begin(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let world = World::new((Ipv4Addr::LOCALHOST, support::fixed_port()).into());
-        fail_with_any_panic(&world);
+        let world = World::new(vec![(Ipv4Addr::LOCALHOST, support::fixed_port()).into()], PACE);
+        world.fail_with_any_panic();
         let server = Server::start(&world).await;
         let mut clients = Vec::new();
         for number in 0..CLIENTS {
             // The first one has a good network.
             let name = format!("client {}", ["Ada", "Ben", "Cem", "Dov", "Eva"][number]);
-            let proxy = (number > 0).then(|| world.proxy(&name, random.fork()));
+            let network =
+                if number == 0 { Network::good(world.servers.clone()) } else { world.bad_network(&name, &mut random) };
             // Some give a message up long before the server returns.
             let deadline = ["5s", "300ms"][number % 2];
-            clients.push(Arc::new(Mutex::new(Client::start(&world, name, proxy, deadline).await)));
+            clients.push(Arc::new(Mutex::new(Client::start(&world, name, Arc::new(network), deadline).await)));
         }
         for number in 0..READERS {
             let (sender, opened) = oneshot::channel();
-            readers::start(&world, format!("reader {}", number + 1), random.fork(), sender);
+            let name = format!("reader {}", number + 1);
+            let network = world.bad_network(&name, &mut random);
+            readers::start(&world, name, Arc::new(network), random.fork(), sender);
             support::soon("a reader", opened).await.expect("it reads");
         }
         let mut sender = 0..;

@@ -15,8 +15,6 @@ use tokio::task::JoinSet;
 use crate::journal::Journal;
 use crate::support;
 
-/// Mean time from the beginning of a connection, or from the end of a fault, to the next fault.
-const PEACE: Duration = Duration::from_millis(700);
 /// The longest stall, half-open connection, or time of delays.
 const LONGEST: Duration = Duration::from_millis(1500);
 
@@ -55,6 +53,8 @@ struct Shared {
     server: SocketAddr,
     counters: Arc<Counters>,
     journal: Arc<Journal>,
+    /// Mean time from the beginning of a connection, or from the end of a fault, to the next fault.
+    peace: Duration,
     /// While it is true there are no new faults, and those that are end.
     calm: watch::Receiver<bool>,
     /// How many faults have begun ...
@@ -68,6 +68,7 @@ pub fn proxy(
     name: &str,
     server: SocketAddr,
     mut random: fastrand::Rng,
+    peace: Duration,
     calm: watch::Receiver<bool>,
     counters: &Arc<Counters>,
     journal: &Arc<Journal>,
@@ -79,6 +80,7 @@ pub fn proxy(
         server,
         counters: Arc::clone(counters),
         journal: Arc::clone(journal),
+        peace,
         calm,
         faults: AtomicU64::new(0),
         active: AtomicU64::new(0),
@@ -136,7 +138,7 @@ async fn trouble(shared: &Shared, random: &mut fastrand::Rng, up: &watch::Sender
     loop {
         let _ = calm.wait_for(|calm| !calm).await;
         // Many short times and a few long ones, so that the first bytes of a connection have their faults too.
-        let peace = PEACE.mul_f64(-(1.0 - random.f64()).ln());
+        let peace = shared.peace.mul_f64(-(1.0 - random.f64()).ln());
         tokio::select! {
             () = tokio::time::sleep(peace) => {}
             _ = calm.wait_for(|calm| *calm) => continue,

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Streaming};
 
+use crate::network::Network;
 use crate::record::{ReaderId, Time};
 use crate::world::World;
 
@@ -19,28 +20,45 @@ const OPENING: Duration = Duration::from_secs(5);
 
 pub struct Reader {
     name: String,
-    server: ServerAddr,
+    /// Where it can read.
+    servers: Vec<ServerAddr>,
+    /// Where it does.
+    at: usize,
     world: Arc<World>,
     random: fastrand::Rng,
     /// From its first stream on: who it is in the ledger, and the epoch and time up to which it has everything.
     place: Option<(ReaderId, String, Time)>,
 }
 
-/// Starts a reader behind a bad network. `opened` hears of its first stream.
-pub fn start(world: &Arc<World>, name: String, mut random: fastrand::Rng, opened: oneshot::Sender<()>) {
-    let proxy = world.proxy(&name, random.fork());
-    let server = ServerAddr::local(proxy.address);
-    let mut reader = Reader { name, server, world: Arc::clone(world), random, place: None };
+/// Starts a reader at the first server of this network. `opened` hears of its first stream.
+pub fn start(
+    world: &Arc<World>,
+    name: String,
+    network: Arc<Network>,
+    random: fastrand::Rng,
+    opened: oneshot::Sender<ReaderId>,
+) {
+    let servers = network.servers.iter().copied().map(ServerAddr::local).collect();
+    let mut reader = Reader { name, servers, at: 0, world: Arc::clone(world), random, place: None };
     let mut opened = Some(opened);
     tokio::spawn(async move {
+        // Its network is there as long as it is.
+        let _network = network;
         let mut kept = None;
         loop {
             match tokio::time::timeout(OPENING, reader.open(kept.take())).await {
                 Ok(Some((connection, stream))) => {
-                    opened.take().map(|opened| opened.send(()));
+                    if let Some((id, ..)) = reader.place {
+                        opened.take().map(|opened| opened.send(id));
+                    }
                     kept = reader.read(stream).await.then_some(connection);
                 }
                 _ => tokio::time::sleep(Duration::from_millis(reader.random.u64(5..50))).await,
+            }
+            // At the same server, or wherever else the room is.
+            let next = reader.random.usize(..reader.servers.len());
+            if std::mem::replace(&mut reader.at, next) != next {
+                kept = None;
             }
         }
     });
@@ -49,16 +67,17 @@ pub fn start(world: &Arc<World>, name: String, mut random: fastrand::Rng, opened
 impl Reader {
     /// Opens a stream over this connection or a new one.
     async fn open(&mut self, kept: Option<Connection>) -> Option<(Connection, Streaming<ReadMessagesResponse>)> {
+        let server = &self.servers[self.at];
         let connection = match kept {
             Some(connection) => connection,
-            None => Connection::open(&self.server).await.ok()?,
+            None => Connection::open(server).await.ok()?,
         };
         let mut request = Request::new(());
         if let Some((_, epoch, after)) = &self.place {
             request.metadata_mut().insert(EPOCH, epoch.parse().expect("ASCII"));
             request.metadata_mut().insert(RESUME_AFTER, after.parse().expect("ASCII"));
         }
-        let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin());
+        let mut client = MessengerServerClient::with_origin(connection.clone(), server.origin());
         match client.read_messages(request).await {
             Ok(response) => {
                 self.opened(response.metadata());
@@ -95,8 +114,11 @@ impl Reader {
             }
             (place, resumed) => {
                 let what = format!("asked to go on at {place:?}, and was told {resumed:?} with {epoch} {position}");
-                self.world.fail(&format!("{} {what}", self.name));
+                return self.world.fail(&format!("{} {what}", self.name));
             }
+        }
+        if let Some((id, epoch, _)) = &self.place {
+            self.world.note(|ledger| ledger.opened(*id, epoch));
         }
     }
 

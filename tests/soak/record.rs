@@ -7,116 +7,14 @@
 //!   told of a gap between the last message of that life and the first of the next.
 //! - *Nothing invented*: what was surely refused is nowhere, and neither is what nobody sent.
 //! - *No false alarm*: there are not more gaps than lives of the server that have ended.
+//! - *One epoch a life*: there are not more of them than lives, and nobody comes back to one that is over.
+//!
+//! Where many servers have their room in an engine, it is the room whose lives are counted: one ends where the engine loses messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 
-/// A `sendTime` in its one form with 9 digits, which sorts as the time does.
-pub type Time = String;
-
-/// The name of a message: who sent it, and its number there. Texts are made from it, and no two are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id {
-    pub sender: u16,
-    pub number: u32,
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.sender, self.number)
-    }
-}
-
-impl Id {
-    /// The text of this message, with so many further bytes.
-    pub fn text(self, padding: usize) -> String {
-        format!("{self} {padding} {}", "x".repeat(padding))
-    }
-
-    /// The message that this is the whole text of.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, ' ');
-        let (sender, number) = parts.next()?.split_once('/')?;
-        let id = Self { sender: sender.parse().ok()?, number: number.parse().ok()? };
-        let padding = parts.next()?.parse().ok()?;
-        (text == id.text(padding)).then_some(id)
-    }
-}
-
-/// What must not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Violation {
-    /// The record goes on after this message, and has it not.
-    Loss { reader: String, message: Id, time: Time, acknowledged: bool },
-    /// The record goes from one life of the server to a later one, and nobody told the reader that something may be missing.
-    UnflaggedGap { reader: String, last: Time, next: Time },
-    /// The reader was told more often than anything can have been missing.
-    FalseGap { reader: String, gaps: u64, lives: u64 },
-    /// A reader got a message that it has.
-    Repeat { reader: String, message: Id, time: Time },
-    /// A message is in the room a second time.
-    Twice { reader: String, message: Id, first: Time, again: Time },
-    /// A message comes after a later one.
-    Inversion { reader: String, message: Id, time: Time, after: Time },
-    /// Two messages with one time.
-    TwoAtOnce { reader: String, message: Id, other: Id, time: Time },
-    /// Its sender was told another time, or a time that is before that of its message before.
-    WrongTime { message: Id, told: Time, is: Time },
-    /// Its sender was told that it is surely not in the room.
-    Refused { reader: String, message: Id, time: Time },
-    /// Nobody has sent this.
-    Invented { reader: String, message: Id, time: Time },
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loss { reader, message, time, acknowledged } => {
-                let known = if *acknowledged { "its sender was told so" } else { "other readers have it" };
-                write!(
-                    f,
-                    "LOSS: {reader} has messages after {message} ({time}), and not that one, which is in the room: {known}"
-                )
-            }
-            Self::UnflaggedGap { reader, last, next } => {
-                write!(
-                    f,
-                    "UNFLAGGED GAP: {reader} went on from {last} to {next}, in a later life of the server, and was told of no gap"
-                )
-            }
-            Self::FalseGap { reader, gaps, lives } => {
-                write!(
-                    f,
-                    "FALSE GAP: {reader} was told of {gaps} gaps, and the server has ended {lives} times since its record began"
-                )
-            }
-            Self::Repeat { reader, message, time } => {
-                write!(f, "REPEAT: {reader} got {message} ({time}) a second time")
-            }
-            Self::Twice { reader, message, first, again } => {
-                write!(f, "TWICE IN THE ROOM: {message} has the time {first}, and {again} says {reader}")
-            }
-            Self::Inversion { reader, message, time, after } => {
-                write!(f, "INVERSION: {reader} got {message} ({time}) after it had come to {after}")
-            }
-            Self::TwoAtOnce { reader, message, other, time } => {
-                write!(f, "TWO AT ONCE: {reader} got {message} with the time {time}, which is that of {other}")
-            }
-            Self::WrongTime { message, told, is } => {
-                write!(f, "WRONG TIME: the sender of {message} was told {told}, where it has to do with {is}")
-            }
-            Self::Refused { reader, message, time } => {
-                write!(
-                    f,
-                    "REFUSED, and there: {reader} got {message} ({time}), whose sender was told that it was not sent"
-                )
-            }
-            Self::Invented { reader, message, time } => {
-                write!(f, "INVENTED: {reader} got {message} ({time}), which nobody sent")
-            }
-        }
-    }
-}
+pub use crate::message::{Id, Time};
+use crate::violation::Violation;
 
 /// One reader's record, as long as it is one: a client that is killed begins a new one.
 #[derive(Debug)]
@@ -127,6 +25,8 @@ struct Record {
     /// The life of the server in which it has come to `last`.
     life: usize,
     last: Time,
+    /// The latest one that it was in, by its place among all.
+    epoch: usize,
     gaps: u64,
     /// Ends of lives that it has come over.
     ends: u64,
@@ -155,6 +55,8 @@ pub struct Ledger {
     records: Vec<Record>,
     /// When each life of the server began; none of its messages is earlier.
     lives: Vec<Time>,
+    /// In the order in which somebody was in them.
+    epochs: Vec<String>,
     sent: HashMap<u16, u32>,
     refused: HashSet<Id>,
     acknowledged: HashMap<Id, Time>,
@@ -178,6 +80,7 @@ impl Ledger {
         Self {
             records: Vec::new(),
             lives: Vec::new(),
+            epochs: Vec::new(),
             sent: HashMap::new(),
             refused: HashSet::new(),
             acknowledged: HashMap::new(),
@@ -207,6 +110,7 @@ impl Ledger {
             life,
             last: Time::new(),
             begin,
+            epoch: 0,
             gaps: 0,
             ends: 0,
             fresh: Vec::new(),
@@ -221,6 +125,25 @@ impl Ledger {
         (record.begin, record.life, record.last) = (begin, life, Time::new());
         (record.gaps, record.ends) = (0, 0);
         record.fresh.clear();
+    }
+
+    /// A stream of the reader is open, in this epoch.
+    pub fn opened(&mut self, reader: ReaderId, epoch: &str) {
+        let known = self.epochs.iter().position(|known| known == epoch);
+        let place = known.unwrap_or_else(|| {
+            self.epochs.push(epoch.to_owned());
+            self.epochs.len() - 1
+        });
+        let (epochs, lives) = (self.epochs.len(), self.lives.len());
+        let record = &mut self.records[reader.0];
+        let (reader, epoch) = (record.name.clone(), epoch.to_owned());
+        if place < record.epoch {
+            return self.violated(Violation::OldEpoch { reader, epoch });
+        }
+        record.epoch = place;
+        if epochs > lives {
+            self.violated(Violation::NewEpoch { reader, epoch, epochs, lives });
+        }
     }
 
     /// A message is about to be sent. Each sender counts from 0.

@@ -13,15 +13,16 @@ use tokio::sync::watch;
 use tonic::{Code, Request};
 
 use crate::clients::{http, post};
+use crate::network::Network;
 use crate::record::{Id, Time};
 use crate::world::World;
 
-/// Pauses between two messages of a sender, in milliseconds.
-const PAUSES: std::ops::Range<u64> = 0..25;
 /// How long a gRPC call may take. More than most faults, less than some.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a message is sent again under its key: less than the server remembers it in any case.
 const AGAIN: Duration = Duration::from_secs(8);
+/// Before the next try, where nobody is there to take it.
+const AWAY: Duration = Duration::from_millis(20);
 
 /// What a sender was told.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ enum Told {
     Accepted(Time),
     /// It is surely not in the room.
     Refused,
+    /// Nor will it be: the epoch that it was meant for is over.
+    Over,
     /// It may or may not be there.
     Unknown,
 }
@@ -37,7 +40,7 @@ impl World {
     fn told(&self, id: Id, told: Told) {
         self.note(|ledger| match told {
             Told::Accepted(time) => ledger.acknowledged(id, time),
-            Told::Refused => ledger.refused(id),
+            Told::Refused | Told::Over => ledger.refused(id),
             Told::Unknown => ledger.unknown(),
         });
     }
@@ -48,8 +51,9 @@ fn text(id: Id, random: &mut fastrand::Rng) -> String {
     id.text(if random.u8(..50) == 0 { random.usize(..150_000) } else { random.usize(..40) })
 }
 
-async fn pause(random: &mut fastrand::Rng) {
-    tokio::time::sleep(Duration::from_millis(random.u64(PAUSES))).await;
+/// Between two messages of a sender.
+async fn pause(world: &World, random: &mut fastrand::Rng) {
+    tokio::time::sleep(world.pace.pause.mul_f64(random.f64())).await;
 }
 
 /// Sends through the client called `name`.
@@ -89,7 +93,7 @@ pub fn over_http(
                 other => return world.fail(&format!("{name} answered a send with {other:?}")),
             };
             world.told(id, told);
-            pause(&mut random).await;
+            pause(&world, &mut random).await;
         }
     });
 }
@@ -103,7 +107,7 @@ pub fn over_grpc(world: &Arc<World>, sender: u16, random: fastrand::Rng) {
             let text = text(id, &mut caller.random);
             let told = caller.call(&text, None).await;
             caller.world.told(id, told);
-            pause(&mut caller.random).await;
+            pause(&caller.world, &mut caller.random).await;
         }
     });
 }
@@ -119,42 +123,45 @@ pub fn with_keys(world: &Arc<World>, sender: u16, random: fastrand::Rng) {
             let (start, mut unknown) = (Instant::now(), false);
             let told = loop {
                 match caller.call(&text, Some((&format!("{sender}-{}", id.number), &epoch))).await {
-                    // It says nothing about the tries before.
-                    Told::Refused if unknown => break Told::Unknown,
                     Told::Unknown if start.elapsed() < AGAIN => unknown = true,
+                    Told::Refused if start.elapsed() < AGAIN => tokio::time::sleep(AWAY).await,
+                    // It says nothing about the tries before.
+                    Told::Refused | Told::Over if unknown => break Told::Unknown,
                     told => break told,
                 }
             };
             caller.world.told(id, told);
-            pause(&mut caller.random).await;
+            pause(&caller.world, &mut caller.random).await;
         }
     });
 }
 
-/// Makes gRPC calls over a connection that it opens again when it is gone.
+/// Makes gRPC calls over a connection, and when it is gone over another, to any server of the room.
 struct Caller {
     world: Arc<World>,
     name: String,
-    server: ServerAddr,
+    network: Network,
     random: fastrand::Rng,
-    connection: Option<Connection>,
+    connection: Option<(ServerAddr, Connection)>,
 }
 
 impl Caller {
     fn new(world: &Arc<World>, name: String, mut random: fastrand::Rng) -> Self {
-        let server = ServerAddr::local(world.proxy(&name, random.fork()).address);
-        Self { world: Arc::clone(world), name, server, random, connection: None }
+        let network = world.bad_network(&name, &mut random);
+        Self { world: Arc::clone(world), name, network, random, connection: None }
     }
 
     /// One try, with a key and the epoch that it is meant for, if there is one.
     async fn call(&mut self, text: &str, key: Option<(&str, &str)>) -> Told {
-        let connection = loop {
-            match self.connection.take() {
-                Some(connection) => break connection,
-                None => self.connection = Connection::open(&self.server).await.ok(),
+        let (server, connection) = loop {
+            if let Some(open) = self.connection.take() {
+                break open;
             }
-            if self.connection.is_none() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            let servers = &self.network.servers;
+            let server = ServerAddr::local(servers[self.random.usize(..servers.len())]);
+            match Connection::open(&server).await {
+                Ok(connection) => self.connection = Some((server, connection)),
+                Err(_) => tokio::time::sleep(AWAY).await,
             }
         };
         let mut request = Request::new(SendMessageRequest { author: self.name.clone(), text: text.to_owned() });
@@ -162,15 +169,14 @@ impl Caller {
             request.metadata_mut().insert(IDEMPOTENCY_KEY, key.parse().expect("ASCII"));
             request.metadata_mut().insert(EPOCH, epoch.parse().expect("ASCII"));
         }
-        let mut client = MessengerServerClient::with_origin(connection.clone(), self.server.origin());
+        let mut client = MessengerServerClient::with_origin(connection.clone(), server.origin());
         match tokio::time::timeout(ANSWER, client.send_message(request)).await {
             Ok(Ok(answer)) => {
-                self.connection = Some(connection);
+                self.connection = Some((server, connection));
                 Told::Accepted(answer.into_inner().send_time.map(|time| rfc3339(&time).to_string()).unwrap_or_default())
             }
             Ok(Err(status)) if status.metadata().contains_key(NOT_ACCEPTED) => Told::Refused,
-            // The epoch is over.
-            Ok(Err(status)) if status.code() == Code::FailedPrecondition && key.is_some() => Told::Refused,
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition && key.is_some() => Told::Over,
             Ok(Err(status))
                 if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) =>
             {

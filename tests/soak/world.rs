@@ -2,19 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
 use crate::journal::Journal;
-use crate::proxy::{Counters, Proxy, proxy};
+use crate::proxy::Counters;
 use crate::record::{Id, Ledger, ReaderId, Time};
 
 #[derive(Debug)]
 pub struct World {
-    /// Where the server is in each of its lives.
-    pub server: SocketAddr,
-    /// The epoch of its current life, as it says itself.
+    /// Where the servers of the room are, each in all of its lives.
+    pub servers: Vec<SocketAddr>,
+    pub pace: Pace,
+    /// The epoch of the room's current life, as it says itself.
     pub epoch: watch::Sender<String>,
     /// While it is true the network is a good one.
     pub calm: watch::Sender<bool>,
@@ -25,10 +26,20 @@ pub struct World {
     failure: watch::Sender<Option<String>>,
 }
 
+/// How much goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The longest pause between two messages of a sender.
+    pub pause: Duration,
+    /// The mean time of a connection without a fault.
+    pub peace: Duration,
+}
+
 impl World {
-    pub fn new(server: SocketAddr) -> Arc<Self> {
+    pub fn new(servers: Vec<SocketAddr>, pace: Pace) -> Arc<Self> {
         Arc::new(Self {
-            server,
+            servers,
+            pace,
             epoch: watch::Sender::default(),
             calm: watch::Sender::new(true),
             counters: Arc::default(),
@@ -36,11 +47,6 @@ impl World {
             ledger: Mutex::new(Ledger::new()),
             failure: watch::Sender::default(),
         })
-    }
-
-    /// A bad network between the server and the user called `name`.
-    pub fn proxy(&self, name: &str, random: fastrand::Rng) -> Proxy {
-        proxy(name, self.server, random, self.calm.subscribe(), &self.counters, &self.journal)
     }
 
     /// The ledger, to write something down: what is wrong with it ends the soak.
@@ -80,6 +86,15 @@ impl World {
             }
             first
         });
+    }
+
+    /// A task that has panicked does nothing any more, and nobody would miss it.
+    pub fn fail_with_any_panic(self: &Arc<Self>) {
+        let (world, usual) = (Arc::clone(self), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            world.fail(&format!("PANIC of the soak itself, or nothing came where something must: {panic}"));
+        }));
     }
 
     /// Completes when something is wrong.

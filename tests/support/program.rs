@@ -171,9 +171,15 @@ pub async fn server(variables: &[(&str, &str)]) -> (Program, SocketAddr) {
 
 /// Starts the server's program on this port, which may take a moment to be free again.
 pub async fn server_at(address: SocketAddr) -> Program {
+    server_with(address, &[]).await
+}
+
+/// The same with these variables.
+pub async fn server_with(address: SocketAddr, variables: &[(&str, &str)]) -> Program {
     let port = address.port().to_string();
+    let variables = [&[("MESSENGER_SERVER_PORT", port.as_str())], variables].concat();
     until("the port", async || {
-        let mut program = start(SERVER, &[("MESSENGER_SERVER_PORT", &port)]);
+        let mut program = start(SERVER, &variables);
         let mut line = program.lines.recv().await?;
         while !line.contains("listening") {
             line = program.lines.recv().await?;

@@ -97,9 +97,9 @@ impl Stream<'_> {
 
     /// Begins a life of the room with what the stream has, and ends the one before.
     async fn begin(&mut self, now: &Answer, why: End) -> RedisResult<Arc<Room>> {
-        let room = self.load(now).await?;
+        let life = self.load(now).await?;
         self.engine.floor.fetch_max(now.last, Ordering::Relaxed);
-        let life = Life { room: Arc::clone(&room), reached: now.last };
+        let room = Arc::clone(&life.room);
         let before = self.engine.life.send_replace(Some(life));
         room.show();
         if let Some(before) = before {
@@ -111,7 +111,7 @@ impl Stream<'_> {
 
     /// A room with the newest messages that the stream has up to its end, and none missing among them. Read from the end, so that a server
     /// is there at once however long the stream is: whoever comes from further back is given the rest of it.
-    async fn load(&mut self, now: &Answer) -> RedisResult<Arc<Room>> {
+    async fn load(&mut self, now: &Answer) -> RedisResult<Life> {
         let enough = LOADED.min(self.engine.limits.retention);
         let (mut newest_first, mut bytes) = (Vec::<Entry>::new(), 0);
         let mut from = format!("{}-0", now.last);
@@ -134,8 +134,9 @@ impl Stream<'_> {
         }
         let birth = newest_first.last().map_or(now.last, |oldest| oldest.previous);
         let room = Room::in_epoch(self.engine.limits, now.epoch, SendTime::of_micros(birth));
+        let before = newest_first.iter().find(|entry| entry.epoch != now.epoch).map_or(0, |entry| entry.micros);
         newest_first.into_iter().rev().for_each(|entry| entry.append_to(&room));
-        Ok(Arc::new(room))
+        Ok(Life { room: Arc::new(room), before, reached: now.last })
     }
 
     /// Appends what comes to the room, for as long as it follows what is there.

@@ -72,6 +72,8 @@ pub struct Engine {
 #[derive(Debug, Clone)]
 struct Life {
     room: Arc<Room>,
+    /// In microseconds: the room's messages up to this time are of epochs before.
+    before: u64,
     /// In microseconds: everything up to this time is in the room.
     reached: u64,
 }
@@ -185,7 +187,7 @@ impl Engine {
             let (answer, answered) = oneshot::channel();
             self.requests.send(Request::Ask(answer)).map_err(|_| NotOpened::Away)?;
             let end = answered.await.ok().flatten().ok_or(NotOpened::Away)?;
-            let room = self.wait_for(end).await.ok_or(NotOpened::Away)?;
+            let Life { room, before, .. } = self.wait_for(end).await.ok_or(NotOpened::Away)?;
             match start {
                 Start::Now => {
                     if let Some(opened) = room.open_after(SendTime::of_micros(end.reached)) {
@@ -202,17 +204,22 @@ impl Engine {
                     let opened = room.open(start).or_else(|not_yet| at_the_end(()).ok_or(not_yet))?;
                     return self.from_further_back(room, after, opened).await;
                 }
-                Start::After(..) => return Ok(room.open(start)?),
+                Start::After(_, after) => {
+                    // What the stream still has of epochs before, the reader has too, as far as it has come.
+                    let had = after.min(SendTime::of_micros(before));
+                    let rest = || room.open_after(had).map(|opened| Opened { resumed: Some(false), ..opened });
+                    return (before > 0).then(rest).flatten().map_or_else(|| Ok(room.open(start)?), Ok);
+                }
             }
         }
     }
 
     /// Waits until this server has come so far.
-    async fn wait_for(&self, place: Place) -> Option<Arc<Room>> {
+    async fn wait_for(&self, place: Place) -> Option<Life> {
         let there = |life: &Life| life.room.epoch() == place.epoch && life.reached >= place.reached;
         let mut lives = self.life.subscribe();
         let life = lives.wait_for(|life| life.as_ref().is_some_and(there)).await.ok()?;
-        life.as_ref().map(|life| Arc::clone(&life.room))
+        life.clone()
     }
 
     /// Takes no more messages. Readers end once they have what was accepted.

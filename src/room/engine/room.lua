@@ -29,9 +29,10 @@ if not epoch then
   end
   last = math.max(last, now)
 end
--- Who is in this epoch and has come further than it goes has seen messages that the engine has lost since.
-if not epoch or (epoch == known and (ARGV[5] == '1' or reached > last)) then
-  epoch, last = candidate, math.max(last, reached)
+-- Who has seen messages that are later than all there are, in whatever epoch, has seen some that the engine has lost since: it may even be
+-- back in an epoch that was over. The new one begins behind what anybody can have seen, so that the others do not say the same of it.
+if not epoch or floor > last or (epoch == known and (ARGV[5] == '1' or reached > last)) then
+  epoch, last = candidate, math.max(last, reached, floor, now)
   redis.call('HSET', state, 'epoch', epoch, 'last', text(last))
 end
 

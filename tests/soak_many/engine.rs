@@ -1,0 +1,99 @@
+//! The engine that keeps the room, and what is done to it: it is stopped, killed, and made to lose messages.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::support::redis::{self, ON_DISK};
+use crate::world::{World, now};
+
+const NAME: &str = "the engine";
+
+/// Empties it, and says when that was, in microseconds. In a script, so that nothing happens in between.
+const EMPTY: &str = "local now = redis.call('TIME') redis.call('FLUSHALL') return now[1] * 1000000 + now[2]";
+
+#[derive(Debug)]
+pub struct Engine {
+    world: Arc<World>,
+    engine: redis::Engine,
+    /// While it is true the servers' network to it is a good one.
+    pub calm: watch::Sender<bool>,
+}
+
+/// How messages are lost.
+#[derive(Debug, Clone, Copy)]
+pub enum Loss {
+    /// Somebody empties it while it runs.
+    Emptied,
+    /// It is killed, and comes back with what it had a moment ago.
+    Recent,
+    /// It is killed, and comes back with what it had at the last `Recent`, or with nothing.
+    Old,
+}
+
+pub const LOSSES: [Loss; 4] = [Loss::Old, Loss::Recent, Loss::Old, Loss::Emptied];
+
+impl Engine {
+    /// Starts one that has everything on disk, or nothing. `None` where there is no such program.
+    pub fn start(world: &Arc<World>, on_disk: bool) -> Option<Self> {
+        let engine = redis::Engine::start(if on_disk { &ON_DISK } else { &[] })?;
+        world.note(|ledger| ledger.life(now()));
+        Some(Self { world: Arc::clone(world), engine, calm: watch::Sender::new(true) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.engine.address()
+    }
+
+    /// The epoch that the room is in.
+    pub fn epoch(&self) -> Option<String> {
+        self.engine.run(&["HGET", "{messenger}:state", "epoch"])
+    }
+
+    pub async fn stop(&self, time: Duration) {
+        self.world.journal.note(NAME, format!("stopped for {time:?}"));
+        self.engine.signal("STOP");
+        tokio::time::sleep(time).await;
+        self.engine.signal("CONT");
+    }
+
+    /// Kills it, sometimes while it is stopped.
+    pub fn kill(&mut self, stopped: bool) {
+        if stopped {
+            self.engine.signal("STOP");
+        }
+        self.world.journal.note(NAME, "killed");
+        tokio::task::block_in_place(|| self.engine.kill());
+    }
+
+    /// Starts it with what it has on disk; it answers when this returns.
+    pub fn start_again(&mut self) {
+        tokio::task::block_in_place(|| self.engine.start_again());
+        self.world.journal.note(NAME, "is back");
+    }
+
+    /// Has what is in it now on disk.
+    pub fn save(&self) {
+        let _: String = self.engine.run(&["SAVE"]);
+    }
+
+    /// Ends a life of the room.
+    pub async fn lose(&mut self, loss: Loss, away: Duration) {
+        self.world.journal.note(NAME, format!("loses messages: {loss:?}, away for {away:?}"));
+        if let Loss::Emptied = loss {
+            // Nobody can write down a message of the new life before it has begun.
+            self.world.note(|ledger| {
+                let micros = self.engine.run(&["EVAL", EMPTY, "0"]);
+                let time = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+                ledger.life(humantime::format_rfc3339_nanos(time).to_string());
+            });
+            return;
+        }
+        self.kill(false);
+        self.world.note(|ledger| ledger.life(now()));
+        tokio::time::sleep(away).await;
+        self.start_again();
+    }
+}

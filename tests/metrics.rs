@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use http::Method;
 use messenger::proto::SendMessageRequest;
 use support::program::{self, CHAT, CLIENT, Program, SERVER};
+use support::redis::Engine;
 use support::{grpc, http as web, http2, post, reader, until};
 
 const MIB: usize = 1024 * 1024;
@@ -202,4 +203,22 @@ async fn of_those_who_do_not_get_in() {
     shows(metrics, "messenger_client_token_refused_total", 3.0).await;
     shows(metrics, &handled("unary", "SendMessage", "Unauthenticated"), 3.0).await;
     shows(metrics, "http_requests_total{method=\"POST\",path=\"/sendMessage\",status=\"401\"}", 3.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_room_in_an_engine() {
+    let Some(mut engine) = Engine::start(&[]) else { return };
+    let url = engine.url();
+    let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", url.as_str())];
+    let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
+    shows(metrics, "messenger_engine_open", 1.0).await;
+    shows(metrics, "messenger_engine_lost_total", 0.0).await;
+    post(&mut grpc(address).await, "alice", "hey").await;
+    engine.kill();
+    shows(metrics, "messenger_engine_open", 0.0).await;
+    // With nothing of what it had.
+    engine.start_again();
+    shows(metrics, "messenger_engine_begun_anew_total", 1.0).await;
+    shows(metrics, "messenger_engine_open", 1.0).await;
+    shows(metrics, "messenger_engine_lost_total", 1.0).await;
 }

@@ -99,6 +99,19 @@ pub struct Kept {
     pub bytes: usize,
     /// Keys of messages that may be sent again.
     pub keys: usize,
+    /// Of the engine, if one keeps the room.
+    pub engine: Option<EngineNow>,
+}
+
+/// How it is between this server and its engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EngineNow {
+    /// The stream is being read.
+    pub is_there: bool,
+    /// How often that has ended.
+    pub lost: u64,
+    /// How often the room has begun anew, because messages were missing.
+    pub begun_anew: u64,
 }
 
 /// One chat room.
@@ -268,7 +281,7 @@ impl Room {
     /// What the room keeps now.
     pub fn kept(&self) -> Kept {
         let state = self.lock();
-        Kept { bytes: state.log.kept_bytes(), keys: state.keys.len() }
+        Kept { bytes: state.log.kept_bytes(), keys: state.keys.len(), engine: None }
     }
 
     fn poll_read(&self, position: u64, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<Result<Frames, End>> {

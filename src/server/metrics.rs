@@ -10,7 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
 };
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -19,7 +19,7 @@ use tonic::Code;
 
 use crate::net::Counts;
 use crate::proto;
-use crate::room::{Keeper, Kept};
+use crate::room::{EngineNow, Keeper, Kept};
 
 /// The server's counters. Clones are the same ones.
 #[derive(Debug, Clone, Default)]
@@ -80,13 +80,24 @@ struct RoomNow(Arc<Counters>);
 impl Collector for RoomNow {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(room) = self.0.room.get().and_then(Weak::upgrade) else { return Ok(()) };
-        let Kept { bytes, keys } = room.kept();
+        let Kept { bytes, keys, engine } = room.kept();
         for (name, help, value) in [
             ("messenger_room_bytes", "Messages that are kept", bytes),
             ("messenger_idempotency_keys", "Keys that are remembered", keys),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let Some(EngineNow { is_there, lost, begun_anew }) = engine else { return Ok(()) };
+        let gauge = ConstGauge::new(i64::from(is_there));
+        let help = "Whether the engine that keeps the room is there";
+        gauge.encode(encoder.encode_descriptor("messenger_engine_open", help, None, gauge.metric_type())?)?;
+        for (name, help, value) in [
+            ("messenger_engine_lost", "How often the engine was lost", lost),
+            ("messenger_engine_begun_anew", "How often the room began anew, messages missing", begun_anew),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         Ok(())
     }

@@ -33,6 +33,9 @@ pub(super) async fn follow(engine: &Engine) {
         engine.lost.notify_one();
         if !away {
             away = true;
+            let mut now = engine.now();
+            (now.is_there, now.lost) = (false, now.lost + 1);
+            drop(now);
             warn!(engine = %engine.settings.url, %error, "the engine is away, will retry");
         }
         tokio::time::sleep(CONNECT_PAUSE).await;
@@ -43,6 +46,7 @@ async fn follow_once(engine: &Engine, away: &mut bool) -> RedisResult<Infallible
     let mut stream = Stream { engine, connection: engine.connect().await?, count: AT_LEAST, strangers: false };
     let mut now = stream.join(engine.known()).await?;
     *away = false;
+    engine.now().is_there = true;
     info!(engine = %engine.settings.url, epoch = %now.epoch, "the engine is there");
     let same = |room: &Arc<Room>| room.epoch() == now.epoch;
     let mut room = match engine.room().filter(same) {
@@ -104,6 +108,7 @@ impl Stream<'_> {
         room.show();
         if let Some(before) = before {
             warn!(before = %before.room.epoch(), now = %now.epoch, "messages are missing: the room begins anew");
+            self.engine.now().begun_anew += 1;
             before.room.end(why);
         }
         Ok(room)

@@ -20,8 +20,8 @@ mod url;
 mod writer;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -34,7 +34,7 @@ pub use self::url::{Url, UrlError};
 
 use self::past::Archive;
 use self::script::{Known, Message, Place};
-use super::{Closed, Draft, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Reader, Room, Start};
+use super::{Closed, Draft, EngineNow, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Reader, Room, Start};
 use crate::send_time::SendTime;
 
 /// Between two tries to connect.
@@ -66,6 +66,7 @@ pub struct Engine {
     /// The follower has lost its connection; the writer's is likely to be gone too.
     lost: Notify,
     archive: Archive,
+    now: Mutex<EngineNow>,
 }
 
 /// The messages of one epoch, so far as they have come here.
@@ -113,6 +114,7 @@ impl Engine {
             closing: watch::Sender::new(false),
             lost: Notify::new(),
             archive: Archive::new(),
+            now: Mutex::default(),
         });
         (Arc::clone(&engine), Driver { engine, requests })
     }
@@ -229,7 +231,12 @@ impl Engine {
 
     /// What this server keeps of the room.
     pub(super) fn kept(&self) -> Kept {
-        self.room().map_or(Kept { bytes: 0, keys: 0 }, |room| room.kept())
+        let kept = self.room().map_or(Kept { bytes: 0, keys: 0, engine: None }, |room| room.kept());
+        Kept { engine: Some(*self.now()), ..kept }
+    }
+
+    fn now(&self) -> MutexGuard<'_, EngineNow> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn room(&self) -> Option<Arc<Room>> {

@@ -13,10 +13,12 @@ mod draft;
 pub mod engine;
 mod epoch;
 mod keeper;
+mod kept;
 mod keys;
 mod log;
 #[cfg(test)]
 mod model;
+mod not_posted;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod reader;
@@ -30,13 +32,14 @@ use std::task::{Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use slab::Slab;
-use thiserror::Error;
 use tokio::sync::Notify;
 
 pub use self::draft::Draft;
 pub use self::epoch::Epoch;
 pub use self::keeper::{Driver, Keeper, NotOpened};
+pub use self::kept::{EngineNow, Kept, Limits};
 pub use self::keys::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
+pub use self::not_posted::{Closed, NotPosted};
 pub use self::reader::{End, Frames, Reader};
 pub use self::resume::{NotYet, Opened, Start};
 
@@ -45,74 +48,6 @@ use self::log::{Found, Log};
 use self::sync::{Mutex, MutexGuard, lock};
 use self::waiting::{Ticket, Waiting};
 use crate::send_time::SendTime;
-
-/// The room takes no more messages: what it was asked to post is in nobody's stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the server is shutting down: the message was not accepted")]
-pub struct Closed;
-
-/// Why a message with a key is not in the room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NotPosted {
-    /// The room takes no more messages.
-    #[error(transparent)]
-    Closed(#[from] Closed),
-    /// The key has been used for another message.
-    #[error("another message has come with this idempotency key")]
-    KeyTaken,
-    /// The caller means another life of the room than this one.
-    #[error("the room of that epoch is over, and now it is {0}: the message was not accepted")]
-    OtherEpoch(Epoch),
-    /// The engine that keeps the room is not there, or does not take messages.
-    #[error("the engine that keeps the room is away: the message was not accepted")]
-    Away,
-    /// More messages wait for the engine than are kept.
-    #[error("too many messages wait for the engine that keeps the room: the message was not accepted")]
-    TooManyWaiting,
-    /// The engine was given the message and has not said what became of it. Sent again under its key, it is in the room once.
-    #[error("the engine that keeps the room gave no answer: the outcome is unknown")]
-    Unknown,
-    /// The engine has the message, and too few of its replicas do in time. Sent again under its key, it is in the room once.
-    #[error("{0} of {1} replicas have confirmed the message: the outcome is unknown")]
-    TooFewReplicas(usize, usize),
-    /// The engine has the message, and has not said in time that it is on its disk. Sent again under its key, it is in the room once.
-    #[error("the message is not on the engine's disk yet: the outcome is unknown")]
-    NotOnDisk,
-    /// So many messages with keys have come in the last moments that no further key could be remembered.
-    #[error("too many messages with idempotency keys at once: the message was not accepted")]
-    TooManyKeys,
-}
-
-/// What a room keeps at most.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of messages, for all readers together.
-    pub retention: usize,
-    /// Keys of messages that may be sent again.
-    pub keys: usize,
-}
-
-/// What a room keeps at some moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Kept {
-    /// Bytes of messages.
-    pub bytes: usize,
-    /// Keys of messages that may be sent again.
-    pub keys: usize,
-    /// Of the engine, if one keeps the room.
-    pub engine: Option<EngineNow>,
-}
-
-/// How it is between this server and its engine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EngineNow {
-    /// The stream is being read.
-    pub is_there: bool,
-    /// How often that has ended.
-    pub lost: u64,
-    /// How often the room has begun anew, because messages were missing.
-    pub begun_anew: u64,
-}
 
 /// One chat room.
 pub struct Room {

@@ -6,11 +6,13 @@
 //! - What is posted is handed to the engine in batches (`writer.rs`), and acknowledged when the engine has it, or when it is as safe there
 //!   as is asked for (`confirm.rs`).
 //! - What the stream has is appended to the room as it comes (`follower.rs`), whichever server posted it.
+//! - What a reader needs from further back than that room reaches is read from the stream for it (`past.rs`).
 //! - The epoch is the engine's. When the engine has lost messages a new one begins, and with it a new [`Room`]: readers of the old one
 //!   end, and are told of the gap when they come back.
 
 mod confirm;
 mod connect;
+mod driver;
 mod entry;
 mod follower;
 mod past;
@@ -28,6 +30,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+pub use self::driver::Driver;
 pub(super) use self::past::{Past, Way};
 pub use self::settings::Settings;
 pub use self::url::{Url, UrlError};
@@ -47,8 +50,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_WAITING: u32 = 64 * 1024 * 1024;
 /// What a message that waits takes beside its text.
 const MESSAGE_OVERHEAD: usize = 256;
-/// For what was acknowledged to come back from the engine, when the room is closed.
-const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
 /// The room as one of its servers has it.
 pub struct Engine {
@@ -89,13 +90,6 @@ enum Request {
     },
     /// Where the stream ends.
     Ask(oneshot::Sender<Option<Place>>),
-}
-
-/// What must run for the room to live.
-#[derive(Debug)]
-pub struct Driver {
-    engine: Arc<Engine>,
-    requests: mpsc::UnboundedReceiver<Request>,
 }
 
 impl Engine {
@@ -259,57 +253,6 @@ async fn answered<T>(timeout: Duration, answer: impl Future<Output = RedisResult
     tokio::time::timeout(timeout, answer)
         .await
         .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "the engine gives no answer"))))
-}
-
-impl Driver {
-    /// Keeps the room alive; never returns. `ended` is told of each round, as by [`Room::dispatch`].
-    pub async fn run(self, ended: impl Fn(Duration)) {
-        let Self { engine, requests } = self;
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(writer::write(Arc::clone(&engine), requests));
-        let follower = Arc::clone(&engine);
-        tasks.spawn(async move {
-            tokio::select! {
-                () = follower::follow(&follower) => {}
-                () = drained(&follower) => {}
-            }
-        });
-        let mut lives = engine.life.subscribe();
-        loop {
-            let room = lives.borrow_and_update().as_ref().map(|life| Arc::clone(&life.room));
-            let dispatch = async {
-                match &room {
-                    Some(room) => room.dispatch(&ended).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let other = lives.wait_for(|life| {
-                let now = life.as_ref().map(|life| Arc::as_ptr(&life.room));
-                now != room.as_ref().map(Arc::as_ptr)
-            });
-            tokio::select! {
-                () = dispatch => {}
-                _ = other => {}
-            }
-        }
-    }
-}
-
-/// Completes when the room is closed, and its readers have what was acknowledged here: it comes back to them through the engine.
-async fn drained(engine: &Engine) {
-    // The sender is the engine's own.
-    let _ = engine.closing.subscribe().wait_for(|closing| *closing).await;
-    let came_back = async {
-        // All that waits, here and at the engine, has been answered.
-        let _ = engine.waiting.acquire_many(MAX_WAITING).await;
-        let acknowledged = engine.acknowledged.load(Ordering::Relaxed);
-        let reached = |life: &Option<Life>| life.as_ref().is_none_or(|life| life.reached >= acknowledged);
-        let _ = engine.life.subscribe().wait_for(reached).await;
-    };
-    let _ = tokio::time::timeout(LAST_MESSAGES, came_back).await;
-    if let Some(room) = engine.room() {
-        room.close();
-    }
 }
 
 impl fmt::Debug for Engine {

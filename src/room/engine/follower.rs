@@ -33,9 +33,8 @@ pub(super) async fn follow(engine: &Engine) {
         engine.lost.notify_one();
         if !away {
             away = true;
-            let mut now = engine.now();
-            (now.is_there, now.lost) = (false, now.lost + 1);
-            drop(now);
+            engine.there.send_replace(false);
+            engine.losses.fetch_add(1, Ordering::Relaxed);
             warn!(engine = %engine.settings.url, %error, "the engine is away, will retry");
         }
         tokio::time::sleep(CONNECT_PAUSE).await;
@@ -46,7 +45,7 @@ async fn follow_once(engine: &Engine, away: &mut bool) -> RedisResult<Infallible
     let mut stream = Stream { engine, connection: engine.connect().await?, count: AT_LEAST, strangers: false };
     let mut now = stream.join(engine.known()).await?;
     *away = false;
-    engine.now().is_there = true;
+    engine.there.send_replace(true);
     info!(engine = %engine.settings.url, epoch = %now.epoch, "the engine is there");
     let same = |room: &Arc<Room>| room.epoch() == now.epoch;
     let mut room = match engine.room().filter(same) {
@@ -108,7 +107,7 @@ impl Stream<'_> {
         room.show();
         if let Some(before) = before {
             warn!(before = %before.room.epoch(), now = %now.epoch, "messages are missing: the room begins anew");
-            self.engine.now().begun_anew += 1;
+            self.engine.beginnings.fetch_add(1, Ordering::Relaxed);
             before.room.end(why);
         }
         Ok(room)

@@ -22,8 +22,8 @@ mod url;
 mod writer;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -67,7 +67,12 @@ pub struct Engine {
     /// The follower has lost its connection; the writer's is likely to be gone too.
     lost: Notify,
     archive: Archive,
-    now: Mutex<EngineNow>,
+    /// The stream is being read.
+    there: watch::Sender<bool>,
+    /// How often that has ended.
+    losses: AtomicU64,
+    /// How often the room has begun anew.
+    beginnings: AtomicU64,
 }
 
 /// The messages of one epoch, so far as they have come here.
@@ -108,7 +113,9 @@ impl Engine {
             closing: watch::Sender::new(false),
             lost: Notify::new(),
             archive: Archive::new(),
-            now: Mutex::default(),
+            there: watch::Sender::new(false),
+            losses: AtomicU64::new(0),
+            beginnings: AtomicU64::new(0),
         });
         (Arc::clone(&engine), Driver { engine, requests })
     }
@@ -226,11 +233,12 @@ impl Engine {
     /// What this server keeps of the room.
     pub(super) fn kept(&self) -> Kept {
         let kept = self.room().map_or(Kept { bytes: 0, keys: 0, engine: None }, |room| room.kept());
-        Kept { engine: Some(*self.now()), ..kept }
-    }
-
-    fn now(&self) -> MutexGuard<'_, EngineNow> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        let engine = EngineNow {
+            is_there: *self.there.borrow(),
+            lost: self.losses.load(Ordering::Relaxed),
+            begun_anew: self.beginnings.load(Ordering::Relaxed),
+        };
+        Kept { engine: Some(engine), ..kept }
     }
 
     fn room(&self) -> Option<Arc<Room>> {

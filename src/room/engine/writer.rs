@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::confirm::{Confirmer, Taken};
@@ -43,36 +44,39 @@ async fn connect(
     engine: &Arc<Engine>,
     requests: &mut UnboundedReceiver<Request>,
 ) -> (MultiplexedConnection, Confirmer) {
-    let mut away = false;
+    let (mut away, mut there) = (false, engine.there.subscribe());
     loop {
         let attempt = async {
             let mut connection = engine.connect().await?;
             let confirmer = Confirmer::start(engine, &mut connection).await?;
             RedisResult::Ok((connection, confirmer))
         };
-        tokio::pin!(attempt);
-        let connected = loop {
-            tokio::select! {
-                biased;
-                connected = &mut attempt => break connected,
-                Some(request) = requests.recv(), if away => request.refuse(NotPosted::Away),
-            }
-        };
-        match connected {
+        match meanwhile(requests, &mut away, &mut there, attempt).await {
             Ok(connected) => return connected,
             // That it is away is said where the stream is read.
             Err(error) if error.code().is_some() && !away => warn!(%error, "the engine takes no messages"),
             Err(_) => {}
         }
         away = true;
-        let pause = tokio::time::sleep(CONNECT_PAUSE);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut pause => break,
-                Some(request) = requests.recv() => request.refuse(NotPosted::Away),
-            }
+        meanwhile(requests, &mut away, &mut there, tokio::time::sleep(CONNECT_PAUSE)).await;
+    }
+}
+
+/// Waits for the event, and refuses requests for as long as the engine is away. When its stream is being read again it is there: readers may
+/// have been told so already, and what comes then waits for the connection.
+async fn meanwhile<T>(
+    requests: &mut UnboundedReceiver<Request>,
+    away: &mut bool,
+    there: &mut watch::Receiver<bool>,
+    event: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(event);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut event => return done,
+            Ok(()) = there.changed() => *away &= !*there.borrow_and_update(),
+            Some(request) = requests.recv(), if *away => request.refuse(NotPosted::Away),
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Engine {
     sentinel: bool,
 }
 
-/// A shell that ends the engine when its standard input ends.
+/// A shell that ends the engine when its standard input ends, and itself when the engine has: its port is free then.
 #[derive(Debug)]
 struct Process {
     shell: Child,
@@ -82,7 +82,7 @@ impl Engine {
             &["--bind", "127.0.0.1", "--port", &port, "--save", ""]
         };
         let mut shell = Command::new("sh")
-            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null", "sh"])
+            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null; wait", "sh"])
             .args(arguments)
             .args(&self.options)
             .current_dir(&self.directory)

@@ -279,6 +279,32 @@ async fn back_twice_with_the_same_it_is_a_new_epoch_each_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of_it() {
+    let Some(mut engine) = Engine::start(&[]) else { return };
+    let server = of(&engine);
+    let mut before = posted(std::slice::from_ref(&server), 10).await;
+    engine.run::<String>(&["SAVE"]);
+    add(&mut before, &server, 10).await;
+    let (reader, epoch, had) = before.remove(0);
+    drop(reader);
+    server.stop().await;
+    engine.kill();
+    engine.start_again();
+    let server = of(&engine);
+    let mut grpc = server.grpc().await;
+    // The epoch goes on: nobody has seen what is missing.
+    let next = send_at_last(&mut grpc, "alice", "next").await;
+    for (place, resumed) in [(4, "true"), (9, "true"), (10, "false"), (14, "false"), (19, "false")] {
+        let (mut reader, headers) = open(&mut grpc, Some((&epoch, &had[place].time))).await;
+        assert_eq!((say(&headers, EPOCH), say(&headers, RESUMED)), (epoch.clone(), resumed.to_owned()), "{place}");
+        for message in had.iter().take(10).skip(place + 1) {
+            assert_eq!(reader.next().await, *message);
+        }
+        assert_eq!(reader.next().await.time, next, "and nothing twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order() {
     let Some(engine) = Engine::start(&[]) else { return };
     let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);

@@ -134,6 +134,11 @@ impl Log {
         Resume::Within(self.open_start, Bytes::copy_from_slice(&self.open))
     }
 
+    /// Whether a segment ends with the message that has this time, or what is no longer kept does.
+    pub(super) fn breaks_at(&self, time: SendTime) -> bool {
+        time == self.forgotten || self.closed.binary_search_by_key(&time, |segment| segment.last).is_ok()
+    }
+
     /// The beginning of what is kept.
     pub(super) fn oldest(&self) -> Resume {
         Resume::Oldest(self.begin(), self.forgotten)

@@ -67,7 +67,7 @@ impl Room {
         drop(state);
         let (offset, position, resumed) = match found {
             // The search is done without the lock: a thousand readers may come back at once.
-            Resume::Within(start, frames) => (start + skip(&frames, after) as u64, after, true),
+            Resume::Within(start, frames) => (start + skip(&frames, after).0 as u64, after, true),
             Resume::Oldest(start, forgotten) => (start, forgotten, false),
         };
         Ok(Opened {
@@ -95,7 +95,18 @@ impl Room {
         };
         drop(state);
         let Resume::Within(start, frames) = found else { return None };
-        Some(start + skip(&frames, after) as u64)
+        Some(start + skip(&frames, after).0 as u64)
+    }
+
+    /// Whether there is a message with this time, or was one just before those that are kept.
+    pub(super) fn has(&self, time: SendTime) -> bool {
+        let mut state = self.lock();
+        if state.log.breaks_at(time) {
+            return true;
+        }
+        let found = state.log.resume(time);
+        drop(state);
+        matches!(found, Resume::Within(_, frames) if skip(&frames, time).1 == Some(time))
     }
 
     /// The time of the last message.
@@ -110,16 +121,18 @@ impl Room {
     }
 }
 
-/// Bytes of all frames in `frames` whose messages are not later than `after`.
-fn skip(frames: &[u8], after: SendTime) -> usize {
-    let mut skipped = 0;
+/// Bytes of all frames in `frames` whose messages are not later than `after`, and the time of the last of them.
+fn skip(frames: &[u8], after: SendTime) -> (usize, Option<SendTime>) {
+    let (mut skipped, mut last) = (0, None);
     while let Some((prefix, rest)) = frames[skipped..].split_at_checked(5) {
         let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         let time = rest.get(..length).and_then(|message| OnlyTime::decode(message).ok()?.send_time);
-        if time.and_then(|time| SendTime::try_from(time).ok()).is_none_or(|time| time > after) {
+        let time = time.and_then(|time| SendTime::try_from(time).ok()).filter(|time| *time <= after);
+        if time.is_none() {
             break;
         }
+        last = time;
         skipped += 5 + length;
     }
-    skipped
+    (skipped, last)
 }

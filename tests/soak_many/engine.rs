@@ -33,7 +33,8 @@ pub enum Loss {
     Old,
 }
 
-pub const LOSSES: [Loss; 4] = [Loss::Old, Loss::Recent, Loss::Old, Loss::Emptied];
+/// In this order: twice the same is what an engine with snapshots comes back with.
+pub const LOSSES: [Loss; 4] = [Loss::Recent, Loss::Old, Loss::Emptied, Loss::Old];
 
 impl Engine {
     /// Starts one that has everything on disk, or nothing. `None` where there is no such program.

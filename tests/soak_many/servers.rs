@@ -9,7 +9,7 @@ use crate::support::program::{Program, server_with};
 use crate::world::World;
 
 /// The mean time of a connection to the engine without a fault.
-const PEACE: Duration = Duration::from_secs(2);
+const PEACE: Duration = Duration::from_secs(1);
 
 /// One of them, one life after the other.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::acts::{Act, Pack};
 use crate::arguments::Arguments;
 use crate::clients::Client;
-use crate::engine::{Engine, Loss};
+use crate::engine::{Engine, LOSSES, Loss};
 use crate::network::Network;
 use crate::returns::{self, States, Watched};
 use crate::servers::Server;
@@ -80,9 +80,8 @@ impl Soak {
             senders::over_http(&world, sender(), &client.name, client.address.subscribe(), random.fork());
         }
         world.epoch.send_replace(engine.epoch().expect("an epoch"));
-        for _ in 0..3 {
+        for _ in 0..6 {
             senders::over_grpc(&world, sender(), random.fork());
-            senders::with_keys(&world, sender(), random.fork());
             senders::with_keys(&world, sender(), random.fork());
         }
         let (arguments, totals) = (arguments.clone(), Arc::new(Totals::new()));
@@ -205,7 +204,7 @@ impl Soak {
                 }
                 self.read_again(&before, server, Instant::now(), None).await;
             }
-            Act::Lose(loss) => self.lose(loss).await,
+            Act::Lose => self.lose().await,
         }
     }
 
@@ -215,7 +214,8 @@ impl Soak {
     }
 
     /// The engine loses messages which all servers have seen: what a server without that knowledge makes of it is in `engine_away.rs`.
-    async fn lose(&mut self, loss: Loss) {
+    async fn lose(&mut self) {
+        let loss = LOSSES[of(&self.totals.losses) as usize % LOSSES.len()];
         self.engine.calm.send_replace(true);
         if let Loss::Recent = loss {
             self.engine.save();

@@ -139,8 +139,10 @@ impl Stream<'_> {
         let birth = newest_first.last().map_or(now.last, |oldest| oldest.previous);
         let room = Room::in_epoch(self.engine.limits, now.epoch, SendTime::of_micros(birth));
         let before = newest_first.iter().find(|entry| entry.epoch != now.epoch).map_or(0, |entry| entry.micros);
+        let first = newest_first.iter().rev().find(|entry| entry.epoch == now.epoch);
+        let begin = first.map_or(now.last, |entry| entry.previous);
         newest_first.into_iter().rev().for_each(|entry| entry.append_to(&room));
-        Ok(Life { room: Arc::new(room), before, reached: now.last })
+        Ok(Life { room: Arc::new(room), before, begin, reached: now.last })
     }
 
     /// Appends what comes to the room, for as long as it follows what is there.

@@ -81,8 +81,18 @@ struct Life {
     room: Arc<Room>,
     /// In microseconds: the room's messages up to this time are of epochs before.
     before: u64,
+    /// In microseconds: what its first message of this epoch follows on.
+    begin: u64,
     /// In microseconds: everything up to this time is in the room.
     reached: u64,
+}
+
+impl Life {
+    /// Whether a reader of this epoch can have come to this time and no further: the room has a message with it, or began there.
+    fn has(&self, after: SendTime) -> bool {
+        let micros = after.as_micros();
+        micros == self.begin || self.room.has(SendTime::of_micros(micros))
+    }
 }
 
 /// What the writer is asked for.
@@ -151,10 +161,10 @@ impl Engine {
     pub(super) async fn open(self: &Arc<Self>, start: Start) -> Result<Opened, NotOpened> {
         // What is here already can be read on, whether the engine is there or not.
         if let Start::After(epoch, after) = start
-            && let Some(room) = self.room().filter(|room| room.epoch() == epoch)
-            && let Ok(opened) = room.open(start)
+            && let Some(life) = self.life().filter(|life| life.room.epoch() == epoch)
+            && let Ok(opened) = life.room.open(start)
         {
-            return self.from_further_back(room, after, opened).await;
+            return self.from_further_back(life, after, opened).await;
         }
         let opened = tokio::time::timeout(OPEN_TIMEOUT, self.open_at_the_end(start)).await;
         opened.unwrap_or(Err(NotOpened::Away))
@@ -163,13 +173,17 @@ impl Engine {
     /// The same reader, or one that begins where it asked to although this server no longer has what follows there: the stream does.
     async fn from_further_back(
         self: &Arc<Self>,
-        room: Arc<Room>,
+        life: Life,
         after: SendTime,
         opened: Opened,
     ) -> Result<Opened, NotOpened> {
-        if opened.resumed != Some(false) || opened.epoch != room.epoch() {
-            return Ok(opened);
+        if opened.resumed == Some(true) {
+            // The reader has had a message that the engine has lost while no server was there to see it. What it missed with that, nobody
+            // knows any more.
+            let resumed = life.has(after);
+            return Ok(Opened { resumed: Some(resumed), ..opened });
         }
+        let room = life.room;
         let past = tokio::time::timeout(OPEN_TIMEOUT, Past::open(self, Arc::clone(&room), after)).await;
         match past {
             Ok(Ok(Some(past))) => {
@@ -190,7 +204,8 @@ impl Engine {
             let (answer, answered) = oneshot::channel();
             self.requests.send(Request::Ask(answer)).map_err(|_| NotOpened::Away)?;
             let end = answered.await.ok().flatten().ok_or(NotOpened::Away)?;
-            let Life { room, before, .. } = self.wait_for(end).await.ok_or(NotOpened::Away)?;
+            let life = self.wait_for(end).await.ok_or(NotOpened::Away)?;
+            let (room, before) = (&life.room, life.before);
             match start {
                 Start::Now => {
                     if let Some(opened) = room.open_after(SendTime::of_micros(end.reached)) {
@@ -205,7 +220,7 @@ impl Engine {
                     // The stream may end with no message, but with one that an epoch before has lost.
                     let at_the_end = |()| room.open_after(after).map(|opened| Opened { resumed: Some(true), ..opened });
                     let opened = room.open(start).or_else(|not_yet| at_the_end(()).ok_or(not_yet))?;
-                    return self.from_further_back(room, after, opened).await;
+                    return self.from_further_back(life, after, opened).await;
                 }
                 Start::After(_, after) => {
                     // What the stream still has of epochs before, the reader has too, as far as it has come.
@@ -241,8 +256,12 @@ impl Engine {
         Kept { engine: Some(engine), ..kept }
     }
 
+    fn life(&self) -> Option<Life> {
+        self.life.borrow().clone()
+    }
+
     fn room(&self) -> Option<Arc<Room>> {
-        self.life.borrow().as_ref().map(|life| Arc::clone(&life.room))
+        self.life().map(|life| life.room)
     }
 
     fn known(&self) -> Known {

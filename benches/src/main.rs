@@ -11,6 +11,7 @@ mod machine;
 mod plot;
 mod process;
 mod readers;
+mod scale;
 mod senders;
 mod server;
 mod slow;
@@ -27,6 +28,7 @@ use clap::{Args, Parser, ValueEnum};
 use crate::client::ClientBench;
 use crate::cost::CostBench;
 use crate::engine::EngineBench;
+use crate::scale::ScaleBench;
 use crate::senders::Pace;
 use crate::server::Server;
 use crate::wire::Protocol;
@@ -44,6 +46,8 @@ enum Cli {
     Cost(CostBench),
     /// Measure what it costs that the room is in a Redis: the same server without one, with one in memory and with one on disk.
     Engine(EngineBench),
+    /// Run a model of one room of many readers on many servers: how many it needs, and what each has to do.
+    Scale(ScaleBench),
     /// Measure the messenger and its peers under all kinds of work, interleaved; write performance.md and performance.svg.
     Compare {
         /// The messenger's server program.
@@ -112,6 +116,7 @@ fn main() -> Result<()> {
         Cli::Client(bench) => bench.run(),
         Cli::Cost(bench) => bench.run(),
         Cli::Engine(bench) => bench.run(),
+        Cli::Scale(bench) => bench.run(),
         Cli::Compare { messenger, runs, seconds, out } => compare::run(&messenger, runs, seconds, &out),
     }
 }

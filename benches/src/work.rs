@@ -33,8 +33,8 @@ pub struct Figures {
     pub cpu: f64,
     /// Deliveries or calls a second.
     pub rate: f64,
-    /// Latency in µs: median, 99th percentile, most. Of deliveries from the intended time of sending; of calls where each sender has one
-    /// under way.
+    /// Latency in µs: median, 99th percentile, most. Of deliveries from the intended time of sending; of calls where each sender has
+    /// one under way.
     pub latency: [u64; 3],
     pub lost: u64,
     /// Deliveries that a server that is behind still owed at the end.

@@ -1,5 +1,5 @@
-//! What it costs that an engine keeps the room: the same server and the same work with the room in the server, in a Redis in memory, and
-//! in a Redis that has it on disk.
+//! What it costs that an engine keeps the room: the same server and the same work with the room in the server, in a Redis in memory,
+//! and in a Redis that has it on disk.
 
 mod redis;
 mod room;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use self::room::{Kept, Room};
+pub use self::room::{Kept, Room};
 use crate::compare::table::{Cell, remarks};
 use crate::compare::tasks::{Figure, Row, Task, figure, median, per_delivery, tail, task};
 use crate::machine;
@@ -82,6 +82,7 @@ fn tasks(time: Duration) -> Vec<Task> {
         ),
         // What a message costs the server once, whoever reads, is here a tenth of that for each delivery.
         task("full rate, 1000 readers", fan_out(1000, full), vec![per_delivery()]),
+        task("60 msg/s, 1000 readers", fan_out(1000, Pace::Fixed { rate: 60 }), vec![per_delivery()]),
         task(
             "2000 msg/s, 100 readers",
             fan_out(100, Pace::Fixed { rate: 2000 }),

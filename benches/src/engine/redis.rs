@@ -40,7 +40,7 @@ impl Redis {
         let directory = std::env::temp_dir().join(format!("messenger-bench-{}-{port}", std::process::id()));
         std::fs::create_dir(&directory)?;
         let mut shell = Command::new("sh")
-            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null", "sh"])
+            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null; wait", "sh"])
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
             .args(options)
             .current_dir(&directory)

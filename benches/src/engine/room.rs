@@ -80,7 +80,7 @@ impl Room {
 fn per_message(before: Done, after: Done) -> [f64; 2] {
     let messages = (after.messages - before.messages) as f64;
     let scripts = (after.scripts - before.scripts) as f64;
-    [(after.cpu - before.cpu).as_nanos() as f64 / messages, messages / scripts]
+    [after.cpu.saturating_sub(before.cpu).as_nanos() as f64 / messages, messages / scripts]
 }
 
 /// A server that has not reached its engine yet refuses streams: what is measured begins when the first one has opened.

@@ -34,18 +34,18 @@ pub struct Costs {
     #[arg(long, default_value = "120")]
     pub delivery_ns: u64,
     /// A `SendMessage`, in ns, of a server with no other under way: `bench engine`, one at a time, embedded.
-    #[arg(long, default_value = "25000")]
+    #[arg(long, default_value = "12000")]
     pub send_ns: u64,
     /// What a message costs a server because it comes from the engine, in ns, at most: `bench engine`, one at a time, the Redis in
     /// memory less embedded.
-    #[arg(long, default_value = "70000")]
+    #[arg(long, default_value = "78000")]
     pub follow_ns: u64,
     /// A call of the engine, the script or XREAD, in ns of the engine's one thread. From `bench engine`, where a message takes a call
     /// of each: (the engine one at a time - the engine 64 in flight) / 2 / (1 - 1 / messages at once).
-    #[arg(long, default_value = "20000")]
+    #[arg(long, default_value = "23000")]
     pub engine_call_ns: u64,
     /// A message in a call of the engine, in ns: half of the engine 64 in flight, less the call's share.
-    #[arg(long, default_value = "1800")]
+    #[arg(long, default_value = "1400")]
     pub engine_message_ns: u64,
     /// One way between a server and the engine, in µs. Assumed: two machines of one data center.
     #[arg(long, default_value = "100")]

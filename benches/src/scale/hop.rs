@@ -117,7 +117,7 @@ impl Hop<'_> {
             }
             Event::Script(server, batch) => self.jobs.push_back(Job::Script(server, batch)),
             Event::Read(server) if self.servers[server].cursor == self.stream.len() => {
-                self.servers[server].waits = true
+                self.servers[server].waits = true;
             }
             Event::Read(server) => self.jobs.push_back(Job::Read(server)),
             Event::ScriptDone(server, batch) => {

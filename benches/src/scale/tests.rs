@@ -30,10 +30,10 @@ fn near(left: f64, right: f64) -> bool {
 fn at_a_low_rate_the_load_is_arithmetic() {
     let costs = costs();
     let outcome = case(1000, 10.0, None).run(&costs);
-    let work = 10.0 * (1000.0 * (8000.0 + 120.0) + 25_000.0) / 1e9;
+    let work = 10.0 * (1000.0 * (8000.0 + 120.0) + 12_000.0) / 1e9;
     assert!(near(outcome.used(What::Cpu), work / f64::from(costs.cores)), "{outcome:?}");
     let cold = case(80_000, 1.0, Some(8)).run(&costs);
-    let work = 10_000.0 * (14_000.0 + 120.0) + 70_000.0 + 25_000.0 / 8.0;
+    let work = 10_000.0 * (14_000.0 + 120.0) + 78_000.0 + 12_000.0 / 8.0;
     assert!(near(cold.used(What::Cpu), work / 1e9 / f64::from(costs.cores)), "{cold:?}");
     assert!(near(cold.egress, 10_000.0 * 227.0 * 8.0), "{}", cold.egress);
 }
@@ -41,7 +41,7 @@ fn at_a_low_rate_the_load_is_arithmetic() {
 #[test]
 fn under_load_there_are_four_hundred_rounds_a_second() {
     let outcome = case(100, 10_000.0, None).run(&costs());
-    let work = 400.0 * 100.0 * 8000.0 + 10_000.0 * (100.0 * 120.0 + 25_000.0);
+    let work = 400.0 * 100.0 * 8000.0 + 10_000.0 * (100.0 * 120.0 + 12_000.0);
     let used = outcome.used(What::Cpu) * 8.0;
     // 600 messages are 24 rounds: one more or less is 4 %.
     assert!((used / (work / 1e9) - 1.0).abs() < 0.06, "{used}");

@@ -6,9 +6,12 @@ mod check;
 mod client;
 mod compare;
 mod cost;
+mod engine;
 mod machine;
 mod plot;
+mod process;
 mod readers;
+mod scale;
 mod senders;
 mod server;
 mod slow;
@@ -24,6 +27,8 @@ use clap::{Args, Parser, ValueEnum};
 
 use crate::client::ClientBench;
 use crate::cost::CostBench;
+use crate::engine::EngineBench;
+use crate::scale::ScaleBench;
 use crate::senders::Pace;
 use crate::server::Server;
 use crate::wire::Protocol;
@@ -39,6 +44,10 @@ enum Cli {
     /// Count the instructions and allocations of the messenger's server for a call and for a delivery, and compare with what was
     /// recorded.
     Cost(CostBench),
+    /// Measure what it costs that the room is in a Redis: the same server without one, with one in memory and with one on disk.
+    Engine(EngineBench),
+    /// Run a model of one room of many readers on many servers: how many it needs, and what each has to do.
+    Scale(ScaleBench),
     /// Measure the messenger and its peers under all kinds of work, interleaved; write performance.md and performance.svg.
     Compare {
         /// The messenger's server program.
@@ -106,6 +115,8 @@ fn main() -> Result<()> {
         Cli::One(one) => one.run(),
         Cli::Client(bench) => bench.run(),
         Cli::Cost(bench) => bench.run(),
+        Cli::Engine(bench) => bench.run(),
+        Cli::Scale(bench) => bench.run(),
         Cli::Compare { messenger, runs, seconds, out } => compare::run(&messenger, runs, seconds, &out),
     }
 }
@@ -135,9 +146,7 @@ impl One {
             let server = Server::start(&self.server)?;
             let figures = measure(&server, protocol, work)?;
             println!("{figures:#?}");
-            anyhow::ensure!(figures.lost == 0 && figures.disordered == 0, "messages are lost or out of order");
-            anyhow::ensure!(figures.refused == 0, "messages were refused: {}", figures.refusal.unwrap_or_default());
-            anyhow::ensure!(figures.failures.is_empty(), "{}", figures.failures[0]);
+            figures.check()?;
         }
         Ok(())
     }

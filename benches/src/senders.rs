@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
 use crate::readers::Shared;
@@ -31,6 +32,8 @@ struct Sender {
     sent: u64,
     /// Answered, also with a refusal.
     acknowledged: u64,
+    /// When the last message was sent.
+    since: Instant,
 }
 
 /// The senders, connected and ready.
@@ -46,6 +49,10 @@ pub struct Senders {
     pub refusal: Option<&'static str>,
     /// How many messages are acknowledged together.
     group: u64,
+    /// Each sender has one message under way, so that an answer can be told to be the one to it.
+    alone: bool,
+    /// From sending to the answer, in microseconds, of senders that have one message under way.
+    pub latency: Histogram<u64>,
 }
 
 impl Senders {
@@ -56,7 +63,7 @@ impl Senders {
             let mut connection = Connection::open(address, protocol)?;
             connection.register(poll.registry(), Token(index))?;
             connection.flush()?;
-            senders.push(Sender { connection, sent: 0, acknowledged: 0 });
+            senders.push(Sender { connection, sent: 0, acknowledged: 0, since: Instant::now() });
         }
         Ok(Self {
             poll,
@@ -68,6 +75,8 @@ impl Senders {
             refused: 0,
             refusal: None,
             group: protocol.group(),
+            alone: false,
+            latency: Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds"),
         })
     }
 
@@ -112,6 +121,7 @@ impl Senders {
         let start = Instant::now();
         match pace {
             Pace::Full { in_flight } => {
+                self.alone = in_flight == 1;
                 while start.elapsed() < time {
                     for index in 0..self.senders.len() {
                         while self.senders[index].sent - self.senders[index].acknowledged < in_flight as u64 {
@@ -180,6 +190,7 @@ impl Senders {
         text::write(&mut self.text, index, sender.sent, intended);
         let taken = sender.connection.publish(&self.text);
         sender.sent += u64::from(taken);
+        sender.since = Instant::now();
         taken
     }
 
@@ -197,7 +208,13 @@ impl Senders {
         for event in &self.events {
             let sender = &mut self.senders[event.token().0];
             sender.connection.receive(&mut self.scratch, &mut |event| match event {
-                Event::Acknowledged(count) => sender.acknowledged += count as u64,
+                Event::Acknowledged(count) => {
+                    sender.acknowledged += count as u64;
+                    if self.alone {
+                        let micros = u64::try_from(sender.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        self.latency.saturating_record(micros.max(1));
+                    }
+                }
                 Event::Refused(status) => {
                     sender.acknowledged += 1;
                     self.refused += 1;

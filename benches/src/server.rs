@@ -1,11 +1,12 @@
 //! The server that is measured: started here, and looked at through `/proc`.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::process;
 
 /// A server of our own. There is no way to name one that runs already: figures of a process that others use too mean nothing, and
 /// nobody's chat shall be flooded by mistake.
@@ -66,28 +67,17 @@ impl Server {
 
     /// Processor time of all its threads so far.
     pub fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-        let nanos = tasks.filter_map(|task| {
-            let line = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            line.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(nanos.sum())
+        process::cpu(self.child.id())
     }
 
     /// Resident memory in bytes, now.
     pub fn resident(&self) -> u64 {
-        self.memory("VmRSS:")
+        process::memory(self.child.id(), "VmRSS:")
     }
 
     /// The most resident memory so far, in bytes.
     pub fn peak(&self) -> u64 {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+        process::memory(self.child.id(), "VmHWM:")
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::readers::{self, Shared};
 use crate::senders::{Pace, Senders};
@@ -33,7 +33,8 @@ pub struct Figures {
     pub cpu: f64,
     /// Deliveries or calls a second.
     pub rate: f64,
-    /// Latency in µs from the intended time of sending: median, 99th percentile, most.
+    /// Latency in µs: median, 99th percentile, most. Of deliveries from the intended time of sending; of calls where each sender has
+    /// one under way.
     pub latency: [u64; 3],
     pub lost: u64,
     /// Deliveries that a server that is behind still owed at the end.
@@ -49,6 +50,18 @@ pub struct Figures {
     pub growth: f64,
     /// What became of the slow reader.
     pub slow: Option<String>,
+    /// CPU in ns of the engine that keeps the room, for each message, and how many messages it was handed at once.
+    pub engine: [f64; 2],
+}
+
+impl Figures {
+    /// Every reader has had every message once and in order, and none was refused.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.lost == 0 && self.disordered == 0, "messages are lost or out of order");
+        ensure!(self.refused == 0, "messages were refused: {}", self.refusal.unwrap_or_default());
+        ensure!(self.failures.is_empty(), "{}", self.failures[0]);
+        Ok(())
+    }
 }
 
 pub fn measure(server: &Server, protocol: Protocol, work: Work) -> Result<Figures> {
@@ -112,6 +125,7 @@ fn fan_out(
         memory: server.peak() as f64 / (1 << 20) as f64,
         growth: growth as f64 / (1 << 20) as f64,
         slow,
+        ..Default::default()
     })
 }
 
@@ -134,6 +148,7 @@ fn unary(
     Ok(Figures {
         cpu: cpu.as_nanos() as f64 / sent as f64,
         rate: sent as f64 / start.elapsed().as_secs_f64(),
+        latency: [0.5, 0.99, 1.0].map(|quantile| connected.latency.value_at_quantile(quantile)),
         refused: connected.refused,
         refusal: connected.refusal,
         memory: server.peak() as f64 / (1 << 20) as f64,

@@ -1,8 +1,8 @@
 //! Every server under every kind of work, interleaved: what the machine does to one run it does to the next one of another server.
 
 mod peers;
-mod table;
-mod tasks;
+pub mod table;
+pub mod tasks;
 
 use std::path::Path;
 

@@ -56,7 +56,7 @@ pub fn all(seconds: f64) -> Vec<Task> {
             .less(fan_out(1000, fixed(5)), "5 msg/s"),
         Task {
             grpc_only: true,
-            ..task("SendMessage, 64 in flight", unary, vec![row("", "ns CPU per call", |figures| figures.cpu)])
+            ..task("SendMessage, 64 in flight", unary, vec![figure("", "ns CPU per call", |figures| figures.cpu)])
         },
         task(
             "a slow reader of 10, 2000 msg/s of 4 KiB",
@@ -69,7 +69,7 @@ pub fn all(seconds: f64) -> Vec<Task> {
                     unit: "messages",
                     figure: Figure::Count(|figures| figures.lost),
                 },
-                row(", server's growth", "MiB", |figures| figures.growth),
+                figure(", server's growth", "MiB", |figures| figures.growth),
                 Row {
                     name: ", what became of it".to_owned(),
                     unit: "",
@@ -83,12 +83,12 @@ pub fn all(seconds: f64) -> Vec<Task> {
         task(
             "empty server",
             Work::Idle { readers: 1, per_connection: 1 },
-            vec![row("", "MiB", |figures| figures.rate)],
+            vec![figure("", "MiB", |figures| figures.rate)],
         ),
     ]
 }
 
-fn task(name: &str, work: Work, mut rows: Vec<Row>) -> Task {
+pub fn task(name: &str, work: Work, mut rows: Vec<Row>) -> Task {
     for row in &mut rows {
         row.name.insert_str(0, name);
     }
@@ -109,22 +109,23 @@ impl Task {
     }
 }
 
-fn row(name: &str, unit: &'static str, figure: fn(&Figures) -> f64) -> Row {
-    Row { name: name.to_owned(), unit, figure: Figure::Number(figure) }
+/// A number of which the median counts; its name follows that of the task.
+pub fn figure(name: &str, unit: &'static str, value: fn(&Figures) -> f64) -> Row {
+    Row { name: name.to_owned(), unit, figure: Figure::Number(value) }
 }
 
-fn per_delivery() -> Row {
-    row("", "ns CPU per delivery", |figures| figures.cpu)
+pub fn per_delivery() -> Row {
+    figure("", "ns CPU per delivery", |figures| figures.cpu)
 }
 
-fn median() -> Row {
-    row(", p50", "µs", |figures| figures.latency[0] as f64)
+pub fn median() -> Row {
+    figure(", p50", "µs", |figures| figures.latency[0] as f64)
 }
 
-fn tail() -> Row {
-    row(", p99", "µs", |figures| figures.latency[1] as f64)
+pub fn tail() -> Row {
+    figure(", p99", "µs", |figures| figures.latency[1] as f64)
 }
 
 fn memory() -> Row {
-    row("", "KiB", |figures| figures.memory)
+    figure("", "KiB", |figures| figures.memory)
 }

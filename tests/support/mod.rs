@@ -5,6 +5,7 @@ pub mod browser;
 pub mod certificates;
 pub mod http;
 pub mod http2;
+pub mod netns;
 pub mod program;
 pub mod proxy;
 pub mod raw_http2;

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, RESUME_AFTER, SendMessageRequest};
+use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, RESUME_AFTER, RESUMED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use support::netns::Lab;
 use support::{Grpc, Message, PATIENCE, Reader, assert_increasing, soon, until};
@@ -15,6 +15,7 @@ use tonic::{Code, Request, Status};
 
 /// For the failure of a send at a server that is cut off.
 const BOUND: Duration = Duration::from_secs(8);
+const STREAM: &str = "{messenger}:stream";
 
 /// Sends under a key, which is the text.
 async fn send(grpc: &mut Grpc, text: &str) -> Result<String, Status> {
@@ -67,6 +68,10 @@ async fn up_to(reader: &mut Reader, last: &str) -> Vec<Message> {
     all
 }
 
+fn texts(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| message.text.as_str()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catches_up() {
     let Some(mut lab) = Lab::new(&["engine", "far", "near"]) else { return };
@@ -101,4 +106,126 @@ async fn a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catch
     for text in (0..20).map(|number| format!("near-{number}")).chain(["cut-first".to_owned(), "healed".to_owned()]) {
         assert_eq!(at_far.iter().filter(|message| message.text == text).count(), 1, "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_saw_more_is_told() {
+    let Some(mut lab) = Lab::new(&["left", "right"]) else { return };
+    let master = lab.data("left").to_string();
+    lab.engine("left", 6379, &[]).await;
+    for port in [6379, 6380] {
+        // Two of them in one directory.
+        let file = format!("right-{port}");
+        lab.engine("right", port, &["--replicaof", &master, "6379", "--dbfilename", &file]).await;
+    }
+    for (name, port) in [("left", 26379), ("right", 26379), ("right", 26380)] {
+        lab.sentinel(name, port, "left").await;
+    }
+    until("the sentinels", async || {
+        [("left", 26379), ("right", 26379), ("right", 26380)]
+            .iter()
+            .all(|(name, port)| {
+                let known: Option<Vec<std::collections::HashMap<String, String>>> =
+                    lab.try_run(name, *port, &["SENTINEL", "MASTERS"]);
+                known.is_some_and(|known| known[0]["num-slaves"] == "2" && known[0]["num-other-sentinels"] == "2")
+            })
+            .then_some(())
+    })
+    .await;
+    let (left, right) = (lab.data("left"), lab.data("right"));
+    let urls = [
+        format!("redis+sentinel://{left}:26379,{right}:26379/room"),
+        format!("redis+sentinel://{right}:26379,{right}:26380/room"),
+    ];
+    let [far_url, near_url] = &urls;
+    let replicas = ("MESSENGER_REDIS_REPLICAS", "1");
+    let mut far = lab.server("left", &[("MESSENGER_REDIS_URL", far_url), replicas]).await;
+    let mut near = lab.server("right", &[("MESSENGER_REDIS_URL", near_url), replicas]).await;
+    let (mut at_far, headers) = open(&mut far, None).await;
+    let epoch = headers.get(EPOCH).unwrap().to_str().unwrap().to_owned();
+    let mut acknowledged =
+        vec![send_at_last(&mut far, "before-far").await, send_at_last(&mut near, "before-near").await];
+    up_to(&mut at_far, &acknowledged[1]).await;
+
+    lab.cut("left");
+    for text in ["lost", "twin"] {
+        let status = refused(&mut far, text).await;
+        assert!(status.message().contains("0 of 1 replicas"), "{status}");
+        assert!(!status.metadata().contains_key(NOT_ACCEPTED), "{status}");
+    }
+    let lost = at_far.take(2).await;
+    assert_eq!(texts(&lost), ["lost", "twin"], "shown, and not acknowledged");
+    let twin = send_at_last(&mut near, "twin").await;
+    acknowledged.push(twin.clone());
+    for number in 0..20 {
+        acknowledged.push(send_at_last(&mut near, &format!("near-{number}")).await);
+        if number < 3 {
+            refused(&mut far, &format!("cut-{number}")).await;
+        }
+    }
+
+    lab.heal("left");
+    let (_, end) = at_far.rest().await;
+    let end = end.expect("a status");
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    assert!(end.message().contains("begun anew"), "{end}");
+    until("the old master's new role", async || {
+        let role: String = lab.try_run("left", 6379, &["INFO", "replication"])?;
+        (role.contains("role:slave") && role.contains("master_link_status:up")).then_some(())
+    })
+    .await;
+    let (mut at_far, headers) = open(&mut far, Some((&epoch, &lost[1].time))).await;
+    assert_eq!(headers.get(RESUMED).unwrap(), "false", "it is told of what is lost");
+    drop(at_far);
+    (at_far, _) = open(&mut far, None).await;
+    let mut at_near = open(&mut near, None).await.0;
+
+    assert_eq!(send_at_last(&mut far, "twin").await, twin, "it was in the room already");
+    acknowledged.push(send_at_last(&mut far, "lost").await);
+    acknowledged.push(send_at_last(&mut near, "healed-near").await);
+    let last = send_at_last(&mut far, "healed-far").await;
+    acknowledged.push(last.clone());
+    let (at_far, at_near) = (up_to(&mut at_far, &last).await, up_to(&mut at_near, &last).await);
+    assert_eq!(at_far, at_near, "one order");
+    assert_eq!(texts(&at_far), ["lost", "healed-near", "healed-far"]);
+    // The old master has what the new one has.
+    let kept: usize = lab.try_run("left", 6379, &["XLEN", STREAM]).expect("a length");
+    assert_eq!(kept, acknowledged.len(), "all that was acknowledged, each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_without_replicas_soon_takes_nothing_that_it_might_lose() {
+    let Some(mut lab) = Lab::new(&["left", "right"]) else { return };
+    let limits = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
+    let master = lab.data("left").to_string();
+    lab.engine("left", 6379, &limits).await;
+    lab.engine("right", 6379, &[&limits[..], &["--replicaof", &master, "6379"]].concat()).await;
+    let url = format!("redis://{master}:6379");
+    let variables = [("MESSENGER_REDIS_URL", url.as_str()), ("MESSENGER_REDIS_REPLICAS", "1")];
+    let mut far = lab.server("left", &variables).await;
+    let mut reader = open(&mut far, None).await.0;
+    let before = send_at_last(&mut far, "before").await;
+    up_to(&mut reader, &before).await;
+
+    lab.cut("left");
+    let start = Instant::now();
+    let mut number = 0;
+    loop {
+        let status = refused(&mut far, &format!("cut-{number}")).await;
+        number += 1;
+        if status.metadata().contains_key(NOT_ACCEPTED) {
+            break;
+        }
+        assert!(start.elapsed() < BOUND, "it still takes messages: {status}");
+    }
+    for after in 0..5 {
+        let status = refused(&mut far, &format!("after-{after}")).await;
+        assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
+    }
+
+    lab.heal("left");
+    let last = send_at_last(&mut far, "healed").await;
+    let seen = up_to(&mut reader, &last).await;
+    assert!(seen.iter().all(|message| !message.text.starts_with("after")), "{seen:?}");
+    assert!(seen.len() <= number + 1, "{seen:?}");
 }

@@ -20,6 +20,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../benches/startup.rs
       ../build.rs
       ../deploy
+      ../docs/grafana.json
       ../docs/operations.md
       ../fuzz/corpus
       ../messenger/proto

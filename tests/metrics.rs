@@ -193,8 +193,11 @@ async fn the_dashboard_shows_what_there_is() {
 async fn of_those_who_do_not_get_in() {
     let tokens = [("MESSENGER_TOKEN", "s3cret"), ("MESSENGER_HTTP_TOKEN", "other")];
     let variables = [&[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")], &tokens[..]].concat();
-    let (chat, address, metrics) = start(CHAT, &variables, "client listening").await;
-    let server = chat.log.iter().find_map(|line| line.split_once("gRPC  ")).unwrap().1.parse().unwrap();
+    let (mut chat, address, metrics) = start(CHAT, &variables, "client listening").await;
+    // On stdout, which may come before the log or after it.
+    let line = chat.log.iter().find(|line| line.contains("gRPC  ")).cloned();
+    let line = if let Some(line) = line { line } else { chat.line("gRPC  ").await };
+    let server = line.split_once("gRPC  ").unwrap().1.parse().unwrap();
     for _ in 0..3 {
         grpc(server).await.send_message(SendMessageRequest::default()).await.expect_err("no token");
         assert_eq!(web::call(address, Method::POST, "/sendMessage", &[], "").await.status, 401);

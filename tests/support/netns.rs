@@ -127,7 +127,7 @@ impl Lab {
         arguments.extend(["--replica-announce-ip", &data, "--repl-diskless-sync-delay", "0"]);
         arguments.extend(["--dbfilename", &data]);
         arguments.extend(options);
-        self.spawn(name, "redis-server", &arguments, &[]);
+        self.spawn(name, &redis::program(), &arguments, &[]);
         until("the engine", async || self.try_run::<String>(name, port, &["PING"])).await;
     }
 
@@ -141,7 +141,7 @@ impl Lab {
              sentinel failover-timeout room 5000\n"
         );
         std::fs::write(&file, config).expect("a file");
-        self.spawn(name, "redis-server", &[file.to_str().unwrap(), "--sentinel"], &[]);
+        self.spawn(name, &redis::program(), &[file.to_str().unwrap(), "--sentinel"], &[]);
         until("the sentinel", async || self.try_run::<String>(name, port, &["PING"])).await;
     }
 

@@ -1,4 +1,4 @@
-//! A real redis-server, as the engine that keeps a room.
+//! A real redis-server, as the engine that keeps a room; or another program that is one, which `MESSENGER_TEST_ENGINE` names.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -7,15 +7,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, fixed_port, program};
+use super::{PATIENCE, fixed_port, program as processes};
+
+/// The program.
+pub fn program() -> String {
+    std::env::var("MESSENGER_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned())
+}
 
 /// Says aloud that there is none, and fails where there must be one.
 pub fn is_there() -> bool {
-    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let program = program();
+    let found = Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
-        eprintln!("no redis-server: a room in an engine is not tested");
+        eprintln!("no {program}: a room in an engine is not tested");
     }
-    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no redis-server, and this is CI");
+    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no {program}, and this is CI");
     found
 }
 
@@ -82,7 +88,7 @@ impl Engine {
             &["--bind", "127.0.0.1", "--port", &port, "--save", ""]
         };
         let mut shell = Command::new("sh")
-            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null; wait", "sh"])
+            .args(["-c", "\"$0\" \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null; wait", &program()])
             .args(arguments)
             .args(&self.options)
             .current_dir(&self.directory)
@@ -119,7 +125,7 @@ impl Engine {
 
     /// STOP and CONT make an engine that hangs.
     pub fn signal(&self, name: &str) {
-        program::signal(self.process.as_ref().expect("running").pid, name);
+        processes::signal(self.process.as_ref().expect("running").pid, name);
     }
 
     pub fn url(&self) -> String {

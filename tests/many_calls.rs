@@ -5,10 +5,11 @@ mod support;
 
 use std::task::Poll;
 
+use ::http::Method;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use h2::Reason;
-use support::{http2, program};
+use support::{http, http2, program};
 
 const READERS: usize = 1_000;
 /// More than a stream's window, which is 64 KiB, takes.
@@ -101,7 +102,9 @@ async fn readers_that_stop_beside_readers_that_do_not() {
 
 #[tokio::test]
 async fn cancelled_readers_leave_a_silent_room() {
-    let (mut server, address) = server().await;
+    let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_METRICS_PORT", "0")];
+    let mut server = program::start(program::SERVER, &ports);
+    let (address, metrics) = (server.address("server listening").await, server.address("metrics listening").await);
     let mut requests = http2::open(address).await;
     let mut before = 0;
     for round in 0..10 {
@@ -119,9 +122,11 @@ async fn cancelled_readers_leave_a_silent_room() {
         for mut stream in streams {
             stream.send_reset(Reason::CANCEL);
         }
-        for _ in 0..READERS {
-            server.line("reader left").await;
-        }
+        support::until("the readers' leaving", async || {
+            let answer = http::call(metrics, Method::GET, "/metrics", &[], "").await;
+            String::from_utf8(answer.body.to_vec()).unwrap().contains("\nmessenger_readers 0\n").then_some(())
+        })
+        .await;
         // The second time its memory has the shape that it keeps.
         if round < 2 {
             before = server.resident();

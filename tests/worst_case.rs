@@ -31,6 +31,9 @@ const SUM: usize = 4 * MIB // the program itself
     + KEYS * 80
     + CONNECTIONS * (64 * 1024 + STREAMS * 4 * 1024);
 
+/// The allocator of the static programs keeps more of what was given back to it than glibc's does, as the README says too.
+const MOST: usize = if cfg!(target_env = "musl") { SUM + SUM / 4 } else { SUM };
+
 /// Messages of a megabyte, of ten times what is kept.
 const LARGE: usize = 10 * RETENTION / MIB;
 
@@ -109,8 +112,8 @@ async fn everything_at_its_bound() {
         soon("the headers", answer).await.expect("a stream");
     }
     let peak = server.peak();
-    assert!(peak < SUM, "{} of {} MiB", peak / MIB, SUM / MIB);
-    eprintln!("{} of {} MiB", peak / MIB, SUM / MIB);
+    assert!(peak < MOST, "{} of {} MiB", peak / MIB, MOST / MIB);
+    eprintln!("{} of {} MiB", peak / MIB, MOST / MIB);
     drop((attackers, refused, streams, crowd));
     server.signal("TERM");
     assert_eq!(server.exit().await.code(), Some(0));

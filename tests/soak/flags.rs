@@ -1,5 +1,6 @@
 //! The command line of a soak: flags of its own with a value each, and what cargo gives to every test program.
 
+use std::process::ExitCode;
 use std::str::FromStr;
 
 use crate::acceptance_arguments::{self, Request as CargoRequest};
@@ -9,6 +10,23 @@ pub enum Request<T> {
     Run(T),
     /// Say this, and nothing else.
     Say(String),
+}
+
+impl<T> Request<T> {
+    /// What is to be run, or the status to end with, everything said.
+    pub fn to_run(name: &str, parsed: Result<Self, String>) -> Result<T, ExitCode> {
+        match parsed {
+            Ok(Self::Run(arguments)) => Ok(arguments),
+            Ok(Self::Say(what)) => {
+                println!("{what}");
+                Err(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                eprintln!("{name}: {error}");
+                Err(ExitCode::from(2))
+            }
+        }
+    }
 }
 
 /// The values of those flags that were given.

@@ -50,16 +50,9 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const PACE: Pace = Pace { pause: Duration::from_millis(25), peace: Duration::from_millis(700) };
 
 fn main() -> ExitCode {
-    let arguments = match arguments::parse(std::env::args().skip(1)) {
-        Ok(Request::Run(arguments)) => arguments,
-        Ok(Request::Say(what)) => {
-            println!("{what}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("soak: {error}");
-            return ExitCode::from(2);
-        }
+    let arguments = match Request::to_run("soak", arguments::parse(std::env::args().skip(1))) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
     };
     println!("soak: seed {}, until {} cuts and {} kills", arguments.seed, arguments.cuts, arguments.kills);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -214,18 +207,7 @@ impl Soak {
         self.world.calm.send_replace(true);
         while self.running.join_next().await.is_some() {}
         let mark = self.server.mark().await;
-        let start = Instant::now();
-        loop {
-            let behind = self.world.note(|ledger| ledger.behind(&mark).join(", "));
-            if behind.is_empty() {
-                break;
-            }
-            if start.elapsed() > support::PATIENCE {
-                return self.world.fail(&format!("STUCK: nothing is broken any more, and these do not read: {behind}"));
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        self.world.note(|ledger| ledger.check(&mark));
+        self.world.compare(&mark, String::new).await;
     }
 }
 

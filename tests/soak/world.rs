@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
 use crate::journal::Journal;
 use crate::proxy::Counters;
 use crate::record::{Id, Ledger, ReaderId, Time};
+use crate::support::PATIENCE;
 
 #[derive(Debug)]
 pub struct World {
@@ -59,6 +60,25 @@ impl World {
             self.fail(&violation);
         }
         result
+    }
+
+    /// Once nothing is broken any more: waits until everybody has come to the message at `mark`, and compares all records. `said` is what else
+    /// is to be told of those who do not come.
+    pub async fn compare(&self, mark: &Time, said: impl FnOnce() -> String) {
+        let start = Instant::now();
+        loop {
+            let behind = self.note(|ledger| ledger.behind(mark).join(", "));
+            if behind.is_empty() {
+                break;
+            }
+            if start.elapsed() > PATIENCE {
+                let said = said();
+                return self
+                    .fail(&format!("STUCK: nothing is broken any more, and these do not read: {behind}\n{said}"));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.note(|ledger| ledger.check(mark));
     }
 
     pub fn sending(&self, sender: u16) -> Id {

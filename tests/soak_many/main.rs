@@ -59,16 +59,9 @@ use self::soak::Soak;
 const PROGRESS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let arguments = match arguments::parse(std::env::args().skip(1)) {
-        Ok(Request::Run(arguments)) => arguments,
-        Ok(Request::Say(what)) => {
-            println!("{what}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("soak_many: {error}");
-            return ExitCode::from(2);
-        }
+    let arguments = match Request::to_run("soak_many", arguments::parse(std::env::args().skip(1))) {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
     };
     if !support::redis::is_there() {
         return ExitCode::SUCCESS;

@@ -164,24 +164,19 @@ impl Engine {
             && let Some(life) = self.life().filter(|life| life.room.epoch() == epoch)
             && let Ok(opened) = life.room.open(start)
         {
-            return self.from_further_back(life, after, opened).await;
+            return self.resume(life, after, opened).await;
         }
         let opened = tokio::time::timeout(OPEN_TIMEOUT, self.open_at_the_end(start)).await;
         opened.unwrap_or(Err(NotOpened::Away))
     }
 
-    /// The same reader, or one that begins where it asked to although this server no longer has what follows there: the stream does.
-    async fn from_further_back(
-        self: &Arc<Self>,
-        life: Life,
-        after: SendTime,
-        opened: Opened,
-    ) -> Result<Opened, NotOpened> {
+    /// What this server has for a reader of its epoch, held against what the reader has had and what the stream has: the server alone does
+    /// not know all that is missing, and need not have all that is there.
+    async fn resume(self: &Arc<Self>, life: Life, after: SendTime, opened: Opened) -> Result<Opened, NotOpened> {
         if opened.resumed == Some(true) {
-            // The reader has had a message that the engine has lost while no server was there to see it. What it missed with that, nobody
-            // knows any more.
-            let resumed = life.has(after);
-            return Ok(Opened { resumed: Some(resumed), ..opened });
+            // If it is not here, the reader has had a message that the engine has lost while no server was there to see it. What else was
+            // lost then, nobody knows any more.
+            return Ok(Opened { resumed: Some(life.has(after)), ..opened });
         }
         let room = life.room;
         let past = tokio::time::timeout(OPEN_TIMEOUT, Past::open(self, Arc::clone(&room), after)).await;
@@ -217,16 +212,22 @@ impl Engine {
                     if after > SendTime::of_micros(end.reached) {
                         return Err(NotYet.into());
                     }
-                    // The stream may end with no message, but with one that an epoch before has lost.
-                    let at_the_end = |()| room.open_after(after).map(|opened| Opened { resumed: Some(true), ..opened });
-                    let opened = room.open(start).or_else(|not_yet| at_the_end(()).ok_or(not_yet))?;
-                    return self.from_further_back(life, after, opened).await;
+                    let opened = match room.open(start) {
+                        Ok(opened) => opened,
+                        // The stream may end with no message, but with one that an epoch before has lost.
+                        Err(not_yet) => Opened { resumed: Some(true), ..room.open_after(after).ok_or(not_yet)? },
+                    };
+                    return self.resume(life, after, opened).await;
                 }
                 Start::After(_, after) => {
                     // What the stream still has of epochs before, the reader has too, as far as it has come.
                     let had = after.min(SendTime::of_micros(before));
-                    let rest = || room.open_after(had).map(|opened| Opened { resumed: Some(false), ..opened });
-                    return (before > 0).then(rest).flatten().map_or_else(|| Ok(room.open(start)?), Ok);
+                    if before > 0
+                        && let Some(rest) = room.open_after(had)
+                    {
+                        return Ok(Opened { resumed: Some(false), ..rest });
+                    }
+                    return Ok(room.open(start)?);
                 }
             }
         }

@@ -118,7 +118,7 @@ impl Archive {
     async fn has(&self, engine: &Engine, room: &Room, given: u64) -> Result<bool, End> {
         let raw = self.read(engine, room, given, 0).await?;
         let first = raw.into_iter().next().and_then(|(id, fields)| Entry::new(&id, fields));
-        Ok(first.is_some_and(|first| first.follows(room, given) && first.previous == given))
+        Ok(first.is_some_and(|first| first.epoch == room.epoch() && first.previous == given))
     }
 
     /// The messages of `room` after `given`, or only the first of them; none if there are none, or they are gone.

@@ -38,6 +38,14 @@ pub const RESUME_AFTER: &str = "messenger-resume-after";
 /// In the headers that answer `ReadMessages`: the stream has everything after this time.
 pub const POSITION: &str = "messenger-position";
 
-/// In the headers that answer `ReadMessages` with [`RESUME_AFTER`]: `true` if nothing is missing, `false` if something may be, and the
+/// Metadata of `ReadMessages`: how long its caller has been waiting for a stream, in milliseconds. The
+/// stream begins with the first message that was accepted in this time. A duration and not a time of
+/// day, so no two clocks are compared.
+pub const WAITING: &str = "messenger-waiting-ms";
+
+/// The most that [`WAITING`] can say, which is about 31 years.
+pub const WAITING_MAX: u64 = 999_999_999_999;
+
+/// In the headers that answer `ReadMessages` with [`RESUME_AFTER`] or [`WAITING`]: `true` if nothing is missing, `false` if something may be, and the
 /// stream begins with the oldest message that the server has.
 pub const RESUMED: &str = "messenger-resumed";

@@ -21,12 +21,21 @@ pub struct SendTime(u64);
 
 impl SendTime {
     /// The next time in a strictly increasing sequence: `now`, or just after `self` where the clock stands still or steps back.
-    #[must_use]
-    pub fn next(self, now: SystemTime) -> Self {
+    ///
+    /// # Errors
+    /// [`ClockError`] if the clock, or `self`, has come to the end of what a time can name.
+    pub fn next(self, now: SystemTime) -> Result<Self, ClockError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(self.0 + 1);
-        // A multiple of 1000 would print with 6 digits or fewer.
-        Self(if nanos.is_multiple_of(1000) { nanos + 1 } else { nanos })
+        let nanos = u64::try_from(now.as_nanos()).map_err(|_| ClockError)?;
+        let nanos = nanos.max(self.0.checked_add(1).ok_or(ClockError)?);
+        // A multiple of 1000 would print with 6 digits or fewer. The last nanosecond of all is none.
+        Ok(Self(if nanos.is_multiple_of(1000) { nanos + 1 } else { nanos }))
+    }
+
+    /// So long before this time, and not before 1970.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// The time that stands for these microseconds since the Unix epoch: 1 ns later, so that it prints with 9 digits.
@@ -47,6 +56,11 @@ impl SendTime {
         self.0
     }
 }
+
+/// The clock shows no time that a message can have. Times that wrap, or stand still, would be a lie about the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the server's clock is past the year 2554, which is the last that a sendTime can name: it must be set right")]
+pub struct ClockError;
 
 /// The text is no time that a message can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -110,30 +124,47 @@ mod tests {
         UNIX_EPOCH + Duration::from_nanos(nanos)
     }
 
+    fn first(nanos: u64) -> SendTime {
+        SendTime::default().next(at(nanos)).expect("a time")
+    }
+
     #[test]
     fn follows_the_clock() {
-        let time = SendTime::default().next(at(1_758_365_922_665_193_557));
+        let time = first(1_758_365_922_665_193_557);
         assert_eq!(time.to_string(), "2025-09-20T10:58:42.665193557Z");
     }
 
     #[test]
     fn increases_when_the_clock_stands_or_steps_back() {
-        let first = SendTime::default().next(at(5_000_000_000_500));
-        let mut last = first;
+        let begin = first(5_000_000_000_500);
+        let mut last = begin;
         for now in [5_000_000_000_500, 4_000_000_000_000, 0, 5_000_000_000_499] {
-            let next = last.next(at(now));
+            let next = last.next(at(now)).expect("a time");
             assert!(next > last);
             last = next;
         }
-        assert_eq!(last.as_nanos(), first.as_nanos() + 4);
-        assert!(last.next(UNIX_EPOCH - Duration::from_secs(1)) > last, "a clock before 1970");
+        assert_eq!(last.as_nanos(), begin.as_nanos() + 4);
+        assert!(last.next(UNIX_EPOCH - Duration::from_secs(1)).is_ok_and(|next| next > last), "a clock before 1970");
+    }
+
+    #[test]
+    fn never_wraps_and_never_stands_still() {
+        let last = SendTime::default().next(at(u64::MAX)).expect("the last time there is");
+        assert_eq!(last.as_nanos(), u64::MAX);
+        assert_eq!(last.next(at(0)), Err(ClockError));
+        for past in [1, 1_000_000_000, 3600 * 1_000_000_000] {
+            let now = at(u64::MAX) + Duration::from_nanos(past);
+            assert_eq!(SendTime::default().next(now), Err(ClockError), "{past} ns past the last");
+        }
+        // And goes on when the clock is right again.
+        assert!(SendTime::default().next(at(5)).is_ok());
     }
 
     #[test]
     fn increases_as_text_too() {
-        let mut last = SendTime::default().next(at(1_758_365_922_999_998_990));
+        let mut last = first(1_758_365_922_999_998_990);
         for _ in 0..5_000 {
-            let next = last.next(at(0));
+            let next = last.next(at(0)).expect("a time");
             let text = next.to_string();
             assert!(text > last.to_string() && text.len() == "2025-09-20T10:58:42.665193557Z".len(), "{text}");
             assert!(!next.as_nanos().is_multiple_of(1000));
@@ -143,13 +174,13 @@ mod tests {
 
     #[test]
     fn a_whole_second_keeps_its_digits() {
-        let time = SendTime::default().next(at(1_758_365_922_000_000_000));
+        let time = first(1_758_365_922_000_000_000);
         assert_eq!(time.to_string(), "2025-09-20T10:58:42.000000001Z");
     }
 
     #[test]
     fn comes_back_from_text_and_timestamp() {
-        let time = SendTime::default().next(at(1_758_365_922_665_193_557));
+        let time = first(1_758_365_922_665_193_557);
         assert_eq!(time.to_string().parse(), Ok(time));
         assert_eq!(SendTime::try_from(Timestamp::from(time)), Ok(time));
         assert_eq!("1970-01-01T00:00:00Z".parse(), Ok(SendTime::default()));

@@ -2,14 +2,15 @@
 
 mod support;
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use messenger::net::{Connection, ServerAddr};
-use support::{post, server};
+use messenger::net::{Answer, Connection, ServerAddr};
+use messenger::proto::NOT_ACCEPTED;
+use support::{http2, post, program, server};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -29,7 +30,7 @@ struct Raw {
 }
 
 impl Raw {
-    async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Incoming> {
+    async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Answer> {
         let mut request = Request::post(format!("{}{path}", self.origin));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -38,10 +39,14 @@ impl Raw {
         support::soon("an answer", self.connection.call(request)).await.expect("an answer")
     }
 
-    /// The status of a call that must not succeed.
+    /// The status of a call of the chat's service.
     async fn status(&mut self, method: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
+        self.status_at(&format!("/mes_grpc.MessengerServer/{method}"), headers, body).await
+    }
+
+    async fn status_at(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
         let headers = [&[("content-type", "application/grpc"), ("te", "trailers")], headers].concat();
-        let answer = self.call(&format!("/mes_grpc.MessengerServer/{method}"), &headers, body).await;
+        let answer = self.call(path, &headers, body).await;
         if let Some(status) = Status::from_header_map(answer.headers()) {
             return status;
         }
@@ -51,7 +56,11 @@ impl Raw {
 }
 
 async fn raw(server: &support::Running) -> Raw {
-    let address = ServerAddr::local(server.address);
+    raw_at(server.address).await
+}
+
+async fn raw_at(address: SocketAddr) -> Raw {
+    let address = ServerAddr::local(address);
     let connection = Connection::open(&address).await.unwrap();
     Raw { connection, origin: format!("http://{address}") }
 }
@@ -81,8 +90,6 @@ async fn requests_that_do_not_decode() {
         let status = raw.status("SendMessage", &[], body.clone()).await;
         assert_ne!(status.code(), Code::Ok, "{body:?}");
     }
-    let status = raw.status("SendMessage", &[("grpc-encoding", "gzip")], frame(1, 1, b"x")).await;
-    assert_eq!(status.code(), Code::Unimplemented, "{status}");
     let status = raw.status("ReadMessages", &[], frame(0, 2, &[0, 0])).await;
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
 
@@ -111,9 +118,74 @@ async fn what_is_not_there() {
     assert!(status.message().contains("mes_grpc.MessengerServer"), "{status}");
     let other = raw.call("/other.Service/Call", &[("content-type", "application/grpc")], frame(0, 0, b"")).await;
     assert_eq!(Status::from_header_map(other.headers()).unwrap().code(), Code::Unimplemented);
-    let not_grpc =
-        raw.call("/mes_grpc.MessengerServer/SendMessage", &[("content-type", "text/html")], Bytes::new()).await;
-    assert_eq!(not_grpc.status(), 415);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_grpc_gets_a_status_of_http() {
+    const SEND: &str = "/mes_grpc.MessengerServer/SendMessage";
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+    // Whoever has no token is told the same, and no more.
+    let (_server, address) = program::server(&[("MESSENGER_TOKEN", "secret")]).await;
+    let mut raw = raw_at(address).await;
+    let cases = [
+        ("GET", "/", None, 404),
+        ("GET", "/favicon.ico", Some("application/grpc"), 404),
+        ("POST", "/", Some("application/json"), 404),
+        ("GET", SEND, Some("application/grpc"), 405),
+        ("OPTIONS", SEND, None, 405),
+        ("GET", CHECK, None, 405),
+        ("POST", SEND, None, 415),
+        ("POST", SEND, Some("text/html"), 415),
+        ("POST", SEND, Some("application/grpc-web"), 415),
+        ("POST", "/mes_grpc.MessengerServer/ReadMessages", Some("application/grpc-web+proto"), 415),
+        ("POST", CHECK, Some("application/grpc-web-text"), 415),
+        ("POST", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Some("application/json"), 415),
+    ];
+    for (method, path, content_type, status) in cases {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", raw.origin));
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let body = frame(0, 0, b"");
+        let body = if method == "POST" { Full::new(body) } else { Full::default() };
+        let answer = support::soon("an answer", raw.connection.call(request.body(Body::new(body)).unwrap())).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), status, "{method} {path} {content_type:?}");
+        assert_eq!(answer.headers().get("allow").is_some(), status == 405, "{method} {path} {content_type:?}");
+        assert!(!answer.headers().contains_key("grpc-status"), "{method} {path} {content_type:?}");
+    }
+    let token = [("authorization", "Bearer secret")];
+    for content_type in ["application/grpc+proto", "Application/gRPC", "application/grpc;charset=utf-8"] {
+        let headers = [("content-type", content_type), token[0]];
+        let answer = raw.call(SEND, &headers, frame(0, 0, b"")).await;
+        assert_eq!(answer.status(), 200, "{content_type}");
+        let rest = support::soon("the end", answer.into_body().collect()).await.expect("a body");
+        assert_eq!(Status::from_header_map(rest.trailers().unwrap()).unwrap().code(), Code::Ok, "{content_type}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_compressed() {
+    let server = server(&[]);
+    let mut reader = server.reader().await;
+    let mut raw = raw(&server).await;
+    let (send, read) = ("/mes_grpc.MessengerServer/SendMessage", "/mes_grpc.MessengerServer/ReadMessages");
+    for path in [send, read, "/grpc.health.v1.Health/Check"] {
+        // With a compression that is not understood here: the answer names it, and what is understood.
+        let status = raw.status_at(path, &[("grpc-encoding", "gzip")], frame(1, 1, b"x")).await;
+        assert_eq!(status.code(), Code::Unimplemented, "{path}: {status}");
+        assert!(status.message().contains("gzip") && !status.message().contains("Some"), "{path}: {status}");
+        assert_eq!(status.metadata().get("grpc-accept-encoding").expect(path), "identity");
+        // With none, so the flag makes no sense.
+        for headers in [&[][..], &[("grpc-encoding", "identity")]] {
+            let status = raw.status_at(path, headers, frame(1, 1, b"x")).await;
+            assert_eq!(status.code(), Code::Internal, "{path} {headers:?}: {status}");
+            assert!(status.message().contains("compressed"), "{path} {headers:?}: {status}");
+        }
+    }
+    // A message need not be compressed where the call names a compression.
+    assert_eq!(raw.status("SendMessage", &[("grpc-encoding", "gzip")], frame(0, 0, b"")).await.code(), Code::Ok);
+    assert_eq!(reader.next().await.text, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,10 +194,18 @@ async fn a_deadline_ends_the_stream() {
     let mut raw = raw(&server).await;
     let status = raw.status("ReadMessages", &[("grpc-timeout", "50m")], frame(0, 0, b"")).await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    for value in ["soon", ""] {
-        let status = raw.status("ReadMessages", &[("grpc-timeout", value)], frame(0, 0, b"")).await;
-        assert_eq!(status.code(), Code::InvalidArgument);
-        assert!(status.message().contains(&format!("grpc-timeout {value:?}")), "{status}");
+    let status = raw.status_at("/grpc.health.v1.Health/Watch", &[("grpc-timeout", "50m")], frame(0, 0, b"")).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    for path in [
+        "/mes_grpc.MessengerServer/ReadMessages",
+        "/mes_grpc.MessengerServer/SendMessage",
+        "/grpc.health.v1.Health/Check",
+    ] {
+        for value in ["soon", ""] {
+            let status = raw.status_at(path, &[("grpc-timeout", value)], frame(0, 0, b"")).await;
+            assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status}");
+            assert!(status.message().contains(&format!("grpc-timeout {value:?}")), "{path}: {status}");
+        }
     }
 
     let mut request = tonic::Request::new(());
@@ -133,4 +213,32 @@ async fn a_deadline_ends_the_stream() {
     let mut stream = server.grpc().await.read_messages(request).await.expect("a stream").into_inner();
     post(&mut server.grpc().await, "alice", "hey").await;
     assert_eq!(support::soon("a message", stream.message()).await.unwrap().unwrap().text, "hey");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_counts_from_the_headers() {
+    let server = server(&[]);
+    let mut reader = server.reader().await;
+    let mut requests = http2::open(server.address).await;
+    for method in ["SendMessage", "ReadMessages"] {
+        // Its message is never complete, and the server's own patience is 20 s.
+        let began = Instant::now();
+        let request = Request::post(format!("http://localhost/mes_grpc.MessengerServer/{method}"))
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "100m");
+        let (answer, _stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        let answer = support::soon("an answer", answer).await.expect("an answer");
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{method}: {status}");
+        assert!(status.metadata().contains_key(NOT_ACCEPTED), "{method}: {status}");
+        assert!(began.elapsed() < Duration::from_secs(15), "{method}: after {:?}", began.elapsed());
+    }
+    // It has passed already when the message has come.
+    let mut raw = raw(&server).await;
+    let status = raw.status("SendMessage", &[("grpc-timeout", "1n")], frame(0, 0, b"")).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
+
+    let time = post(&mut server.grpc().await, "alice", "hey").await;
+    assert_eq!(reader.next().await.time, time, "the first message there is");
 }

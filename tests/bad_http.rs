@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use http::Method;
 use support::http::{call, post};
-use support::{client, server};
+use support::{client, program, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -119,6 +119,135 @@ async fn pages_of_other_sites_are_kept_out() {
         );
     }
     assert_eq!(client.collect(3).await.len(), 3, "and nothing of the refused ones");
+}
+
+/// Answers to a `GET` or `POST` under this host, with these headers.
+async fn under(address: SocketAddr, path: &str, host: &str, headers: &[(&str, &str)]) -> support::http::Answer {
+    let method = if path == "/" { Method::GET } else { Method::POST };
+    let body = if path == "/sendMessage" { r#"{"author": "mallory", "text": "hey"}"# } else { "" };
+    call(address, method, path, &[&[("host", host)], headers].concat(), body).await
+}
+
+/// Each as a browser sends it with some request of a page to its own site.
+const BROWSERS: [&[(&str, &str)]; 4] = [
+    &[("sec-fetch-site", "same-origin")],
+    &[("origin", "http://evil.example:8080")],
+    &[("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")],
+    &[("user-agent", "curl/8.5.0"), ("accept-language", "en")],
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_served_only_under_names_that_strangers_cannot_have() {
+    let (_server, address) = program::server(&[]).await;
+    let variables = [
+        ("MESSENGER_HTTP_PORT", "0"),
+        ("MESSENGER_SERVER_ADDR", &address.to_string()),
+        ("MESSENGER_HTTP_HOSTS", "chat.example.com, Other.example.com"),
+    ];
+    let mut client = program::start(program::CLIENT, &variables);
+    let client = client.address("client listening").await;
+    let message = support::http::send(client, "alice", "hey").await;
+    let paths = ["/", "/sendMessage", "/getAndFlushMessages"];
+    for headers in BROWSERS {
+        for path in paths {
+            let answer = under(client, path, "evil.example:8080", headers).await;
+            assert_eq!(answer.status, 403, "{path} {headers:?}");
+            assert!(answer.problem().contains("MESSENGER_HTTP_HOSTS"), "{}", answer.problem());
+        }
+        let answer = call(client, Method::GET, "/messages", &[&[("host", "evil.example")], headers].concat(), "").await;
+        assert_eq!(answer.status, 403, "{headers:?}");
+        // What is asked by monitors, and tells nothing of the chat.
+        for path in ["/health", "/ready", "/openapi.json"] {
+            let answer = call(client, Method::GET, path, &[&[("host", "evil.example")], headers].concat(), "").await;
+            assert_eq!(answer.status, 200, "{path} {headers:?}");
+        }
+    }
+    assert_eq!(support::http::flush(client).await.iter().map(|message| &message.time).collect::<Vec<_>>(), [&message]);
+
+    let port = client.port();
+    let hosts = ["127.0.0.1", "localhost", "client1", "pi.local", "chat.example.com", "other.example.com"];
+    for host in hosts.map(|host| format!("{host}:{port}")) {
+        let own = format!("http://{host}");
+        for headers in [[("sec-fetch-site", "same-origin")], [("origin", &own)], [("user-agent", "Mozilla/5.0")]] {
+            for path in paths {
+                assert_eq!(under(client, path, &host, &headers).await.status, 200, "{host} {path} {headers:?}");
+            }
+        }
+    }
+    let programs: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("user-agent", "curl/8.5.0"), ("accept", "*/*")],
+        &[("user-agent", "python-requests/2.32.3"), ("accept-encoding", "gzip, deflate"), ("connection", "keep-alive")],
+        &[("user-agent", "Go-http-client/1.1"), ("accept-encoding", "gzip")],
+        &[("user-agent", "node"), ("accept-language", "*"), ("sec-fetch-mode", "cors")],
+    ];
+    for headers in programs {
+        for path in paths {
+            assert_eq!(under(client, path, "evil.example", headers).await.status, 200, "{path} {headers:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_the_name_does_not_matter() {
+    let file = std::env::temp_dir().join(format!("messenger-hosts-{}", std::process::id()));
+    std::fs::write(&file, "s3cret").unwrap();
+    let server = server(&[]);
+    let client = client(server.address, &["--http-token-file", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    for path in ["/", "/sendMessage", "/getAndFlushMessages"] {
+        let headers = [("sec-fetch-site", "same-origin"), ("authorization", "Bearer s3cret")];
+        assert_eq!(under(client.address, path, "chat.example.com", &headers).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_missing_or_twice_or_none() {
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    client.flush().await;
+    for path in ["/sendMessage", "/getAndFlushMessages", "/nothing"] {
+        for (hosts, detail) in [
+            ("", "the header Host is missing"),
+            ("Host: localhost\r\nHost: localhost\r\n", "Host is there more than once"),
+            ("Host: user@localhost\r\n", "Host is not host:port"),
+            ("Host: a b\r\n", "Host is not host:port"),
+        ] {
+            let body = r#"{"author": "alice", "text": "hey"}"#;
+            let request = format!(
+                "POST {path} HTTP/1.1\r\n{hosts}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let answer = raw(client.address, request.as_bytes(), false).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(detail), "{hosts}: {answer}");
+        }
+    }
+    for request in ["POST /getAndFlushMessages HTTP/1.0\r\n\r\n", "POST /getAndFlushMessages HTTP/1.0\r\nHost:\r\n\r\n"]
+    {
+        let answer = raw(client.address, request.as_bytes(), false).await;
+        assert!(answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("[]"), "HTTP/1.0 has no such rule: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_encoded() {
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    client.flush().await;
+    let send = async |encoding, body: &[u8]| {
+        call(client.address, Method::POST, "/sendMessage", &[("content-encoding", encoding)], body.to_vec()).await
+    };
+    // Whether the bytes are what the header says makes no difference.
+    for encoding in ["gzip", "deflate", "br", "zstd", "gzip, identity", "nonsense"] {
+        let answer = send(encoding, b"\x1f\x8b\x08\x00").await;
+        assert_eq!(answer.status, 415, "{encoding}");
+        assert!(answer.problem().contains(encoding), "{}", answer.problem());
+        assert_eq!(answer.headers["accept-encoding"], "identity");
+    }
+    assert!(client.flush().await.is_empty());
+    assert_eq!(send("identity", br#"{"author": "alice", "text": "hey"}"#).await.status, 200);
 }
 
 /// Writes raw bytes, and reads until the client closes.

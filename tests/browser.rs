@@ -58,7 +58,7 @@ async fn two_people_talk_whatever_goes_away() {
     let mut server = server_at(server_address).await;
     let (_one, one) = client(server_address, 0, &[]).await;
     let port = support::fixed_port();
-    let (mut other_client, _) = client(server_address, port, &[]).await;
+    let (mut other_client, _) = client(server_address, port, &[("MESSENGER_HTTP_HOSTS", ELSEWHERE)]).await;
 
     let alice = open(&driver, one).await;
     // Over plain HTTP from another machine, as a phone would: with less than what a browser permits to a page of its own machine.
@@ -121,7 +121,7 @@ async fn two_people_talk_whatever_goes_away() {
     bob.keys(&format!("nobody hears me{ENTER}")).await;
     bob.wait("document.querySelector('.failed .fate').textContent.includes('may or may not be in the chat')").await;
     say(&alice, "bob?").await;
-    let (_other, _) = client(server_address, port, &[]).await;
+    let (_other, _) = client(server_address, port, &[("MESSENGER_HTTP_HOSTS", ELSEWHERE)]).await;
     bob.wait(CONNECTED).await;
     // He has missed something, and is told so; what he could not send he sends again.
     bob.wait("document.querySelectorAll('.gap').length === 2").await;
@@ -365,6 +365,26 @@ async fn ten_thousand_messages_do_not_stutter() {
     assert!(half <= 50 && longest < 2_000, "frames of {half} ms, a task of {longest} ms");
     assert_eq!(http::flush(address).await.len(), MANY + LIVE, "the page took nothing");
     page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_strangers_may_have_shows_nothing_of_the_chat() {
+    let Some(driver) = driver(ZONE).await else { return };
+    let server_address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
+    let _server = server_at(server_address).await;
+    let (_client, client) = client(server_address, 0, &[]).await;
+    let page = driver.open(&format!("http://{ELSEWHERE}:{}/", client.port())).await;
+    page.wait("document.body.textContent.includes('MESSENGER_HTTP_HOSTS')").await;
+    // As a page of that name would ask.
+    for (method, path) in [("GET", "messages"), ("POST", "sendMessage"), ("POST", "getAndFlushMessages")] {
+        page.run(
+            &format!("fetch('{path}', {{ method: '{method}' }}).then(({{ status }}) => window.answer = status)"),
+            json!([]),
+        )
+        .await;
+        page.wait("window.answer === 403").await;
+        page.run("window.answer = 0", json!([])).await;
+    }
 }
 
 /// Remakes the pictures: `cargo test --test browser -- --ignored pictures`. One is in the README, the others are for the eye.

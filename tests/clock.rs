@@ -1,4 +1,5 @@
-//! `sendTime` goes on increasing while the server's clock is stepped back under it, and positions and keys keep their meaning.
+//! `sendTime` goes on increasing while the server's clock is stepped back under it, and positions and keys keep their meaning. A clock
+//! that no time can name is refused.
 //!
 //! Needs libfaketime (Debian: `faketime`), which gives the server a clock that a file sets. Without it this test skips, and says so;
 //! where the variable `CI` is `true` it fails.
@@ -8,10 +9,10 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use messenger::proto::{EPOCH, RESUME_AFTER};
+use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, RESUME_AFTER, SendMessageRequest};
 use support::program;
 use support::{Grpc, Reader, assert_increasing, grpc, http, post, reader, soon, until};
-use tonic::Request;
+use tonic::{Code, Request};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -162,4 +163,39 @@ async fn a_step_in_the_middle_of_many_senders() {
     .await;
     assert!(steps > 10, "{steps} steps of the clock");
     assert_increasing(&watch.take(2000).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_past_the_last_time_is_named_and_no_message_gets_a_wrong_one() {
+    if cfg!(target_env = "musl") {
+        return eprintln!("a static program: what happens when the clock is centuries ahead is not tested");
+    }
+    let Some(library) = library() else { return };
+    let clock = Clock::new();
+    // Also at the start.
+    clock.set("+600y");
+    let (_server, address) = server_with(&clock, &library).await;
+    let mut sender = grpc(address).await;
+    let mut watch = reader(&mut sender.clone()).await;
+    let mut times = Vec::new();
+    for round in 0..2 {
+        let message = SendMessageRequest { author: "alice".to_owned(), text: "in 600 years".to_owned() };
+        for key in [None, Some("a-key")] {
+            let mut request = Request::new(message.clone());
+            if let Some(key) = key {
+                request.metadata_mut().insert(IDEMPOTENCY_KEY, key.parse().unwrap());
+            }
+            let status = soon("a status", sender.send_message(request)).await.expect_err("no such time");
+            assert_eq!(status.code(), Code::FailedPrecondition, "{round}: {status}");
+            assert!(status.message().contains("clock is past the year 2554"), "{round}: {status}");
+        }
+        clock.set("+0");
+        let time = post(&mut sender, "alice", "now").await;
+        assert!(ahead(&time).abs() < 60.0, "{time}");
+        times.push(time);
+        clock.set("+600y");
+    }
+    let got = watch.take(2).await;
+    assert_eq!(got.iter().map(|message| &message.time).collect::<Vec<_>>(), times.iter().collect::<Vec<_>>());
+    assert!(got.iter().all(|message| message.text == "now"), "{got:?}");
 }

@@ -1,4 +1,5 @@
-//! A program that has no file descriptor left goes on serving those who are in, and takes others as soon as some of them go.
+//! A program that has no file descriptor left goes on serving those who are in, and takes others as soon as
+//! some of them go. One that gets no further thread goes on too.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use support::program::{self, CLIENT, Program, SERVER};
+use support::program::{self, CHAT, CLIENT, Program, SERVER};
 use support::{PATIENCE, Reader, grpc, http, post, reader, server_on, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -149,4 +150,53 @@ async fn of_the_client() {
     until("the message", async || http::flush(address).await.iter().any(|message| message.time == time).then_some(()))
         .await;
     server.stop().await;
+}
+
+/// Limits of processes hold for all but root: as a user that has no other process.
+const NOBODY: &str = "setpriv --reuid 61234 --clear-groups";
+
+fn is_limited() -> bool {
+    let tools = std::process::Command::new("sh").args(["-c", &format!("{NOBODY} prlimit --version")]).output();
+    let is_limited = tools.is_ok_and(|tools| tools.status.success());
+    if !is_limited {
+        eprintln!("not root, or no `setpriv` and `prlimit`: too few threads are not tested");
+    }
+    is_limited
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_threads_at_the_start_are_one_line() {
+    if !is_limited() {
+        return;
+    }
+    for program in [SERVER, CLIENT, CHAT] {
+        let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
+        let setup = format!("exec {NOBODY} prlimit --nproc=3:3 \"$0\"");
+        let mut started = program::start_after(&setup, program, &ports);
+        assert_eq!(started.exit().await.code(), Some(1), "{program}: {:#?}", started.whole_log().await);
+        let log = started.whole_log().await;
+        assert!(log.len() == 1 && log[0].contains("does not give the"), "{program}: {log:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_further_thread_it_goes_on() {
+    if !is_limited() {
+        return;
+    }
+    let port = support::fixed_port();
+    let server = format!("localhost:{port}");
+    let variables = [("MESSENGER_SERVER_ADDR", server.as_str()), ("MESSENGER_HTTP_PORT", "0")];
+    let mut client = program::start_after(&format!("exec {NOBODY} \"$0\""), CLIENT, &variables);
+    let address = client.address("client listening").await;
+    let limit = format!("{NOBODY} prlimit --nproc=1:1 --pid {}", client.pid());
+    let limited = std::process::Command::new("sh").args(["-c", &limit]).status();
+    assert!(limited.expect("a shell").success());
+    // The name is looked up all the time, and once more for each of these connections.
+    for _ in 0..2 {
+        let server = support::server_on(support::listen_again(port).await, &[]);
+        http::send(address, "alice", "hey").await;
+        server.stop().await;
+    }
+    assert_eq!(http::flush(address).await.len(), 2);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
+use support::raw_http2::{self, DATA, FRAME, Outcome, Raw, frame, streams};
 use support::{http2, post, program, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -67,7 +68,7 @@ async fn over_grpc() {
             }
         }
     }
-    // Twice the sixteen, because a buffer doubles as it grows, and the log with what is on its way. Not the sixty-four.
+    // Twice the sixteen, because a buffer is copied as it grows, and the log with what is on its way. Not the sixty-four.
     let grown = server.peak().saturating_sub(before);
     assert!(grown < (2 * ROOM + 2 * ROOM + 16) * MIB, "grew by {grown} bytes");
 }
@@ -123,6 +124,30 @@ async fn not_for_ever() {
     }
     let time = post(&mut support::grpc(address).await, "alice", "the first").await;
     assert_eq!(reader.next().await.time, time);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tiny_pieces_hold_no_more_than_they_are() {
+    const CALLS: u32 = 3000;
+    /// Less than one buffer that a connection is read into, and more than a call takes.
+    const MOST: usize = 7 * 1024;
+    /// A type of frames that HTTP/2 does not have: they are to be ignored, and fill what the piece was read into.
+    const UNKNOWN: u8 = 0xbe;
+    // Only the headers, a byte of the prefix, a byte of the message.
+    for piece in [&[][..], &[0], &[0, 0, 0, 1, 0, 10]] {
+        let (server, address) = program::server(&[]).await;
+        let before = server.resident();
+        let mut raw = Raw::open(address, &[]).await;
+        let calls = streams(CALLS).map(|id| {
+            let data = if piece.is_empty() { Vec::new() } else { frame(DATA, 0, id, piece) };
+            [raw_http2::begin(id, "SendMessage"), data, frame(UNKNOWN, 0, 0, &[0; FRAME])].concat()
+        });
+        assert_eq!(raw.pour(calls).await, CALLS as usize);
+        // All of it was read.
+        raw.comes_to("tiny pieces", Outcome::Lives).await;
+        let each = server.resident().saturating_sub(before) / CALLS as usize;
+        assert!(each < MOST, "{each} bytes for each call with {piece:?}");
+    }
 }
 
 async fn begin_post(address: SocketAddr, length: usize, body: &str) -> TcpStream {

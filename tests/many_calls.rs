@@ -127,12 +127,13 @@ async fn cancelled_readers_leave_a_silent_room() {
             String::from_utf8(answer.body.to_vec()).unwrap().contains("\nmessenger_readers 0\n").then_some(())
         })
         .await;
-        // The second time its memory has the shape that it keeps.
-        if round < 2 {
-            before = server.resident();
+        // How many of them are there at once is a little different each time; in five rounds its memory
+        // has the shape that it keeps.
+        if round < 5 {
+            before = before.max(server.resident());
         }
     }
-    // A reader that stays takes a kilobyte or more: eight megabytes.
+    // A reader that stays takes a kilobyte or more: five megabytes.
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 3 * 1024 * 1024, "grew by {grown} bytes");
     let answer = http2::call(&mut requests, "SendMessage", http2::message("still here?"));

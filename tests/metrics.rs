@@ -4,30 +4,42 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::process::Stdio;
 
 use http::Method;
-use messenger::proto::SendMessageRequest;
+use messenger::proto::{IDEMPOTENCY_KEY, SendMessageRequest};
 use support::program::{self, CHAT, CLIENT, Program, SERVER};
 use support::redis::Engine;
-use support::{grpc, http as web, http2, post, reader, until};
+use support::{grpc, http as web, http2, post, reader, soon, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Request;
 
 const MIB: usize = 1024 * 1024;
 
 /// All samples, by their names with their labels.
 async fn numbers(metrics: SocketAddr) -> HashMap<String, f64> {
-    let answer = web::call(metrics, Method::GET, "/metrics", &[], "").await;
+    // As Prometheus asks.
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let (content_type, text) = read(metrics, &[("accept", accept)]).await;
+    assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
+    assert!(text.ends_with("# EOF\n"));
+    samples(&text).collect()
+}
+
+/// The format of the numbers, and the numbers.
+async fn read(metrics: SocketAddr, headers: &[(&str, &str)]) -> (String, String) {
+    let answer = web::call(metrics, Method::GET, "/metrics", headers, "").await;
     assert_eq!(answer.status, 200);
     let content_type = answer.headers["content-type"].to_str().unwrap();
-    assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    assert!(text.ends_with("# EOF\n"));
+    (content_type.to_owned(), String::from_utf8(answer.body.to_vec()).unwrap())
+}
+
+fn samples(text: &str) -> impl Iterator<Item = (String, f64)> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-        .collect()
+    samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
 }
 
 /// Waits until a sample has this value: some things are counted after who did them has heard of it.
@@ -224,4 +236,114 @@ async fn of_a_room_in_an_engine() {
     shows(metrics, "messenger_engine_begun_anew_total", 1.0).await;
     shows(metrics, "messenger_engine_open", 1.0).await;
     shows(metrics, "messenger_engine_lost_total", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_messages_that_come_again() {
+    let engine = Engine::start(&[]);
+    let url = engine.as_ref().map(Engine::url);
+    let kept_by_an_engine = url.as_deref().map(|url| ("MESSENGER_REDIS_URL", url));
+    for more in [None].into_iter().chain(kept_by_an_engine.map(Some)) {
+        let variables: Vec<_> = [("MESSENGER_SERVER_PORT", "0")].into_iter().chain(more).collect();
+        let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
+        let mut grpc = grpc(address).await;
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            let request = || {
+                let mut request =
+                    Request::new(SendMessageRequest { author: "alice".to_owned(), text: "hey".to_owned() });
+                request.metadata_mut().insert(IDEMPOTENCY_KEY, "a-key".parse().unwrap());
+                request
+            };
+            let answer = until("the room", async || grpc.send_message(request()).await.ok()).await;
+            times.push(answer.into_inner().send_time);
+        }
+        assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+        post(&mut grpc, "alice", "another").await;
+        shows(metrics, "messenger_messages_total", 2.0).await;
+        shows(metrics, "messenger_messages_repeated_total", 2.0).await;
+    }
+}
+
+/// What Prometheus's own tool says of numbers; without the tool nothing, unless the variable `CI` is `true`.
+async fn promtool(text: &str) {
+    let command = tokio::process::Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
+    let mut promtool = match command {
+        Ok(promtool) => promtool,
+        Err(error) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "no promtool, and this is CI: {error}");
+            return eprintln!("no promtool (Debian: prometheus): whether it takes the numbers is not tested");
+        }
+    };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+    let status = soon("promtool", promtool.wait()).await.unwrap();
+    assert!(status.success(), "{status}, see above what it says of\n{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_ask_for_open_metrics_gets_the_older_format() {
+    let (_server, server, server_metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
+    let addr = server.to_string();
+    let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", addr.as_str())];
+    let (_client, client, client_metrics) = start(CLIENT, &variables, "client listening").await;
+    shows(client_metrics, "messenger_client_link_open", 1.0).await;
+    // Each metric with labels gets a value.
+    web::send(client, "alice", "hey").await;
+    web::call(client, Method::GET, "/nowhere", &[], "").await;
+    grpc(server)
+        .await
+        .send_message(SendMessageRequest { author: "x".repeat(5 * MIB), ..Default::default() })
+        .await
+        .unwrap_err();
+    shows(server_metrics, &handled("unary", "SendMessage", "ResourceExhausted"), 1.0).await;
+    for metrics in [server_metrics, client_metrics] {
+        for headers in [&[][..], &[("accept", "*/*")], &[("accept", "text/plain;version=0.0.4")]] {
+            let (content_type, text) = read(metrics, headers).await;
+            assert!(content_type.starts_with("text/plain; version=0.0.4"), "{headers:?}: {content_type}");
+            let names: BTreeSet<_> = samples(&text).map(|(name, _)| name).collect();
+            assert_eq!(names, numbers(metrics).await.into_keys().collect(), "the same names in both");
+        }
+        promtool(&read(metrics, &[]).await.1).await;
+    }
+}
+
+/// Reads the numbers over this connection; gives whether it is kept.
+async fn read_over(connection: &mut TcpStream) -> bool {
+    connection
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"# EOF\n") {
+        assert_ne!(soon("an answer", connection.read_buf(&mut answer)).await.unwrap(), 0, "no answer");
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:.100}");
+    assert_eq!(answer.contains("\r\nkeep-alive: timeout=90\r\n"), !answer.contains("\r\nconnection: close\r\n"));
+    answer.contains("\r\nconnection: keep-alive\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_connections_leave_room_for_others() {
+    const KEPT: usize = 16;
+    let (_server, _, metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
+    let mut connections = Vec::new();
+    for number in 0..100 {
+        let mut connection = TcpStream::connect(metrics).await.unwrap();
+        let kept = read_over(&mut connection).await;
+        assert_eq!(kept, number < KEPT, "{number}");
+        if !kept {
+            assert_eq!(soon("the close", connection.read(&mut [0])).await.unwrap(), 0);
+        }
+        connections.push(connection);
+    }
+    for connection in &mut connections[..KEPT] {
+        assert!(read_over(connection).await);
+    }
+    // What is wrong with the host is said here as well.
+    let mut connection = TcpStream::connect(metrics).await.unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    soon("an answer", connection.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("Host is missing"), "{answer}");
 }

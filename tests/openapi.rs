@@ -16,7 +16,7 @@ use http::Method;
 use messenger::send_time::SendTime;
 use serde_json::{Value, json};
 use support::http::{call, post};
-use support::{client, free_port, server, server_on, until};
+use support::{client, free_port, program, server, server_on, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -171,9 +171,9 @@ async fn begin(
     body: &[u8],
 ) -> TcpStream {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
-    );
+    let host = if headers.starts_with("host: ") { String::new() } else { format!("host: {address}\r\n") };
+    let head =
+        format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\n{headers}content-length: {length}\r\n\r\n");
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(body).await.unwrap();
     socket
@@ -324,17 +324,10 @@ async fn every_operation_gives_every_answer_that_it_lists() {
         "/sendMessage",
         &send("idempotency-key: once\r\n", r#"{"author": "", "text": ""}"#).await,
     );
-    // Without the token, where there is one.
-    let file = std::env::temp_dir().join(format!("messenger-token-{}", std::process::id()));
-    std::fs::write(&file, "s3cret").unwrap();
-    let locked = support::client(server_address, &["--http-token-file", file.to_str().unwrap()]);
-    std::fs::remove_file(&file).unwrap();
-    for (method, path) in &operations {
-        let answer = ask(locked.address, method, path, "", "").await;
-        let secured = !document.root["paths"][path][method.as_str().to_lowercase()]["security"].is_null();
-        assert_eq!(answer.status == 401, secured, "{method} {path}");
-        document.check(method, path, &answer);
-    }
+    without_token(&mut document, server_address).await;
+    rebound(&mut document, address).await;
+    document.check(&Method::POST, "/sendMessage", &send("content-encoding: gzip\r\n", MESSAGE).await);
+    panics(&mut document, server_address).await;
     // And with the server.
     for (server, status) in [(silent(), 504), (failing(), 502)] {
         let client = client(server, &["--send-deadline", "1500ms"]);
@@ -373,8 +366,57 @@ async fn every_operation_gives_every_answer_that_it_lists() {
         let statuses = operation["responses"].as_object().unwrap().keys();
         listed.extend(statuses.map(|status| (format!("{method} {path}"), status.parse().unwrap())));
     }
-    let missing: Vec<_> = listed.difference(&document.seen).collect();
+    let missing: Vec<_> =
+        listed.difference(&document.seen).filter(|(_, status)| can_panic() || *status != 500).collect();
     assert!(missing.is_empty(), "listed, and never given: {missing:?}");
+}
+
+/// Each operation without the token that the client asks for.
+async fn without_token(document: &mut Document, server_address: SocketAddr) {
+    let file = std::env::temp_dir().join(format!("messenger-token-{}", std::process::id()));
+    std::fs::write(&file, "s3cret").unwrap();
+    let locked = support::client(server_address, &["--http-token-file", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    for (method, path) in document.operations() {
+        let answer = ask(locked.address, &method, &path, "", "").await;
+        let secured = !document.root["paths"][&path][method.as_str().to_lowercase()]["security"].is_null();
+        assert_eq!(answer.status == 401, secured, "{method} {path}");
+        document.check(&method, &path, &answer);
+    }
+}
+
+/// Each operation as a browser asks for it under a name that a stranger may have.
+async fn rebound(document: &mut Document, address: SocketAddr) {
+    for (method, path) in document.operations() {
+        let answer = ask(address, &method, &path, "host: evil.example\r\nsec-fetch-site: same-origin\r\n", "").await;
+        let listed = document.root["paths"][&path][method.as_str().to_lowercase()]["responses"].get("403").is_some();
+        assert_eq!(answer.status == 403, listed, "{method} {path}");
+        document.check(&method, &path, &answer);
+    }
+}
+
+/// Whether the programs can be asked to panic.
+fn can_panic() -> bool {
+    cfg!(debug_assertions)
+}
+
+/// Each operation in a program that panics where it handles its first request.
+async fn panics(document: &mut Document, server: SocketAddr) {
+    if !can_panic() {
+        return;
+    }
+    for (method, path) in document.operations() {
+        let variables = [
+            ("MESSENGER_HTTP_PORT", "0"),
+            ("MESSENGER_SERVER_ADDR", &server.to_string()),
+            ("MESSENGER_TEST_PANIC", "handler"),
+        ];
+        let mut program = program::start(program::CLIENT, &variables);
+        let address = program.address("client listening").await;
+        let answer = ask(address, &method, &path, "", "").await;
+        assert_eq!(answer.status, 500, "{method} {path}");
+        document.check(&method, &path, &answer);
+    }
 }
 
 /// A request whose body does not come to its end, and what it is answered.
@@ -385,35 +427,33 @@ async fn hang(address: SocketAddr, method: Method, path: String, length: usize) 
     (method, path, answer)
 }
 
-/// A server that takes connections and says nothing.
+/// A server that never answers a message, while the stream is open.
 fn silent() -> SocketAddr {
-    let listener = free_port();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut connections = Vec::new();
-        while let Ok(connection) = listener.accept().await {
-            connections.push(connection);
-        }
-    });
-    address
+    other_server(false)
 }
 
 /// A server whose every call ends with `INTERNAL`, except the stream, which is open.
 fn failing() -> SocketAddr {
+    other_server(true)
+}
+
+fn other_server(answers: bool) -> SocketAddr {
     let listener = free_port();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(socket).await.unwrap();
-                let mut streams = Vec::new();
+                let (mut streams, mut unanswered) = (Vec::new(), Vec::new());
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
                     let response = http::Response::builder().header("content-type", "application/grpc");
                     if request.uri().path().ends_with("/ReadMessages") {
                         streams.push(respond.send_response(response.body(()).unwrap(), false).unwrap());
-                    } else {
+                    } else if answers {
                         let response = response.header("grpc-status", "13").body(()).unwrap();
                         respond.send_response(response, true).unwrap();
+                    } else {
+                        unanswered.push(respond);
                     }
                 }
             });

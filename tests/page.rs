@@ -312,6 +312,8 @@ async fn a_place_that_is_not_known_is_a_gap() {
     one.ready().await;
     let first = one.send("alice", "zero").await;
     let last = one.send("alice", "one").await;
+    // A client gets what was said since it began, and the server may take that for up to a second earlier.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     // Another client, or this one in its next life, which began where the chat was: nothing is missing.
     let other = client(server.address, &[]);
     support::until("the other's stream", async || {
@@ -429,6 +431,72 @@ async fn there_is_an_end_to_how_many_may_be_open() {
     let asked = Instant::now();
     client.stop().await;
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+/// Opens the stream, and reads the first line of the answer.
+async fn open(address: SocketAddr) -> (TcpStream, String) {
+    let mut page = TcpStream::connect(address).await.unwrap();
+    page.write_all(b"GET /messages HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    soon("an answer", page.read_exact(&mut answer)).await.unwrap();
+    (page, String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_closes_gives_the_place_back_at_once() {
+    // Shorter than the silence after which something is written to them.
+    const AT_ONCE: Duration = Duration::from_secs(10);
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    let mut pages = Vec::new();
+    for _ in 0..1_000 {
+        let (page, status) = open(client.address).await;
+        assert_eq!(status, "HTTP/1.1 200");
+        pages.push(page);
+    }
+    assert_eq!(open(client.address).await.1, "HTTP/1.1 503");
+    // Half of them with something unread in both directions, and nobody says anything in the room.
+    for (number, page) in pages.iter_mut().enumerate() {
+        if number % 2 == 0 {
+            page.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        } else {
+            let mut rest = [0; 1024];
+            soon("an event", page.read(&mut rest)).await.unwrap();
+        }
+    }
+    drop(pages);
+    let closed = Instant::now();
+    let mut again = Vec::new();
+    while again.len() < 1_000 {
+        let (page, status) = open(client.address).await;
+        if status == "HTTP/1.1 200" {
+            again.push(page);
+        }
+        assert!(closed.elapsed() < AT_ONCE, "{} places", again.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_closes_only_its_own_side_still_reads() {
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    let mut pages = Vec::new();
+    for _ in 0..10 {
+        let (mut page, _) = open(client.address).await;
+        page.shutdown().await.unwrap();
+        pages.push(page);
+    }
+    // Longer than those who are gone are there.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let time = client.send("alice", "hey").await;
+    for page in &mut pages {
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains(&time) {
+            assert_ne!(soon("the message", page.read_buf(&mut read)).await.unwrap(), 0);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
-//! A reader goes on where its stream was cut: it gets everything after the position it names, once and in order, or is told that
-//! something is missing.
+//! A reader goes on where its stream was cut, or begins when it began to wait: it gets everything after the
+//! position it names, once and in order, or is told that something is missing.
 
 mod support;
 
-use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED};
+use std::time::{Duration, Instant};
+
+use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, WAITING};
 use support::{Grpc, Message, Reader, assert_increasing, post, server, soon};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
@@ -95,8 +97,13 @@ async fn what_is_no_longer_kept_is_a_gap_and_said_so() {
         post(&mut grpc, "alice", &"x".repeat(100_000 + number)).await;
         order.push(reader.next().await);
     }
-    for after in [&position, &order[0].time] {
-        let (mut reader, headers) = resume(&mut grpc, &epoch, after).await;
+    let long_ago: &[(&'static str, &str)] = &[(WAITING, "999999999999")];
+    for metadata in [
+        &[(RESUME_AFTER, &*position), (EPOCH, &*epoch)],
+        &[(RESUME_AFTER, &*order[0].time), (EPOCH, &*epoch)],
+        long_ago,
+    ] {
+        let (mut reader, headers) = open(&mut grpc, metadata).await.expect("a stream");
         assert_eq!(headers.resumed.as_deref(), Some("false"));
         let oldest = reader.next().await;
         let index = order.iter().position(|message| *message == oldest).expect("one of them");
@@ -122,16 +129,54 @@ async fn another_life_of_the_room_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wait_reaches_back_to_its_beginning_and_no_further() {
+    let server = server(&[]);
+    let mut grpc = server.grpc().await;
+    let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
+    let before = post(&mut grpc, "alice", "before").await;
+    // More than what the request can have been on its way for.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let begun = Instant::now();
+    let first = post(&mut grpc, "alice", "first").await;
+    // Its first call says how long it has been waiting.
+    let mut late = server.grpc().await;
+    let waited = (begun.elapsed().as_millis() + 1).to_string();
+    let (mut reader, headers) = open(&mut late, &[(WAITING, &waited)]).await.unwrap();
+    assert_eq!((headers.resumed.as_deref(), &headers.epoch), (Some("true"), &epoch));
+    assert!(before <= headers.position && headers.position < first, "{headers:?}");
+    assert_eq!(reader.next().await.time, first);
+    let last = post(&mut grpc, "alice", "last").await;
+    assert_eq!(reader.next().await.time, last);
+    // Longer than this life of the room: everything that there was in it.
+    let (mut reader, headers) = open(&mut grpc, &[(WAITING, "999999999999")]).await.unwrap();
+    assert_eq!((headers.resumed.as_deref(), headers.position), (Some("true"), position));
+    let times: Vec<_> = reader.take(3).await.into_iter().map(|message| message.time).collect();
+    assert_eq!(times, [before, first, last.clone()]);
+    // No time at all, later than all that there was.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let (mut reader, headers) = open(&mut grpc, &[(WAITING, "0")]).await.unwrap();
+    assert_eq!((headers.resumed.as_deref(), headers.position), (Some("true"), last));
+    let next = post(&mut grpc, "alice", "next").await;
+    assert_eq!(reader.next().await.time, next);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_position_is_refused() {
     let server = server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
-    let cases: [(&[(&'static str, &str)], &str); 6] = [
+    let cases: [(&[(&'static str, &str)], &str); 12] = [
         (&[(RESUME_AFTER, &position)], "messenger-resume-after needs messenger-epoch"),
         (&[(RESUME_AFTER, "yesterday"), (EPOCH, &epoch)], "messenger-resume-after is \"yesterday\""),
         (&[(RESUME_AFTER, ""), (EPOCH, &epoch)], "messenger-resume-after is \"\""),
         (&[(RESUME_AFTER, &position), (EPOCH, "one")], "messenger-epoch is \"one\""),
         (&[(EPOCH, "one")], "messenger-epoch is \"one\""),
+        (&[(WAITING, "")], "messenger-waiting-ms must be milliseconds in decimal digits, at most 999999999999"),
+        (&[(WAITING, "soon")], "messenger-waiting-ms must be"),
+        (&[(WAITING, "-1")], "messenger-waiting-ms must be"),
+        (&[(WAITING, "+1")], "messenger-waiting-ms must be"),
+        (&[(WAITING, "1000000000000")], "messenger-waiting-ms must be"),
+        (&[(WAITING, "1"), (RESUME_AFTER, &position), (EPOCH, &epoch)], "both say where the stream begins"),
         (&[(RESUME_AFTER, "2125-09-20T10:58:42.665193557Z"), (EPOCH, &epoch)], "no message with that time yet"),
     ];
     for (metadata, message) in cases {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use messenger::proto::SendMessageResponse;
 use prost::Message;
-use support::{client, http, server_on};
+use support::siege::MIB;
+use support::{client, http, program, server_on};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -63,7 +64,28 @@ async fn a_send_goes_through_when_the_server_returns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_never_answers_gives_504() {
-    // Takes connections and reads, like a program that hangs: the message may have arrived, so the answer must not say it has not.
+    // Speaks HTTP/2 and answers no call: the message may have arrived, so the answer must not say it has not.
+    let silent = support::free_port();
+    let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = silent.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut calls = Vec::new();
+                while let Some(Ok(call)) = connection.accept().await {
+                    calls.push(call);
+                }
+            });
+        }
+    });
+    let answer = http::try_send(client.address, "alice", "hey").await;
+    assert_eq!(answer.status, 504);
+    assert_eq!(answer.problem(), "the server gave no answer in time: the message may or may not be in the chat");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_only_takes_connections_is_no_server() {
     let silent = support::free_port();
     let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
     tokio::spawn(async move {
@@ -76,8 +98,35 @@ async fn a_server_that_never_answers_gives_504() {
         }
     });
     let answer = http::try_send(client.address, "alice", "hey").await;
-    assert_eq!(answer.status, 504);
-    assert_eq!(answer.problem(), "the server gave no answer in time: the message may or may not be in the chat");
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.problem(), "the server is away: the message was not sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_frozen_costs_nothing_and_the_deadline_holds() {
+    let (server, server_address) = program::server(&[]).await;
+    let server_address = server_address.to_string();
+    let variables = [
+        ("MESSENGER_SERVER_ADDR", server_address.as_str()),
+        ("MESSENGER_HTTP_PORT", "0"),
+        ("MESSENGER_SEND_DEADLINE", "1500ms"),
+    ];
+    let mut client = program::start(program::CLIENT, &variables);
+    let address = client.address("client listening").await;
+    client.line("stream open").await;
+    let before = client.resident();
+    server.signal("STOP");
+    let sends = (0..50).map(async |_| {
+        let began = Instant::now();
+        (http::try_send(address, "alice", "hey").await, began.elapsed())
+    });
+    for (answer, took) in futures_util::future::join_all(sends).await {
+        assert_eq!(answer.status, 504);
+        assert!(took < Duration::from_secs(4), "its deadline is 1.5 s, it took {took:?}");
+    }
+    let grown = client.peak().saturating_sub(before);
+    assert!(grown < 16 * MIB, "grew by {} KiB", grown / 1024);
+    server.signal("CONT");
 }
 
 #[tokio::test(flavor = "multi_thread")]

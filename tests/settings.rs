@@ -24,9 +24,6 @@ async fn bad_values_name_the_variable_and_the_value() {
         (SERVER, "MESSENGER_RETENTION_BYTES", "much"),
         (SERVER, "MESSENGER_MAX_MESSAGE_BYTES", "5MiB"),
         (SERVER, "MESSENGER_DRAIN_DEADLINE", "3"),
-        (SERVER, "MESSENGER_REDIS_URL", ""),
-        (SERVER, "MESSENGER_REDIS_URL", "localhost:6379"),
-        (SERVER, "MESSENGER_REDIS_URL", "redis://localhost:http"),
         (SERVER, "MESSENGER_REDIS_URL", "rediss://localhost:6379"),
         (SERVER, "MESSENGER_REDIS_DURABILITY", "paper"),
         (SERVER, "MESSENGER_REDIS_ROOM", "a{b}"),
@@ -34,12 +31,17 @@ async fn bad_values_name_the_variable_and_the_value() {
         (SERVER, "MESSENGER_REDIS_REPLICAS", "101"),
         (SERVER, "MESSENGER_LOG_FORMAT", "xml"),
         (SERVER, "RUST_LOG", "messenger=loud"),
+        (SERVER, "RUST_LOG", "\"info\""),
+        (CLIENT, "RUST_LOG", "warning"),
+        (CHAT, "RUST_LOG", "info debug"),
         (CLIENT, "MESSENGER_SERVER_ADDR", ""),
         (CLIENT, "MESSENGER_SERVER_ADDR", "localhost"),
         (CLIENT, "MESSENGER_SERVER_ADDR", "localhost:99999"),
         (CLIENT, "MESSENGER_SERVER_ADDR", "ftp://localhost:51075"),
         (CLIENT, "MESSENGER_HTTP_PORT", "99999"),
         (CLIENT, "MESSENGER_HTTP_PORT", ""),
+        (CLIENT, "MESSENGER_HTTP_HOSTS", ""),
+        (CLIENT, "MESSENGER_HTTP_HOSTS", "https://chat.example.com:8080"),
         (CLIENT, "MESSENGER_MAX_BODY_BYTES", "0"),
         (CLIENT, "MESSENGER_HISTORY_BYTES", "1KiB"),
         (CLIENT, "MESSENGER_SEND_DEADLINE", "later"),
@@ -57,6 +59,7 @@ async fn bad_values_name_the_variable_and_the_value() {
     }
 }
 
+#[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_variable_that_is_not_utf8_is_named() {
     use std::os::unix::ffi::OsStrExt;
@@ -72,7 +75,7 @@ async fn bad_flags_are_one_line_too() {
         (SERVER, &["--server-port", "99999"][..], "--server-port"),
         (SERVER, &["--server-port"], "--server-port"),
         (SERVER, &["--port", "5"], "--port"),
-        (CLIENT, &["localhost:51075"], "localhost:51075"),
+        (CLIENT, &["localhost:51075"], "unexpected argument: settings are flags and variables"),
         (CLIENT, &["--http-port", "1", "--http-port", "2"], "--http-port"),
         (SERVER, &["--health-check=5"], "--health-check"),
     ] {
@@ -179,10 +182,110 @@ async fn the_log_is_text_or_json_and_never_has_a_message_in_it() {
     }
 }
 
-#[tokio::test]
-async fn a_password_is_not_in_the_line() {
-    let output = output(SERVER, &[], &[("MESSENGER_REDIS_URL", "redis://user:s3cret@host:http")]).await;
-    let line = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(line.contains("redis://…@host:http") && !line.contains("s3cret"), "{line}");
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_has_colours_unless_its_user_wants_none() {
+    use std::process::Stdio;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let cases = [
+        (("TERM", "xterm"), true),
+        (("NO_COLOR", ""), true),
+        (("NO_COLOR", "1"), false),
+        (("NO_COLOR", "0"), false),
+        (("TERM", "dumb"), false),
+    ];
+    for (variable, expected) in cases {
+        // It gives the program a terminal, which is closed with it: that ends the program.
+        let mut terminal = tokio::process::Command::new("script");
+        terminal
+            .args(["-qec", SERVER, "/dev/null"])
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        terminal.envs([("MESSENGER_SERVER_PORT", "0"), variable]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut terminal = terminal.kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines();
+        let line = support::soon("a line", lines.next_line()).await.unwrap().unwrap();
+        assert!(line.contains("server listening"), "{line:?}");
+        assert_eq!(line.contains("\x1b["), expected, "{variable:?}: {line:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_is_never_shown_however_malformed() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+    let variables: &[(&str, &[u8])] = &[
+        ("MESSENGER_REDIS_URL", b""),
+        ("MESSENGER_REDIS_URL", b"s3cret"),
+        ("MESSENGER_REDIS_URL", b"user:s3cret@host:6379"),
+        ("MESSENGER_REDIS_URL", b"redis:/user:s3cret@host:6379"),
+        ("MESSENGER_REDIS_URL", b"redis://user:s3cret@host:http"),
+        ("MESSENGER_REDIS_URL", b"redis://user:s3cret"),
+        ("MESSENGER_REDIS_URL", b"redis://user:12#s3cret@host"),
+        ("MESSENGER_REDIS_URL", b"redis://user:s3cret@\xff"),
+        ("MESSENGER_REDIS_URL", b"rediss://user:s3cret@host"),
+        ("MESSENGER_REDIS_URL", b"s3cret://host"),
+        ("MESSENGER_REDIS_SENTINEL_PASSWORD", b"s3cret"),
+        ("MESSENGER_REDIS_SENTINEL_PASSWORD", b"s3cret\xff"),
+        ("MESSENGER_TOKEN", b"s3cret with a space"),
+        ("MESSENGER_TOKEN", b"s3cret\xff"),
+        ("MESSENGER_HTTP_TOKEN", b"s3cret\xff"),
+        ("MESSENGER_SERVER_ADDR", b"http://user:s3cret@host:51075"),
+        ("MESSENGER_SERVER_ADDR", b"user:s3cret@\xff"),
+    ];
+    let arguments: &[&[&str]] = &[
+        &["--redis-url", "user:s3cret@host"],
+        &["--redis-url=redis://user:s3cret@host:http"],
+        &["--redis-url", "redis://:12", "s3cret@host"],
+        &["--redis-urls=redis://user:s3cret@host"],
+        &["MESSENGER_TOKEN=s3cret"],
+        &["--health-check=s3cret"],
+        &["--token", "s3cret"],
+        &["--token=s3cret"],
+    ];
+    let run = |arguments: &[&str], variable: Option<(&str, &OsStr)>| {
+        let mut said = Vec::new();
+        for program in [SERVER, CLIENT, CHAT] {
+            let is_of = |variable: &str| match program {
+                SERVER => variable != "MESSENGER_HTTP_TOKEN" && variable != "MESSENGER_SERVER_ADDR",
+                CLIENT => !variable.contains("REDIS"),
+                _ => variable != "MESSENGER_SERVER_ADDR",
+            };
+            if variable.is_some_and(|(variable, _)| !is_of(variable)) {
+                continue;
+            }
+            let mut command = std::process::Command::new(program);
+            command.env_clear().args(arguments).envs(variable);
+            let output = command.output().unwrap();
+            let both = String::from_utf8_lossy(&[&output.stderr[..], &output.stdout].concat()).into_owned();
+            assert!(!both.contains("s3cret"), "{program} {arguments:?} {variable:?}: {both}");
+            said.push((output.status.code(), both));
+        }
+        assert!(!said.is_empty());
+        said
+    };
+    for (variable, value) in variables {
+        for (status, line) in run(&[], Some((variable, OsStr::from_bytes(value)))) {
+            assert_eq!((status, line.lines().count()), (Some(2), 1), "{line}");
+            assert!(line.contains(variable), "{line}");
+        }
+        run(&["--help"], Some((variable, OsStr::from_bytes(value))));
+    }
+    // A private key that has lost its line ends.
+    let key = std::env::temp_dir().join(format!("messenger-key-{}", std::process::id()));
+    std::fs::write(&key, "-----BEGIN PRIVATE KEY----- s3cret -----END PRIVATE KEY-----\n").unwrap();
+    let path = key.to_str().unwrap();
+    let output = std::process::Command::new(SERVER).args(["--tls-cert", path, "--tls-key", path]).output().unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let line = stderr(&output);
+    assert!(line.contains("not PEM") && !line.contains("s3cret"), "{line}");
+    let good = OsString::from("redis://user:s3cret@host");
+    run(&["--help"], Some(("MESSENGER_REDIS_URL", &good)));
+    for arguments in arguments {
+        for (status, line) in run(arguments, None) {
+            assert_eq!((status, line.lines().count()), (Some(2), 1), "{line}");
+        }
+    }
 }

@@ -4,13 +4,14 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use messenger::net::Wire;
 use messenger::net::tls::{HTTP1, TlsError};
-use support::certificates::{Ca, Directory, ca, connector, directory, try_grpc};
+use support::certificates::{Ca, Directory, ca, connector, directory, rsa_key, try_grpc};
 use support::program::{self, CHAT, CLIENT, Program, SERVER, output, start};
 use support::{Grpc, http, post, reader, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -317,6 +318,61 @@ async fn certificates_change_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_are_not_valid_now_are_a_warning() {
+    const EXPIRED: &str = "the certificate has expired, peers will refuse it";
+    let files = files();
+    let day = Duration::from_hours(24);
+    let now = SystemTime::now();
+    let certificate = |begin, end| {
+        files.directory.identity("server", &files.ca.sign_within(&["localhost"], begin, end));
+    };
+    certificate(now - 20 * day, now - 10 * day);
+    let (mut server, port) = files.server(&[]).await;
+    let line = server.line(EXPIRED).await;
+    assert!(line.contains("server.pem"), "{line}");
+    let end = humantime::format_rfc3339_seconds(now - 10 * day).to_string();
+    assert!(line.contains(&format!("end={end}")), "{line}");
+    assert!(try_grpc(port, &files.ca_file, None).await.is_err());
+
+    // What comes in its place is looked at in the same way.
+    certificate(now + 10 * day, now + 20 * day);
+    server.line("the certificate is not valid yet, peers will refuse it").await;
+    // And one that is good now, when it ends. The server looks every 5 s.
+    certificate(now - day, SystemTime::now() + Duration::from_secs(8));
+    server.line("read again").await;
+    server.line(EXPIRED).await;
+    certificate(now - day, now + day);
+    server.line("read again").await;
+    files.grpc(port).await;
+
+    // A client shows its own to the server.
+    let expired = files.directory.identity("alice", &files.ca.sign_within(&["alice"], now - 2 * day, now - day));
+    let shown = [("MESSENGER_TLS_CLIENT_CERT", expired.0.as_str()), ("MESSENGER_TLS_CLIENT_KEY", &expired.1)];
+    let (mut client, _) = files.client(port, &shown).await;
+    let line = client.line(EXPIRED).await;
+    assert!(line.contains("alice.pem"), "{line}");
+    // None of this is said of what is good.
+    let (mut server, port) = files.server(&[]).await;
+    post(&mut files.grpc(port).await, "alice", "hey").await;
+    server.signal("TERM");
+    assert_eq!(server.exit().await.code(), Some(0));
+    assert!(!server.whole_log().await.iter().any(|line| line.contains("the certificate")), "{:#?}", server.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_an_editor_has_marked_are_read() {
+    let files = files();
+    for name in ["server.pem", "server.key", "ca.pem"] {
+        let text = std::fs::read_to_string(files.directory.path(name)).unwrap();
+        // Also behind another, as `cat` puts them.
+        files.directory.write(name, &format!("\u{feff}# From an editor\r\n\u{feff}{}", text.replace('\n', "\r\n")));
+    }
+    let (_server, port) = files.server(&[]).await;
+    let (_client, client) = files.client(port, &[]).await;
+    comes_back(client, "hey").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_tls_and_tls_where_none_is() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
@@ -377,15 +433,41 @@ async fn versions_and_protocols() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_without_tls_ends_nothing() {
-    let (server, address) = program::server(&[]).await;
-    let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &address.to_string())];
-    let mut client = start(CLIENT, &variables);
-    let http = client.address("client listening").await;
-    server.signal("HUP");
-    client.signal("HUP");
-    comes_back(http, "still there").await;
-    drop((server, client));
+async fn a_hangup_ends_what_has_no_files_to_read_again() {
+    // A token that is in a variable is no file.
+    let variables = [
+        ("MESSENGER_SERVER_PORT", "0"),
+        ("MESSENGER_HTTP_PORT", "0"),
+        ("MESSENGER_TOKEN", "a-long-token-of-the-test"),
+        ("MESSENGER_SERVER_ADDR", "localhost:1"),
+    ];
+    for name in [SERVER, CLIENT, CHAT] {
+        // Also where the tests themselves were started with `nohup`.
+        let mut program = program::start_after("exec env --default-signal=HUP \"$0\"", name, &variables);
+        program.line("listening").await;
+        program.signal("HUP");
+        program.line("shutting down").await;
+        // A terminal that is closed may say it more than once: it means nothing more.
+        program.signal("HUP");
+        assert_eq!(program.exit().await.code(), Some(0), "{name}");
+        let log = program.whole_log().await;
+        assert!(log.iter().any(|line| line.contains("stopped")), "{log:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_nothing_after_nohup() {
+    for name in [SERVER, CLIENT, CHAT] {
+        let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
+        // What `nohup` does, without the file.
+        let mut program = program::start_after("trap '' HUP", name, &variables);
+        program.line("listening").await;
+        program.signal("HUP");
+        program.signal("TERM");
+        let line = program.line("shutting down").await;
+        assert!(line.contains("SIGTERM"), "{line}");
+        assert_eq!(program.exit().await.code(), Some(0), "{name}");
+    }
 }
 
 /// A program, its variables, and what its one line has in it: the setting, the value, the reason.
@@ -407,7 +489,23 @@ async fn wrong_files_are_one_line_before_a_port_opens() {
     let broken = files.directory.write("broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let other = files.directory.identity("other", &files.ca.sign(&["localhost"])).1;
     let missing = files.directory.path("missing");
-    let cases: [Case<'_>; 16] = [
+    let short = files.directory.write("short", &rsa_key(1024));
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = files.directory.write("encrypted", encrypted);
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
+               -----END RSA PRIVATE KEY-----\n";
+    let old = files.directory.write("old", old);
+    let [utf16, binary] = ["utf16", "binary"].map(|name| files.directory.path(name));
+    std::fs::write(&utf16, b"\xff\xfe-\0-\0").unwrap();
+    std::fs::write(&binary, b"\x30\x82\x01\x00").unwrap();
+    let cases: [Case<'_>; 23] = [
+        (SERVER, pair(certificate, &short), "MESSENGER_TLS_KEY", &short, "an RSA key of 1024 bits"),
+        (SERVER, pair(certificate, &encrypted), "MESSENGER_TLS_KEY", &encrypted, "is encrypted"),
+        (SERVER, pair(certificate, &old), "MESSENGER_TLS_KEY", &old, "is encrypted"),
+        (CLIENT, http_pair(certificate, &old), "MESSENGER_HTTP_TLS_KEY", &old, "is encrypted"),
+        (SERVER, pair(&utf16, key), "MESSENGER_TLS_CERT", &utf16, "UTF-16"),
+        (SERVER, pair(&binary, key), "MESSENGER_TLS_CERT", &binary, "it is binary"),
+        (SERVER, pair(certificate, &binary), "MESSENGER_TLS_KEY", &binary, "it is binary"),
         (SERVER, pair(&missing, key), "MESSENGER_TLS_CERT (--tls-cert)", &missing, "No such file"),
         (SERVER, pair(certificate, &missing), "MESSENGER_TLS_KEY (--tls-key)", &missing, "No such file"),
         (SERVER, pair(&text, key), "MESSENGER_TLS_CERT", &text, "no certificate in it"),

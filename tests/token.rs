@@ -150,7 +150,8 @@ async fn it_changes_while_the_programs_run() {
     let (connection, origin) = connect(address).await;
     let mut stream = reader(&mut MessengerServerClient::with_origin(connection, origin)).await;
 
-    directory.write("server", "the-next-token");
+    // As an editor on Windows writes it.
+    directory.write("server", "\u{feff}the-next-token\r\n");
     server.signal("HUP");
     server.line("read again").await;
     // The stream is open, and stays; a call needs the new token.

@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::program::{self, CHAT};
+use support::program::{self, CHAT, CLIENT, SERVER};
+use support::space::Space;
 use support::{grpc, http, reader};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,4 +92,17 @@ async fn it_runs_on_when_nobody_drains_its_log() {
     program::signal(server.id(), "TERM");
     let status = support::until("the end", async || server.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_addresses_are_served_and_found_where_there_is_no_ipv6_loopback() {
+    let Some(space) = Space::new("a machine without ::1") else { return };
+    space.ip("-6 address delete ::1/128 dev lo");
+    let binds = [("MESSENGER_SERVER_BIND", "::"), ("MESSENGER_HTTP_BIND", "::")];
+    let mut chat = space.start(CHAT, &binds);
+    chat.line("stream open").await;
+    for program in [SERVER, CLIENT] {
+        let mut check = space.start_with("--health-check", program, &binds);
+        assert!(check.exit().await.success(), "{program}: {:#?}", check.whole_log().await);
+    }
 }

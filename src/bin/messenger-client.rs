@@ -41,8 +41,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         return client::health_check(net::reachable(address), &cli.client.http.access).await;
     }
     let _log = cli.log.start()?;
+    net::start_lookups()?;
     process::raise_file_limit();
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(cli.client.reads_files())?;
     let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
     let (mut registry, metrics) = (metrics::registry(), client::Metrics::default());
     metrics.register(&mut registry);

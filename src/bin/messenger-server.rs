@@ -39,8 +39,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         return server::health_check(address, &cli.server.access).await;
     }
     let _log = cli.log.start()?;
+    net::start_lookups()?;
     process::raise_file_limit();
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(cli.server.reads_files())?;
     let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
     let (mut registry, metrics) = (metrics::registry(), server::Metrics::default());
     if numbers.is_some() {
@@ -49,7 +50,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
     tokio::select! {
         biased;
-        () = server::serve(listener, &cli.server, &metrics, signals.shutdown()) => {}
+        served = server::serve(listener, &cli.server, &metrics, signals.shutdown()) => served?,
         () = metrics::serve(numbers, registry) => {}
     }
     Ok(())

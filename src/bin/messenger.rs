@@ -36,8 +36,9 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let _log = cli.log.start()?;
+    net::start_lookups()?;
     process::raise_file_limit();
-    let signals = Signals::catch()?;
+    let signals = Signals::catch(cli.server.reads_files() || cli.http.reads_files())?;
     // Both ports are open before anything runs: either the whole chat is there, or a line says which port is not.
     let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
     let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
@@ -65,18 +66,22 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         client_settings.http.access.register(&mut registry);
     }
     let chat = async {
-        tokio::join!(
+        tokio::try_join!(
             server::serve(server, &cli.server, &of_server, ended()),
-            client::serve(http, &client_settings, &of_client, ended()),
+            async {
+                client::serve(http, &client_settings, &of_client, ended()).await;
+                Ok(())
+            },
             async {
                 signals.shutdown().await;
                 ending.send_replace(true);
+                Ok(())
             }
         )
     };
     tokio::select! {
         biased;
-        _ = chat => {}
+        ended = chat => drop(ended?),
         () = metrics::serve(numbers, registry) => {}
     }
     Ok(())

@@ -6,17 +6,22 @@
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use prost_types::Timestamp;
 use tokio::sync::Notify;
 
 use super::message_json::MessageJson;
+use crate::process;
 use crate::send_time::{SendTime, rfc3339};
 
 /// About how much a page gets at once. A larger message is a segment of its own.
 const SEGMENT: usize = 64 * 1024;
+/// Segments that are searched for the event after which a page goes on. Where times are in order, it
+/// is in the first of them. If none of so many has it, the page begins with the oldest event and is
+/// told of a gap.
+const SEARCHED: usize = 16;
 /// The line of an event's identity, and the empty line at its end.
 const ID: usize = "id: 2025-09-20T10:58:42.665193557Z\n\n".len();
 
@@ -54,6 +59,16 @@ struct Segment {
     start: u64,
     events: Bytes,
     times: RangeInclusive<Time>,
+}
+
+/// A search for one event.
+struct Search {
+    /// Its first line.
+    line: Vec<u8>,
+    /// Closed segments that may have it, oldest first, and where each begins.
+    closed: Vec<(u64, Bytes)>,
+    /// Where it ends in the open segment, if it is there.
+    open: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -109,9 +124,12 @@ impl History {
     /// A page that begins with the oldest event there is, or after the event `id`, if the page says that it has had that.
     pub(super) fn read(self: &Arc<Self>, id: Option<&str>) -> Reader {
         let log = self.lock();
-        let place = id.map(|id| log.after(id));
-        let position = place.flatten().unwrap_or_else(|| log.oldest());
+        let oldest = log.oldest();
+        let search = id.map(|id| log.search(id));
         drop(log);
+        // Without the lock, which the stream needs.
+        let place = search.map(|search| search.and_then(Search::find));
+        let position = place.flatten().unwrap_or(oldest);
         Reader { history: Arc::clone(self), position, missed: place == Some(None) }
     }
 
@@ -138,7 +156,7 @@ impl History {
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        process::whole(self.log.lock())
     }
 }
 
@@ -214,23 +232,35 @@ impl Log {
         Some(events)
     }
 
-    /// Where the event with this identity ends, if it is kept. A server of another make may give several messages one time: then what
-    /// follows the first of them comes again, rather than get lost.
-    fn after(&self, id: &str) -> Option<u64> {
+    /// What to search for the event with this identity; nothing, if it is none.
+    fn search(&self, id: &str) -> Option<Search> {
         let time = Timestamp::from(id.parse::<SendTime>().ok()?);
         // A line that ends so is no other: that of a message ends with a brace.
-        let line = format!("id: {}\n", rfc3339(&time));
+        let line = format!("id: {}\n", rfc3339(&time)).into_bytes();
         let within = |times: &RangeInclusive<Time>| times.contains(&(time.seconds, time.nanos));
-        let closed = self.closed.iter().filter(|segment| within(&segment.times));
-        let closed = closed.map(|segment| (segment.start, segment.events.as_ref()));
-        let open =
-            self.open_times.as_ref().filter(|times| within(times)).map(|_| (self.open_start, self.open.as_slice()));
-        closed.chain(open).find_map(|(start, events)| Some(start + end_of_event(events, line.as_bytes())? as u64))
+        let closed = self.closed.iter().filter(|segment| within(&segment.times)).take(SEARCHED);
+        let closed = closed.map(|segment| (segment.start, segment.events.clone())).collect();
+        let is_open = self.open_times.as_ref().is_some_and(within);
+        let end = is_open.then(|| end_of_event(&self.open, &line)).flatten();
+        Some(Search { line, closed, open: end.map(|end| self.open_start + end as u64) })
     }
 }
 
-/// Where in `events` the event ends whose first line is `line`.
+impl Search {
+    /// Where the event ends, if it is kept. A foreign server may give several messages one time: then
+    /// what follows the first of them comes again, rather than get lost.
+    fn find(self) -> Option<u64> {
+        let ends = |(start, events): &(u64, Bytes)| Some(start + end_of_event(events, &self.line)? as u64);
+        self.closed.iter().find_map(ends).or(self.open)
+    }
+}
+
+/// Where in `events` of one segment the event ends whose first line is `line`.
 fn end_of_event(events: &[u8], line: &[u8]) -> Option<usize> {
+    // A segment that is larger is one event, which may have 64 MiB. Only its first line is looked at.
+    if events.len() > SEGMENT {
+        return events.starts_with(line).then_some(events.len());
+    }
     let begin = events.windows(line.len()).position(|found| found == line)? + line.len() - 1;
     // The first empty line after it: no line of an event is empty.
     events[begin..].windows(2).position(|found| found == b"\n\n").map(|length| begin + length + 2)

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::cross_site;
-use super::link::LinkState;
+use super::hosts::HostNames;
+use super::link_state::LinkState;
 use super::message_body;
 use super::metrics::Metrics;
 use super::openapi;
@@ -25,9 +26,11 @@ use super::page;
 use super::postbox::{Flushed, Postbox};
 use super::problem::Problem;
 use super::sender::{Key, STREAM_PATIENCE, SendError, Sender};
+use super::settings::HttpSettings;
 use super::stream::{self, Streams};
 use super::whole_body;
-use crate::net::{Budget, Guard};
+use crate::net::{Budget, Guard, requested_host};
+use crate::process;
 use crate::proto::IDEMPOTENCY_KEY;
 use crate::send_time::rfc3339;
 
@@ -52,9 +55,15 @@ pub(super) struct Chat {
 }
 
 /// All routes of the client.
-pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize, guard: Option<Arc<Guard>>) -> Router {
-    let metrics = chat.metrics.clone();
-    let admission = Admission { guard, max_body, incoming: Budget::new(INCOMING_BODIES * max_body) };
+pub(super) fn router(chat: Chat, streams: Arc<Streams>, settings: &HttpSettings) -> Router {
+    let (metrics, chat) = (chat.metrics.clone(), Arc::new(chat));
+    let max_body = settings.max_body_bytes.0;
+    let admission = Admission {
+        guard: settings.access.guard.clone(),
+        hosts: Arc::new(settings.http_hosts.clone().unwrap_or_default()),
+        max_body,
+        incoming: Budget::new(INCOMING_BODIES * max_body),
+    };
     Router::new()
         .route("/", page::index())
         .route("/page.css", page::style())
@@ -69,15 +78,17 @@ pub(super) fn router(chat: Chat, streams: Arc<Streams>, max_body: usize, guard: 
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(admission, admit))
+        .layer(middleware::from_fn_with_state(Arc::clone(&chat), catch))
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(metrics, count))
-        .with_state(Arc::new(chat))
+        .with_state(chat)
 }
 
 /// Who may ask, and what a request's body may be.
 #[derive(Clone)]
 struct Admission {
     guard: Option<Arc<Guard>>,
+    hosts: Arc<HostNames>,
     max_body: usize,
     incoming: Budget,
 }
@@ -94,8 +105,33 @@ async fn admit(State(admission): State<Admission>, request: Request, next: Next)
     // Until the answer is known: a message that waits for the server is as large as its body.
     let mut share = admission.incoming.share();
     let request = whole_body::read(request, admission.max_body, &mut share).await?;
+    requested_host(&request).map_err(|bad| Problem::bad_request(bad.to_string()))?;
     cross_site::refuse(&request)?;
+    // A page that has the token has it from a person.
+    if admission.guard.is_none() && is_guarded(request.uri().path()) {
+        admission.hosts.admit(&request)?;
+    }
     Ok(next.run(request).await)
+}
+
+/// Whether pages of other names may not have this: what is of the chat, and the page for people, which
+/// would be of no use without it.
+fn is_guarded(path: &str) -> bool {
+    path == "/" || !OPEN.contains(&path)
+}
+
+/// Answers a request whose handler panics, which ends nothing else.
+async fn catch(State(chat): State<Arc<Chat>>, request: Request, next: Next) -> Response {
+    let answer = async move {
+        process::test_panic("handler");
+        next.run(request).await
+    };
+    if let Some(response) = process::caught(answer).await {
+        return response;
+    }
+    // If it has left the postbox half changed, this ends the program.
+    chat.postbox.held();
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a mistake in the program, see its log").into_response()
 }
 
 /// Counts the request, under the route that it took.
@@ -113,11 +149,14 @@ async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> 
 /// Sends a message; the answer is its `sendTime`.
 async fn send_message(State(chat): State<Arc<Chat>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     let key = match headers.get(IDEMPOTENCY_KEY) {
-        None => Key::new(),
+        None => Key::new().map_err(|error| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}: the message was not sent"))
+        })?,
         Some(value) => Key::given(value.as_bytes()).ok_or_else(|| {
             Problem::bad_request("the header Idempotency-Key must be 1 to 128 visible ASCII characters")
         })?,
     };
+    message_body::refuse_encoded(&headers)?;
     let message = message_body::parse(&body)?;
     let sent = chat.sender.send(message, key).await;
     chat.metrics.sent(&sent);
@@ -152,10 +191,18 @@ async fn health() -> Response {
     json("{\"status\":\"serving\"}".into())
 }
 
-/// Whether messages get through now: the stream from the server is open.
+/// Whether messages get through now: the stream from the server is open, and messages can leave for it.
 async fn ready(State(chat): State<Arc<Chat>>) -> Result<Response, Problem> {
-    if chat.link.borrow().connection(STREAM_PATIENCE).is_none() {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is away: this client waits for it"));
+    let unavailable = |detail: String| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    let link = chat.link.borrow().clone();
+    let Some((connection, _)) = link.connection(STREAM_PATIENCE) else {
+        return unavailable(match link {
+            LinkState::Unavailable(status) => format!("the server opens no stream, it says: {}", status.message()),
+            _ => "the server is away: this client waits for it".to_owned(),
+        });
+    };
+    if let Some(full) = connection.full() {
+        return unavailable(format!("{full}: messages wait here"));
     }
     Ok(json("{\"status\":\"ready\"}".into()))
 }
@@ -175,7 +222,11 @@ fn json(body: Body) -> Response {
 impl From<SendError> for Problem {
     fn from(error: SendError) -> Self {
         let status = match &error {
-            SendError::ServerAway | SendError::ShuttingDown | SendError::Broken => StatusCode::SERVICE_UNAVAILABLE,
+            SendError::ServerAway
+            | SendError::NoRoom(_)
+            | SendError::NotAccepted(_)
+            | SendError::ShuttingDown
+            | SendError::Broken => StatusCode::SERVICE_UNAVAILABLE,
             SendError::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             SendError::Refused(status) => match status.code() {
                 Code::InvalidArgument => StatusCode::BAD_REQUEST,

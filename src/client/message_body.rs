@@ -1,5 +1,6 @@
 //! The body of `POST /sendMessage`: `{"author": "...", "text": "..."}`.
 
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,6 +13,21 @@ use crate::proto::SendMessageRequest;
 struct Fields {
     author: Option<Value>,
     text: Option<Value>,
+}
+
+/// Refuses a body that is compressed or otherwise encoded.
+///
+/// # Errors
+/// 415.
+pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    for encoding in headers.get_all(header::CONTENT_ENCODING) {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            let encoding = encoding.to_str().unwrap_or("not text");
+            let detail = format!("the body must not be encoded, and Content-Encoding is {encoding}");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Reads a message from JSON, whatever `Content-Type` says: `curl -d` calls everything a form.

@@ -9,19 +9,24 @@
 mod access;
 mod backoff;
 mod cross_site;
+mod ended;
 mod health;
 mod history;
+mod hosts;
 mod http;
 mod link;
+mod link_state;
 mod message_body;
 mod message_json;
 mod metrics;
 mod openapi;
 mod page;
 mod postbox;
+mod probe;
 mod problem;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod repeats;
 mod sender;
 mod settings;
 mod stream;
@@ -32,8 +37,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -43,6 +46,7 @@ use tracing::{debug, info};
 
 pub use self::access::{HttpAccess, ServerAccess};
 pub use self::health::check as health_check;
+pub use self::hosts::HostNames;
 pub use self::metrics::Metrics;
 pub use self::settings::{HttpSettings, Settings};
 
@@ -60,10 +64,6 @@ use crate::process;
 const OWN_FILES: usize = 16;
 /// How long a peer may take for the handshake of TLS.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between requests, and how long the head of a request may take to come.
-const IDLE: Duration = Duration::from_mins(1);
-/// Bytes of a request's head.
-const HEADERS: usize = 64 * 1024;
 /// A peer that takes no byte of its answer for so long, or up to twice as long, gets no more of it.
 const STUCK: Duration = Duration::from_secs(30);
 
@@ -87,19 +87,18 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     let sender = Sender::new(link.state(), ending.subscribe(), settings.http.send_deadline);
     let streams = Streams::new(history, link.state(), ending.subscribe(), metrics.clone());
     let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
-    let router = http::router(chat, streams, settings.http.max_body_bytes.0, settings.http.access.guard.clone());
+    let router = http::router(chat, streams, &settings.http);
     // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
     // The set ends it when this function ends or is dropped.
     let mut stream = JoinSet::new();
     stream.spawn(async move { link.keep_open().await });
-    let files = settings.access.files().into_iter().chain(settings.http.access.files()).collect();
-    stream.spawn(net::keep_fresh(files));
+    stream.spawn(net::keep_fresh(settings.files()));
 
     let limits = net::Limits {
         connections: settings.http.http_max_connections.min(process::file_limit().saturating_sub(OWN_FILES).max(1)),
         drain: settings.http.http_drain_deadline,
     };
-    net::serve_connections(
+    let connections = net::serve_connections(
         listener,
         shutdown,
         limits,
@@ -116,8 +115,11 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
                 }
             }
         },
-    )
-    .await;
+    );
+    tokio::select! {
+        () = connections => {}
+        never = process::needed(&mut stream) => match never {},
+    }
     info!("client stopped");
 }
 
@@ -159,18 +161,8 @@ async fn serve_connection(
             }
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(HEADERS)
-        // A peer that has said all it will say (`nc -N`) still waits for the answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
     tokio::select! {
-        result = connection.as_mut() => return Ok(result?),
-        () = &mut stuck => return Err(ConnectionError::Stuck),
-        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+        served = net::serve_http1(socket, TowerToHyperService::new(router), drain) => Ok(served?),
+        () = &mut stuck => Err(ConnectionError::Stuck),
     }
-    Ok(connection.await?)
 }

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tracing::warn;
 
 use super::message_json::MessageJson;
+use crate::process;
 
 /// The sizes of the pieces in which messages are kept: each as large as all before it together, between these. So a buffer that grows
 /// is never copied, and neither a small nor a large one takes much more memory than what is in it.
@@ -97,6 +98,7 @@ impl Postbox {
     pub(super) fn push(&self, message: &MessageJson) {
         let mut contents = self.lock();
         contents.push(message);
+        process::test_panic("postbox");
         let limit = self.limit.saturating_sub(self.fetched.load(Ordering::Relaxed));
         while contents.length > limit && !contents.full.is_empty() {
             let before = contents.dropped;
@@ -127,7 +129,7 @@ impl Postbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+        process::whole(self.contents.lock())
     }
 }
 

@@ -43,6 +43,10 @@ impl IntoResponse for Problem {
             // "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 15.5.2).
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // The encodings that would be taken (RFC 9110, 15.5.16): none.
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         response
     }
 }

@@ -1,12 +1,14 @@
 //! What can be set on the client.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::access::{HttpAccess, ServerAccess};
-use crate::net::ServerAddrs;
+use super::hosts::HostNames;
+use crate::net::{Reload, ServerAddrs};
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
 /// Which server the client reads, and how it serves HTTP.
@@ -40,6 +42,12 @@ pub struct HttpSettings {
     /// Address that the HTTP interface listens on. 127.0.0.1 keeps it to this machine, :: takes IPv6 and IPv4.
     #[arg(long, env = "MESSENGER_HTTP_BIND", value_name = "IP", default_value = "0.0.0.0")]
     pub http_bind: IpAddr,
+
+    /// Names under which browsers may use the HTTP interface, with commas between them, such as chat.example.com. Addresses, localhost,
+    /// names without a dot and those that end with .local, .lan, .internal or .home.arpa always may. Any other name is refused with 403,
+    /// so that no web page can let its own name point here. Programs may use any name, and so may browsers where a token is set.
+    #[arg(long, env = "MESSENGER_HTTP_HOSTS", value_name = "NAMES")]
+    pub http_hosts: Option<HostNames>,
 
     /// The largest body of an HTTP request; a larger one is refused with 413. 1KiB to 64MiB. JSON may need up to six bytes for
     /// one of a message.
@@ -75,4 +83,25 @@ pub struct HttpSettings {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub access: HttpAccess,
+}
+
+impl Settings {
+    /// Whether there are files that are read again when they change, and at SIGHUP.
+    #[must_use]
+    pub fn reads_files(&self) -> bool {
+        self.files().iter().any(|files| files.has_files())
+    }
+
+    /// What to look after.
+    pub(super) fn files(&self) -> Vec<Arc<dyn Reload>> {
+        self.access.files().into_iter().chain(self.http.access.files()).collect()
+    }
+}
+
+impl HttpSettings {
+    /// Whether there are files that are read again when they change, and at SIGHUP.
+    #[must_use]
+    pub fn reads_files(&self) -> bool {
+        self.access.files().iter().any(|files| files.has_files())
+    }
 }

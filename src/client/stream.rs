@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -15,16 +16,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::history::{Found, GAP, History, Reader};
-use super::link::LinkState;
+use super::link_state::LinkState;
 use super::metrics::{Metrics, OpenPage};
 use super::problem::Problem;
 use super::sender::STREAM_PATIENCE;
+use crate::net::Peer;
 
 /// How many of these may be open at once. Each is a connection, and a few shared pieces of the history while its peer does not read.
 const MAX_STREAMS: usize = 1_000;
 /// After this much silence a comment shows that the connection is alive, to the page and to proxies, which close idle ones after 30 to
 /// 60 seconds.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// The same after the peer has closed its side. The first comment makes a peer that is gone reset the
+/// connection, and the second one meets that. A peer that still reads gets some comments more, at a pace
+/// that goes back to [`KEEPALIVE`].
+const PROBE: Duration = Duration::from_millis(250);
 
 const ALIVE: &[u8] = b":\n\n";
 const OPEN: &[u8] = b"event: state\ndata: open\n\n";
@@ -53,6 +59,11 @@ struct Stream {
     /// Whether the page was told that the server is there.
     told: Option<bool>,
     last_sent: Instant,
+    peer: Peer,
+    /// The peer has closed its side, and was probed for the first time.
+    closed: bool,
+    /// How long a silence may be now.
+    keepalive: Duration,
     _place: OwnedSemaphorePermit,
     _counted: OpenPage,
 }
@@ -70,7 +81,11 @@ impl Streams {
 }
 
 /// Opens a stream: with `Last-Event-ID` what came after that event, else everything that is kept, and then what comes.
-pub(super) async fn messages(State(streams): State<Arc<Streams>>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn messages(
+    State(streams): State<Arc<Streams>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let place = Arc::clone(&streams.free).try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{MAX_STREAMS} streams of messages are open already"))
     })?;
@@ -82,6 +97,9 @@ pub(super) async fn messages(State(streams): State<Arc<Streams>>, headers: Heade
         ending: streams.ending.clone(),
         told: None,
         last_sent: Instant::now(),
+        peer,
+        closed: false,
+        keepalive: KEEPALIVE,
         _place: place,
         _counted: streams.metrics.page(),
     };
@@ -116,7 +134,14 @@ impl Stream {
                     // Without an identity: it is this page's own, and the next event has one.
                     Found::Gap => Bytes::from_static(GAP),
                 }),
-                () = tokio::time::sleep_until(self.last_sent + KEEPALIVE) => return Some(Bytes::from_static(ALIVE)),
+                () = self.peer.closed(), if !self.closed => {
+                    (self.closed, self.keepalive) = (true, PROBE);
+                    return Some(Bytes::from_static(ALIVE));
+                }
+                () = tokio::time::sleep_until(self.last_sent + self.keepalive) => {
+                    self.keepalive = (2 * self.keepalive).min(KEEPALIVE);
+                    return Some(Bytes::from_static(ALIVE));
+                }
                 // A link that has been opening for long enough counts as open, and tells nobody of that moment.
                 () = tokio::time::sleep(STREAM_PATIENCE), if !open => {}
             }

@@ -11,11 +11,10 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
-use bytes::BytesMut;
 use tokio_stream::StreamExt;
 
 use super::problem::Problem;
-use crate::net::Share;
+use crate::net::{Gathered, Share};
 
 /// How long a body may take: 8 MiB over a line of 2 Mbit/s.
 const TIMEOUT: Duration = Duration::from_secs(40);
@@ -61,22 +60,25 @@ enum NotWhole {
 
 /// The whole body, unless there is too much of it.
 async fn collect(body: &mut BodyDataStream, limit: usize, share: &mut Share) -> Result<Bytes, NotWhole> {
-    let mut all = BytesMut::new();
+    // As many bytes as the head of the request says, if it says so.
+    let length = http_body::Body::size_hint(body).upper().and_then(|length| usize::try_from(length).ok());
+    let most = length.unwrap_or(limit).min(limit);
+    let mut all = Gathered::default();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| NotWhole::Broken)?;
-        if all.len() + piece.len() > limit {
+        if all.bytes().len() + piece.len() > limit {
             let detail = format!("the body is larger than {limit} bytes");
             return Err(NotWhole::Refused(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
         }
-        all.extend_from_slice(&piece);
-        if all.len() > SMALL
-            && let Err(exhausted) = share.cover(all.len())
+        all.add(&piece, most);
+        if all.held() > SMALL
+            && let Err(exhausted) = share.cover(all.held())
         {
             let detail = format!("{exhausted}: nothing was done");
             return Err(NotWhole::Refused(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)));
         }
     }
-    Ok(all.freeze())
+    Ok(all.into_bytes().into())
 }
 
 async fn discard(body: &mut BodyDataStream) {

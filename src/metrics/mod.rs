@@ -3,38 +3,40 @@
 //! What is counted stands with what it counts ([`crate::server::Metrics`], [`crate::client::Metrics`]); here is where it is read, on a
 //! port of its own: whoever may chat need not see how busy the server is.
 
+mod format;
 mod process;
 
 use std::future::{pending, ready};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use prometheus_client::encoding::text;
 use prometheus_client::metrics::info::Info;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 pub use prometheus_client::registry::Registry;
 
+use self::format::Format;
 use self::process::Process;
-use crate::net::{self, Counts, Limits, ListenError};
+use crate::net::{self, Counts, Limits, ListenError, Wire};
+use crate::process::panics;
 use crate::settings::{VERSION, port};
 
-/// Those who read are few: one Prometheus, or two.
-const CONNECTIONS: usize = 16;
-/// How long a connection may be silent between two times that it is read.
-const IDLE: Duration = Duration::from_mins(5);
-/// The version of the format that the numbers are in.
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Connections that are kept between two times that they are read. Those who read are few: one
+/// Prometheus, or two.
+const KEPT: usize = 16;
+/// All connections. With more than [`KEPT`] of them each is closed after its answer, so that there is
+/// always a free one.
+const CONNECTIONS: usize = 64;
 
 /// Where the numbers are read.
 #[derive(Debug, Clone, Args)]
@@ -55,6 +57,11 @@ pub struct Settings {
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.register("messenger_build", "The version of this program", Info::new([("version", VERSION)]));
+    registry.register(
+        "messenger_panics",
+        "Mistakes in the program that ended a call, a connection or a task",
+        panics(),
+    );
     registry.register_collector(Box::new(Process::new()));
     registry
 }
@@ -77,7 +84,11 @@ pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
         info!(%address, "metrics listening");
     }
     let registry = Arc::new(registry);
-    let router = Router::new().route("/metrics", get(move || ready(numbers(&registry))));
+    let router = Router::new().route("/metrics", get(move |headers: HeaderMap| ready(numbers(&headers, &registry))));
+    // Each connection has one of these, so their count is the connections'.
+    let open = Arc::new(());
+    let router = router.layer(middleware::from_fn(refuse_bad_hosts));
+    let router = router.layer(middleware::map_response_with_state(Arc::downgrade(&open), close_if_many));
     let limits = Limits { connections: CONNECTIONS, drain: Duration::ZERO };
     net::serve_connections(
         listener,
@@ -85,24 +96,36 @@ pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
         limits,
         Counts::default(),
         || {},
-        |stream, _| {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(IDLE)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        |stream, drain| {
+            let (router, open) = (router.clone(), Arc::clone(&open));
             async move {
-                if let Err(error) = connection.await {
+                let (wire, ..) = Wire::new(stream);
+                if let Err(error) = net::serve_http1(wire.into(), TowerToHyperService::new(router), drain).await {
                     debug!(%error, "connection ended");
                 }
+                drop(open);
             }
         },
     )
     .await;
 }
 
-fn numbers(registry: &Registry) -> impl IntoResponse + use<> {
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = text::encode(&mut text, registry);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
+async fn refuse_bad_hosts(request: Request, next: Next) -> Response {
+    match net::requested_host(&request) {
+        Ok(_) => next.run(request).await,
+        Err(bad) => (StatusCode::BAD_REQUEST, bad.to_string()).into_response(),
+    }
+}
+
+async fn close_if_many(State(open): State<Weak<()>>, mut response: Response) -> Response {
+    // One is the listener's.
+    if open.strong_count() > KEPT + 1 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn numbers(headers: &HeaderMap, registry: &Registry) -> impl IntoResponse + use<> {
+    let format = Format::accepted(headers);
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], format.encode(registry))
 }

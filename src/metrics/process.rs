@@ -9,7 +9,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use rlimit::Resource;
+
+use crate::process::file_limit;
 
 /// What `/proc/self/stat` counts time in: Linux shows every program the same, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -36,7 +37,7 @@ impl Collector for Process {
         let cpu = cpu_seconds().map(ConstCounter::new);
         put("process_cpu_seconds", "Time on processors", cpu.as_ref().map(|cpu| cpu as &dyn EncodeMetric))?;
         let open = fs::read_dir("/proc/self/fd").ok().and_then(|entries| i64::try_from(entries.count()).ok());
-        let most = Resource::NOFILE.get_soft().ok().and_then(|most| i64::try_from(most).ok());
+        let most = Some(file_limit()).filter(|most| *most < usize::MAX).and_then(|most| i64::try_from(most).ok());
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Memory that is resident", memory("VmRSS:")),
             ("process_virtual_memory_bytes", "Memory that is mapped", memory("VmSize:")),

@@ -1,15 +1,16 @@
 //! Where a server is.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 use http::Uri;
 use http::uri::Scheme;
 use thiserror::Error;
 
-/// `host:port`: a name, an IPv4 address or an IPv6 address in brackets. A name is looked up anew for each connection. `https://` before it
-/// asks for TLS, `http://` is the same as nothing.
+/// `host:port`: a name, an IPv4 address or an IPv6 address in brackets, which may have a zone (`fe80::1%eth0`).
+/// A name is looked up anew for each connection. `https://` before it asks for TLS, `http://` is the same as
+/// nothing; with either of them one slash may stand behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddr {
     host: String,
@@ -31,6 +32,13 @@ impl ServerAddr {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// What the server's certificate must be for: the host without the zone, which means something on this
+    /// machine alone.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.host.split('%').next().unwrap_or_default()
     }
 
     /// The TCP port.
@@ -69,19 +77,33 @@ impl ServerAddr {
         let address = reachable(address);
         // An IP address and a port always make an authority.
         let origin = Uri::builder().scheme(scheme).authority(address.to_string()).path_and_query("/").build();
-        Self { host: address.ip().to_string(), port: address.port(), origin: origin.unwrap_or_default() }
+        // With the zone, if it has one.
+        let host = match address {
+            SocketAddr::V6(address) if address.scope_id() != 0 => format!("{}%{}", address.ip(), address.scope_id()),
+            address => address.ip().to_string(),
+        };
+        Self { host, port: address.port(), origin: origin.unwrap_or_default() }
     }
 }
 
 /// Where to connect to reach what listens on `address` of this machine: loopback for the unspecified address.
+/// What listens on `::` takes IPv4 too, and not every machine has `::1`.
 #[must_use]
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() && is_here(Ipv6Addr::LOCALHOST) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         ip => ip,
     };
-    SocketAddr::new(ip, address.port())
+    let mut reachable = address;
+    reachable.set_ip(ip);
+    reachable
+}
+
+/// Whether this machine has the address.
+fn is_here(ip: Ipv6Addr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 impl FromStr for ServerAddr {
@@ -89,8 +111,9 @@ impl FromStr for ServerAddr {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (scheme, text) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-            (Some(text), _) => ("https", text),
-            (None, text_after_http) => ("http", text_after_http.unwrap_or(text)),
+            (Some(text), _) => ("https", text.strip_suffix('/').unwrap_or(text)),
+            (None, Some(text)) => ("http", text.strip_suffix('/').unwrap_or(text)),
+            (None, None) => ("http", text),
         };
         let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
         // u16's own parser takes a plus sign.
@@ -98,15 +121,24 @@ impl FromStr for ServerAddr {
         let port = port.ok_or(AddressError)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match bare {
-            Some(address) if address.parse::<Ipv6Addr>().is_err() => return Err(AddressError),
+            Some(address) if !is_ipv6(address) => return Err(AddressError),
             None if host.is_empty() || host.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c)) => {
                 return Err(AddressError);
             }
             _ => {}
         }
-        let origin = format!("{scheme}://{host}:{port}").parse().map_err(|_| AddressError)?;
+        // A peer has no use for our zones (RFC 9844, 4).
+        let authority = host.split_once('%').map_or_else(|| host.to_owned(), |(address, _)| format!("{address}]"));
+        let origin = format!("{scheme}://{authority}:{port}").parse().map_err(|_| AddressError)?;
         Ok(Self { host: bare.unwrap_or(host).to_owned(), port, origin })
     }
+}
+
+/// Whether it is an IPv6 address, with or without a zone.
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
+    let is_zone = !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    address.parse::<Ipv6Addr>().is_ok() && is_zone
 }
 
 impl ServerAddrs {
@@ -157,9 +189,10 @@ impl fmt::Display for ServerAddr {
         if self.is_tls() {
             f.write_str("https://")?;
         }
-        match self.origin.authority() {
-            Some(authority) => authority.fmt(f),
-            None => Ok(()),
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
@@ -188,6 +221,27 @@ mod tests {
     }
 
     #[test]
+    fn takes_one_slash_behind_a_scheme() {
+        for (text, same) in [("http://localhost:51075/", "localhost:51075"), ("https://[::1]:1/", "https://[::1]:1")] {
+            assert_eq!(text.parse::<ServerAddr>(), same.parse(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn takes_zones() {
+        let address: ServerAddr = "https://[fe80::1%eth0]:51075".parse().expect("an address");
+        assert_eq!((address.host(), address.name()), ("fe80::1%eth0", "fe80::1"));
+        assert_eq!(address.to_string(), "https://[fe80::1%eth0]:51075");
+        assert_eq!(address.origin().to_string(), "https://[fe80::1]:51075/", "only we know the zone");
+        let listening = "[fe80::1%3]:51075".parse().expect("a socket address");
+        assert_eq!(ServerAddr::local(listening).to_string(), "[fe80::1%3]:51075");
+        for text in ["[fe80::1%]:1", "[%eth0]:1", "[fe80::1%a b]:1", "[fe80::1%a%b]:1", "fe80::1%eth0:1", "host%eth0:1"]
+        {
+            assert_eq!(text.parse::<ServerAddr>(), Err(AddressError), "{text:?}");
+        }
+    }
+
+    #[test]
     fn takes_several() {
         let addresses: ServerAddrs = "one:1, [::1]:2,three:3".parse().expect("three");
         assert_eq!((addresses.len(), addresses.to_string().as_str()), (3, "one:1,[::1]:2,three:3"));
@@ -212,7 +266,9 @@ mod tests {
             "localhost:x",
             "http://localhost",
             "https://",
-            "https://localhost:51075/",
+            "https://localhost:51075//",
+            "localhost:51075/",
+            "http://localhost:51075/path",
             "https://http://localhost:51075",
             "ftp://localhost:51075",
             "HTTPS:51075:1",

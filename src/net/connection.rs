@@ -1,57 +1,43 @@
 //! One HTTP/2 connection to a server.
 
-use std::error::Error as _;
 use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
-use http::{Request, Response, Uri};
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
+use http::Uri;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tonic::Status;
-use tonic::body::Body;
-use tower_service::Service;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::gate::Full;
+use super::greeting::Greeting;
+use super::http2::Http2;
+use super::lookup::lookup;
+use super::race::{order, race};
 use super::tls::{self, TlsError};
+use super::vanished::Vigilance;
+use super::vitality::Gone;
 use super::{Lifetime, Reloaded, ServerAddr, Token, Wire};
+use crate::process::test_panic;
 
-/// For each of the host's addresses in turn.
+/// For TCP to each of the host's addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For all of them together, with TLS and the first frame of the server, which it sends at once. TLS is two
+/// round trips, and the server's calculations when many come back to it in one moment.
+const CONNECT_BUDGET: Duration = Duration::from_secs(6);
 
-/// For the handshake of TLS: two round trips, and the server's calculations when many come back to it at once.
-const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Silence after which the kernel asks whether the server's machine is still there, the pause between its questions, and how many
-/// may stay unanswered. TCP's keepalive and not HTTP/2's: a gRPC server of another make closes the connection of a client that
-/// pings an idle stream more often than every five minutes (`too_many_pings`).
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
-/// How long what we have sent may stay unacknowledged. TCP's keepalive is silent meanwhile, and the kernel alone would go on sending
-/// it again for a quarter of an hour.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// Pings for a server whose machine answers and which does not itself, such as one that hangs. Less often than every five minutes: see
-/// above.
-const PING_INTERVAL: Duration = Duration::from_secs(330);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy stream wait for its window,
-/// and a reader that falls behind in small frames is cut; this client always drains its stream, so large windows cost it nothing.
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-
-/// How long after the socket was closed a call may still get the answer that had come before. Normally HTTP/2 ends all calls with the
-/// connection; about one in thousands, made in the very moment in which a server said goodbye and closed, was never heard of again.
-const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// For connections to a server. It is TCP's keepalive and not HTTP/2's: a foreign gRPC server ends the
+/// connection of a client that pings an idle stream more often than every five minutes
+/// (`too_many_pings`).
+const VIGILANCE: Vigilance = Vigilance {
+    silent: Duration::from_secs(15),
+    probe: Duration::from_secs(5),
+    probes: 3,
+    unacknowledged: Duration::from_secs(30),
+};
 
 /// No connection could be made.
 #[derive(Debug, Error)]
@@ -70,7 +56,10 @@ pub enum ConnectError {
     NoCa(ServerAddr),
     /// What answered does not talk HTTP/2.
     #[error("no HTTP/2 with {0}: {1}")]
-    Handshake(ServerAddr, hyper::Error),
+    Handshake(ServerAddr, h2::Error),
+    /// What answered says nothing, or goes at once.
+    #[error("no HTTP/2 with {0}: {1}")]
+    NoGreeting(ServerAddr, io::Error),
 }
 
 /// What a server asks for, and how it is known.
@@ -86,36 +75,13 @@ pub struct Access {
 /// reads the one stream must be sure that a message is sent over the same connection, or not at all.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    requests: http2::SendRequest<Body>,
-    socket: Lifetime,
-    token: Option<Arc<Reloaded<Token>>>,
-    retired: watch::Sender<bool>,
+    pub(super) http2: Http2,
+    pub(super) socket: Lifetime,
+    pub(super) token: Option<Arc<Reloaded<Token>>>,
+    pub(super) retired: watch::Sender<bool>,
     /// Of all calls over it.
     origin: Uri,
-}
-
-/// A call got no answer.
-#[derive(Debug, Error)]
-pub enum CallError {
-    /// HTTP/2 says why.
-    #[error("{0}")]
-    Http2(#[source] hyper::Error),
-    /// The socket is closed.
-    #[error("the connection is gone")]
-    Gone,
-}
-
-/// What HTTP/2 has to say about a call that has failed, if it was HTTP/2 that failed.
-#[must_use]
-pub fn http2_error(status: &Status) -> Option<&h2::Error> {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        source = error.source();
-    }
-    None
+    peer: SocketAddr,
 }
 
 impl Connection {
@@ -133,65 +99,109 @@ impl Connection {
     /// # Errors
     /// [`ConnectError`], which names the server.
     pub async fn open_with(server: &ServerAddr, access: &Access) -> Result<Self, ConnectError> {
-        let addresses = tokio::net::lookup_host((server.host(), server.port())).await;
-        let addresses = addresses.map_err(|error| ConnectError::Resolve(server.clone(), error))?;
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for address in addresses {
-            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                // While nobody listens on a local port, the kernel may pick that very port for our end, and connect us to ourselves.
-                Ok(Ok(stream)) if stream.local_addr().ok() == stream.peer_addr().ok() => {
-                    last = io::Error::from(io::ErrorKind::ConnectionRefused);
-                }
-                Ok(Ok(stream)) => return Self::handshake(server, access, stream).await,
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::Error::from(io::ErrorKind::TimedOut),
-            }
-        }
-        Err(ConnectError::Connect(server.clone(), last))
+        Self::open_elsewhere(server, access, None).await
     }
 
-    async fn handshake(server: &ServerAddr, access: &Access, stream: TcpStream) -> Result<Self, ConnectError> {
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_RETRIES);
-        let socket = SockRef::from(&stream);
+    /// The same, with this address last of all the host has: a connection to it was no good.
+    ///
+    /// # Errors
+    /// [`ConnectError`], which names the server.
+    pub async fn open_elsewhere(
+        server: &ServerAddr,
+        access: &Access,
+        shunned: Option<SocketAddr>,
+    ) -> Result<Self, ConnectError> {
+        let addresses = lookup(server.host(), server.port()).await;
+        let addresses = addresses.map_err(|error| ConnectError::Resolve(server.clone(), error))?;
+        let deadline = Instant::now() + CONNECT_BUDGET;
+        let attempt = |address| Self::open_at(address, server, access, deadline);
+        // Who refuses a connection is not the server; who takes it and is of no use may be.
+        let is_worse = |error: &ConnectError| !matches!(error, ConnectError::Connect(..));
+        let opened = race(order(addresses, shunned), attempt, is_worse).await;
+        match opened {
+            Some(opened) => opened,
+            None => Err(ConnectError::Resolve(server.clone(), io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    async fn open_at(
+        address: SocketAddr,
+        server: &ServerAddr,
+        access: &Access,
+        deadline: Instant,
+    ) -> Result<Self, ConnectError> {
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            // While nobody listens on a local port, the kernel may pick that very port for our end, and connect us to ourselves.
+            Ok(Ok(stream)) if stream.local_addr().ok() == stream.peer_addr().ok() => {
+                Err(io::Error::from(io::ErrorKind::ConnectionRefused))
+            }
+            Ok(connected) => connected,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        };
+        let stream = stream.map_err(|error| ConnectError::Connect(server.clone(), error))?;
+        Self::handshake(server, access, stream, address, deadline).await
+    }
+
+    async fn handshake(
+        server: &ServerAddr,
+        access: &Access,
+        stream: TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Self, ConnectError> {
         stream
             .set_nodelay(true)
-            .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-            .and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)))
+            .and_then(|()| VIGILANCE.watch(&stream))
             .map_err(|error| ConnectError::Connect(server.clone(), error))?;
-        let (wire, _, lifetime) = Wire::new(stream);
+        let (wire, pulse, lifetime) = Wire::new(stream);
         let socket = match (&access.tls, server.is_tls()) {
             (_, false) => wire.into(),
             (None, true) => return Err(ConnectError::NoCa(server.clone())),
             (Some(tls), true) => {
-                let handshake = tokio::time::timeout(TLS_TIMEOUT, tls.connect(server.host(), wire)).await;
+                let handshake = tokio::time::timeout_at(deadline, tls.connect(server.name(), wire)).await;
                 let handshake = handshake.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
                 handshake.map_err(|error| ConnectError::Tls(server.clone(), error))?
             }
         };
-        let (requests, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(|error| ConnectError::Handshake(server.clone(), error))?;
+        let (socket, greeting) = Greeting::new(socket);
+        let (http2, driver) =
+            Http2::start(socket, pulse).await.map_err(|error| ConnectError::Handshake(server.clone(), error))?;
         let address = server.clone();
+        let (failed, failure) = oneshot::channel();
+        // Nobody waits for this task. When it ends or panics, calls fail or the socket closes, and
+        // then `retired` completes.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            test_panic("client connection");
+            if let Err(error) = driver.await {
                 if wants_tls(&address, &error) {
                     warn!(server = %address, "what it speaks is not HTTP/2; does it want TLS, as https://{address}?");
                 }
                 debug!(%error, "connection to the server ended");
+                // Nobody waits for it after the greeting.
+                let _ = failed.send(error);
             }
         });
+        let greeted = async {
+            if greeting.await.is_ok() {
+                return Ok(());
+            }
+            Err(match failure.await {
+                Ok(error) => ConnectError::Handshake(server.clone(), error),
+                Err(_) => ConnectError::NoGreeting(server.clone(), io::ErrorKind::ConnectionReset.into()),
+            })
+        };
+        match tokio::time::timeout_at(deadline, greeted).await {
+            Ok(greeted) => greeted?,
+            Err(_) => return Err(ConnectError::NoGreeting(server.clone(), io::ErrorKind::TimedOut.into())),
+        }
         let (token, origin) = (access.token.clone(), server.origin());
-        Ok(Self { requests, socket: lifetime, token, retired: watch::Sender::new(false), origin })
+        Ok(Self { http2, socket: lifetime, token, retired: watch::Sender::new(false), origin, peer })
+    }
+
+    /// The address at the other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// The origin of calls to the server at the other end.
@@ -200,59 +210,65 @@ impl Connection {
         self.origin.clone()
     }
 
-    /// Completes once a call was refused because the peer takes no more of them on this connection. Those that are open may go on for
-    /// ever: a proxy says so (GOAWAY) after so many calls, or so much time, and waits for the last stream to end.
+    /// Why no call can leave, if that is so for longer than a moment.
+    #[must_use]
+    pub fn full(&self) -> Option<Full> {
+        self.http2.full()
+    }
+
+    /// Why a call had to wait last, whether that is still so or not.
+    #[must_use]
+    pub fn last_full(&self) -> Option<Full> {
+        self.http2.last_full()
+    }
+
+    /// The server is our own, and does not mind pings: it is gone after ten seconds without a byte.
+    pub fn watch_closely(&self) {
+        self.http2.vitality().watch_closely();
+    }
+
+    /// A call got no answer in time: the server is asked for a sign of life.
+    pub fn doubt(&self) {
+        self.http2.vitality().doubt();
+    }
+
+    /// Completes when a call got no answer in time since this was last asked.
+    pub async fn doubted(&self) {
+        self.http2.vitality().doubted().await;
+    }
+
+    /// Asks the server for a sign of life, and says whether one has come before the connection ended.
+    pub async fn sign_of_life(&self) -> bool {
+        self.doubt();
+        tokio::select! {
+            () = self.http2.vitality().sign() => true,
+            () = self.socket.clone().ended() => false,
+        }
+    }
+
+    /// Why the connection was given up, if it was.
+    #[must_use]
+    pub fn gone(&self) -> Option<Gone> {
+        self.http2.vitality().gone()
+    }
+
+    /// Completes once no call can be made any more. Either a call was refused because the peer takes
+    /// no more of them on this connection, or the socket is closed.
+    ///
+    /// After a refusal the open calls may go on without end: a proxy sends GOAWAY after some calls or
+    /// some time, and waits for the last stream to end. When the socket closes, HTTP/2 ends the open
+    /// calls. Only after a panic under its own lock it does not, and nothing would wake them.
     pub async fn retired(&self) {
-        // It fails when the sender is gone, and this has one.
-        let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
+        let mut retired = self.retired.subscribe();
+        tokio::select! {
+            // It fails when the sender is gone, and this has one.
+            _ = retired.wait_for(|retired| *retired) => {}
+            () = self.socket.clone().ended() => {}
+        }
     }
 }
 
 /// Whether the first thing that came can have been TLS's answer to what is none, which as a frame of HTTP/2 would be a megabyte long.
-fn wants_tls(server: &ServerAddr, error: &hyper::Error) -> bool {
-    let http2 = error.source().and_then(|error| error.downcast_ref::<h2::Error>());
-    !server.is_tls() && http2.and_then(h2::Error::reason) == Some(h2::Reason::FRAME_SIZE_ERROR)
-}
-
-impl Service<Request<Body>> for Connection {
-    type Response = Response<Incoming>;
-    type Error = CallError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, CallError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        // HTTP/2 is always ready, and what a closed connection says in `call` tells the caller that nothing was sent; an error here
-        // would reach it without that.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(AUTHORIZATION, token.current().header());
-        }
-        let answer = self.requests.send_request(request);
-        let (socket, retired) = (self.socket.clone(), self.retired.clone());
-        Box::pin(async move {
-            let gone = async {
-                socket.ended().await;
-                tokio::time::sleep(LAST_ANSWERS).await;
-            };
-            tokio::select! {
-                biased;
-                answer = answer => answer.map_err(|error| {
-                    if takes_no_more(&error) {
-                        retired.send_replace(true);
-                    }
-                    CallError::Http2(error)
-                }),
-                () = gone => Err(CallError::Gone),
-            }
-        })
-    }
-}
-
-/// Whether the call was not made because the peer has said goodbye.
-fn takes_no_more(error: &hyper::Error) -> bool {
-    let goodbye =
-        error.source().and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_go_away);
-    error.is_canceled() || goodbye
+fn wants_tls(server: &ServerAddr, error: &h2::Error) -> bool {
+    !server.is_tls() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
 }

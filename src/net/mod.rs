@@ -1,22 +1,44 @@
 //! TCP, TLS and HTTP/2 under both halves: listening, serving and draining connections, opening one to a server, and who may.
 
 mod address;
+mod answer;
 mod budget;
+mod call;
 mod connection;
+mod gate;
+mod gathered;
+mod greeting;
+mod host;
+mod http1;
+mod http2;
 mod listen;
+mod lookup;
+mod race;
 mod reload;
 mod serve;
 mod socket;
 pub mod tls;
 mod token;
+mod vanished;
+mod vitality;
 mod wire;
 
 pub use self::address::{AddressError, ServerAddr, ServerAddrs, reachable};
+pub use self::answer::Answer;
 pub use self::budget::{Budget, Exhausted, Share};
-pub use self::connection::{Access, CallError, ConnectError, Connection, http2_error};
+pub use self::call::{CallError, Reserved, http2_error};
+pub use self::connection::{Access, ConnectError, Connection};
+pub use self::gate::Full;
+pub use self::gathered::Gathered;
+pub use self::host::{BadHost, requested_host};
+pub use self::http1::{Peer, serve_http1};
 pub use self::listen::{ListenError, listen};
+pub use self::lookup::{lookup, start_lookups};
+pub use self::race::connect;
 pub use self::reload::{Reload, Reloaded, keep_fresh};
 pub use self::serve::{Counts, Drain, Limits, serve_connections};
 pub use self::socket::Socket;
 pub use self::token::{Guard, NoToken, Token, TokenError};
-pub use self::wire::{Lifetime, Pulse, Wire};
+pub(crate) use self::vanished::Vigilance;
+pub use self::vitality::Gone;
+pub use self::wire::{Lifetime, Outlet, Pulse, Wire};

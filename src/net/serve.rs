@@ -5,12 +5,13 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
+
+use super::vanished::Vigilance;
 
 /// How long to wait when a connection can't be accepted (no file descriptors left, mostly): the next try fails too until one
 /// closes.
@@ -89,7 +90,8 @@ pub async fn serve_connections<F>(
                 connections.spawn(serve(stream, Drain(draining.subscribe())));
                 counts.accepted.inc();
             }
-            // Finished connections leave the set at once, or it would grow for as long as the program runs.
+            // Finished connections leave the set at once, or it would grow for as long as the program runs. One that has panicked is
+            // logged and counted already, and nobody else's matter.
             Some(_) = connections.join_next() => {}
         }
         counts.open.set(i64::try_from(connections.len()).unwrap_or(i64::MAX));
@@ -114,7 +116,7 @@ struct Acceptor {
 
 impl Acceptor {
     /// The next connection. Both interfaces send small answers that somebody waits for, so Nagle's delay is off; a peer that is gone
-    /// without a word is found by TCP's keepalive.
+    /// without a word is found by the kernel.
     async fn accept(&mut self) -> TcpStream {
         loop {
             tokio::time::sleep_until(self.next_try).await;
@@ -123,7 +125,7 @@ impl Acceptor {
                     if std::mem::take(&mut self.failing) {
                         info!("accepting connections again");
                     }
-                    let options = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true));
+                    let options = stream.set_nodelay(true).and_then(|()| Vigilance::ACCEPTED.watch(&stream));
                     if options.is_ok() {
                         return stream;
                     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The stream, and what those who watch it see.
 #[derive(Debug)]
@@ -31,7 +31,13 @@ struct Signs {
     stuck: AtomicBool,
     /// ... and it had taken some since somebody looked, or there was nothing.
     moved: AtomicBool,
+    /// The kernel takes again what it did not take.
+    freed: Notify,
 }
+
+/// Whether the kernel takes what is written.
+#[derive(Debug)]
+pub struct Outlet(Arc<Signs>);
 
 /// Whether the socket is still there.
 #[derive(Debug, Clone)]
@@ -52,12 +58,23 @@ impl Wire {
         if !stuck || !self.signs.stuck.load(Ordering::Relaxed) {
             self.signs.moved.store(true, Ordering::Relaxed);
         }
-        self.signs.stuck.store(stuck, Ordering::Relaxed);
+        if self.signs.stuck.load(Ordering::Relaxed) != stuck {
+            self.signs.stuck.store(stuck, Ordering::Relaxed);
+            if !stuck {
+                self.signs.freed.notify_one();
+            }
+        }
         write
     }
 }
 
 impl Pulse {
+    /// What shows whether more can be written.
+    #[must_use]
+    pub fn outlet(&self) -> Outlet {
+        Outlet(Arc::clone(&self.0))
+    }
+
     /// Whether anything has come since this was last asked.
     #[must_use]
     pub fn heard(&self) -> bool {
@@ -69,6 +86,19 @@ impl Pulse {
     pub fn is_stuck(&self) -> bool {
         let moved = self.0.moved.swap(false, Ordering::Relaxed);
         !moved && self.0.stuck.load(Ordering::Relaxed)
+    }
+}
+
+impl Outlet {
+    /// Whether there is something to write that the kernel does not take now.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.0.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Completes when the kernel takes again what it did not take. For one that waits.
+    pub async fn freed(&self) {
+        self.0.freed.notified().await;
     }
 }
 

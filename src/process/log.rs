@@ -1,14 +1,13 @@
 //! The log: one event a line, on stderr.
 
 use std::io::{self, IsTerminal};
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use super::filter::LogFilter;
 use super::stderr::{LogGuard, Stderr};
 
 /// What is logged, and how.
@@ -32,19 +31,6 @@ enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone)]
-struct LogFilter(Targets);
-
-impl FromStr for LogFilter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // An empty RUST_LOG is how people switch their own off; it must not switch ours off with it.
-        let text = if text.is_empty() { "info" } else { text };
-        text.parse().map(Self).map_err(|error: ParseError| error.to_string())
-    }
-}
-
 impl LogSettings {
     /// Starts the log of this process. Call it once, and keep what it gives until the end.
     ///
@@ -52,7 +38,7 @@ impl LogSettings {
     /// If the system gives no thread to write from.
     pub fn start(&self) -> io::Result<LogGuard> {
         let (stderr, guard) = Stderr::start()?;
-        let lines = fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal());
+        let lines = fmt::layer().with_writer(stderr).with_ansi(has_colours());
         let lines = match self.log_format {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -60,4 +46,11 @@ impl LogSettings {
         tracing_subscriber::registry().with(lines.with_filter(self.filter.0.clone())).init();
         Ok(guard)
     }
+}
+
+/// Whether stderr is a terminal that shows colours, and its user has not said no (<https://no-color.org>).
+fn has_colours() -> bool {
+    let says_no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stderr().is_terminal() && !says_no && !is_dumb
 }

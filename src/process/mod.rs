@@ -2,34 +2,56 @@
 
 #[cfg(target_env = "musl")]
 mod allocator;
+mod filter;
 mod log;
+mod panics;
+mod random;
 mod signals;
 mod stderr;
+mod test_panic;
+mod threads;
 
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::log::LogSettings;
+pub(crate) use self::panics::{caught, count as panics, needed, whole};
+pub use self::random::NoRandomness;
+pub(crate) use self::random::random;
+pub(crate) use self::signals::Hangups;
 pub use self::signals::Signals;
 pub use self::stderr::LogGuard;
+pub(crate) use self::test_panic::test_panic;
 
 /// Runs a program to its end, with a thread for each core, and turns how it ended into the exit status: 0, or 1 after one line on
 /// stderr.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    run_on(Runtime::new(), name, program)
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    run_on(Builder::new_multi_thread().worker_threads(workers), workers, name, program)
 }
 
 /// The same with one thread for everything.
 pub fn run_on_one_thread(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    run_on(Builder::new_current_thread().enable_all().build(), name, program)
+    run_on(&mut Builder::new_current_thread(), 0, name, program)
 }
 
-fn run_on(runtime: io::Result<Runtime>, name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let result = runtime.block_on(program);
-        // Not waiting for a name look-up that may still be running in a thread of its own.
+fn run_on(
+    runtime: &mut Builder,
+    workers: usize,
+    name: &str,
+    program: impl Future<Output = anyhow::Result<()>>,
+) -> ExitCode {
+    panics::watch(name);
+    let mut start = || -> anyhow::Result<Runtime> {
+        threads::try_threads(workers)?;
+        Ok(runtime.enable_all().build()?)
+    };
+    let result = start().and_then(|runtime| {
+        let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(program)));
+        let result = result.unwrap_or_else(|panic| Err(anyhow::anyhow!("panicked: {}", panics::reason(&*panic))));
         runtime.shutdown_background();
         result
     });
@@ -46,7 +68,11 @@ fn run_on(runtime: io::Result<Runtime>, name: &str, program: impl Future<Output 
 /// How many files the process may have open.
 #[must_use]
 pub fn file_limit() -> usize {
-    rlimit::Resource::NOFILE.get_soft().ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+    #[cfg(unix)]
+    if let Ok(limit) = rlimit::Resource::NOFILE.get_soft() {
+        return usize::try_from(limit).unwrap_or(usize::MAX);
+    }
+    usize::MAX
 }
 
 /// Lets the process have as many files open as the system permits it to: each reader is one, and the usual soft limit is 1024.

@@ -5,9 +5,9 @@
 //! many is said once there is room.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -30,6 +30,9 @@ pub(super) struct Stderr {
     lost: Arc<AtomicUsize>,
 }
 
+/// Where the log of this process goes.
+static LOG: OnceLock<Stderr> = OnceLock::new();
+
 /// Writes the last lines when it is dropped.
 #[must_use]
 pub struct LogGuard(Stderr);
@@ -44,6 +47,7 @@ impl Stderr {
         let stderr = Self { jobs, lost: Arc::default() };
         let lost = Arc::clone(&stderr.lost);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&queue, &lost))?;
+        let _ = LOG.set(stderr.clone());
         Ok((stderr.clone(), LogGuard(stderr)))
     }
 }
@@ -80,6 +84,23 @@ impl Write for Stderr {
     }
 }
 
+impl Stderr {
+    /// Waits until all lines are written, for a moment at most.
+    fn wait(&self) {
+        let (done, written) = sync_channel(1);
+        if self.jobs.try_send(Job::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+/// Writes the last lines before the process ends by itself.
+pub(super) fn flush() {
+    if let Some(log) = LOG.get() {
+        log.wait();
+    }
+}
+
 impl MakeWriter<'_> for Stderr {
     type Writer = Self;
 
@@ -90,9 +111,6 @@ impl MakeWriter<'_> for Stderr {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let (done, written) = sync_channel(1);
-        if self.0.jobs.try_send(Job::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(LAST_LINES);
-        }
+        self.0.wait();
     }
 }

@@ -6,6 +6,7 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::Room;
+use crate::process::test_panic;
 
 /// Rounds that follow each other are this far apart. A wake-up and a write for every reader is nearly all that a message costs, so in a
 /// busy room one round carries the messages of some milliseconds; nobody notices that in a chat. At 2000 messages a second to 100 readers
@@ -20,6 +21,7 @@ impl Room {
         let mut next_round = Instant::now();
         loop {
             self.posted.notified().await;
+            test_panic("dispatcher");
             tokio::time::sleep_until(next_round).await;
             // By the schedule while it holds: tokio's timer is late by up to a millisecond each time, and that must not add up.
             let now = Instant::now();

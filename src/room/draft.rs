@@ -91,7 +91,7 @@ mod tests {
     fn is_the_frame_that_a_reader_decodes() {
         for (author, text) in [("", ""), ("alice", "hey"), ("Вася", "привет 👋\0\"\n"), ("a", &"x".repeat(300_000))]
         {
-            let time = SendTime::default().next(SystemTime::now());
+            let time = SendTime::default().next(SystemTime::now()).expect("a time");
             let draft = Draft::new(author.to_owned(), text.to_owned());
             let (size, frame_size) = (draft.outgoing_size(), draft.frame_size());
             let mut log = b"before".to_vec();

@@ -1,10 +1,11 @@
 //! Which life of the room it is.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
 use thiserror::Error;
+
+use crate::process::{NoRandomness, random};
 
 /// A name that each room has for itself. Two positions can be compared only within one epoch: a server that starts again begins a new
 /// one, and knows nothing of the messages before.
@@ -18,9 +19,10 @@ pub struct EpochError;
 
 impl Epoch {
     /// One that no other room has had.
-    pub(super) fn new() -> Self {
-        // Seeded by the system's random numbers.
-        Self(RandomState::new().hash_one(()))
+    pub(super) fn new() -> Result<Self, NoRandomness> {
+        // Half of the bits are enough: what they are is no secret.
+        #[allow(clippy::cast_possible_truncation)]
+        random().map(|number| Self(number as u64))
     }
 }
 
@@ -45,8 +47,8 @@ mod tests {
 
     #[test]
     fn comes_back_from_its_text() {
-        let epoch = Epoch::new();
-        assert_ne!(epoch, Epoch::new());
+        let epoch = Epoch::new().expect("random numbers");
+        assert_ne!(epoch, Epoch::new().expect("random numbers"));
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         assert_eq!(Epoch(15).to_string(), "000000000000000f");
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::engine::{self, Engine};
-use super::{Closed, Draft, Epoch, Kept, Limits, NotPosted, NotYet, Opened, Room, Start};
-use crate::send_time::SendTime;
+use super::{Closed, Draft, Epoch, Kept, Limits, NotPosted, NotYet, Opened, Posted, Refusal, Room, Start};
+use crate::process::NoRandomness;
 
 /// The room, whoever keeps it. Readers and their rounds are the same in both; what differs is where messages get their time and place.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub enum Driver {
 }
 
 /// Why a reader can't begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotOpened {
     /// It claims to have had what is not there.
     #[error(transparent)]
@@ -36,6 +36,9 @@ pub enum NotOpened {
     /// The room is closed.
     #[error("the server is shutting down")]
     Closed(#[from] Closed),
+    /// The engine is there, and refuses to let its stream be read.
+    #[error("the engine that keeps the room refuses to say which messages are new ({0})")]
+    Refused(Refusal),
     /// The engine is not there, so nobody can say where the reader begins.
     #[error("the engine that keeps the room is away: nobody can say which messages are new")]
     Away,
@@ -43,21 +46,23 @@ pub enum NotOpened {
 
 impl Keeper {
     /// A room in this process, or in the engine if there is one; and what must run for it.
-    #[must_use]
-    pub fn new(engine: Option<engine::Settings>, limits: Limits) -> (Self, Driver) {
+    ///
+    /// # Errors
+    /// [`NoRandomness`], without an engine.
+    pub fn new(engine: Option<engine::Settings>, limits: Limits) -> Result<(Self, Driver), NoRandomness> {
         if let Some(settings) = engine {
             let (engine, driver) = Engine::new(settings, limits);
-            return (Self::Engine(engine), Driver::Engine(driver));
+            return Ok((Self::Engine(engine), Driver::Engine(driver)));
         }
-        let room = Arc::new(Room::new(limits));
-        (Self::Embedded(Arc::clone(&room)), Driver::Embedded(room))
+        let room = Arc::new(Room::new(limits)?);
+        Ok((Self::Embedded(Arc::clone(&room)), Driver::Embedded(room)))
     }
 
     /// Puts a message into the room: in `epoch`, if it is meant for one, and once, if it has a key.
     ///
     /// # Errors
     /// See [`NotPosted`].
-    pub async fn post(&self, epoch: Option<Epoch>, key: Option<&str>, draft: Draft) -> Result<SendTime, NotPosted> {
+    pub async fn post(&self, epoch: Option<Epoch>, key: Option<&str>, draft: Draft) -> Result<Posted, NotPosted> {
         match self {
             Self::Embedded(room) => {
                 if epoch.is_some_and(|epoch| epoch != room.epoch()) {
@@ -65,7 +70,7 @@ impl Keeper {
                 }
                 match key {
                     Some(key) => room.post_once(key, draft),
-                    None => Ok(room.post(draft)?),
+                    None => Ok(Posted::Now(room.post(draft)?)),
                 }
             }
             // In a box, or every call would be as large as this.

@@ -1,5 +1,7 @@
 //! What a room keeps, and how much of it at most.
 
+use super::RefusalCounts;
+
 /// What a room keeps at most.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -29,4 +31,6 @@ pub struct EngineNow {
     pub lost: u64,
     /// How often the room has begun anew, because messages were missing.
     pub begun_anew: u64,
+    /// How often it has refused something, by kind.
+    pub refused: RefusalCounts,
 }

@@ -64,6 +64,8 @@ pub(super) struct Log {
     /// Bytes of such slices that somebody still holds.
     copied: Arc<AtomicUsize>,
     retention: usize,
+    /// All messages are later.
+    birth: SendTime,
     /// The time of the last message ...
     last: SendTime,
     /// ... and of the newest that is no longer kept.
@@ -107,6 +109,7 @@ impl Log {
             shared: Vec::new(),
             copied: Arc::default(),
             retention,
+            birth,
             last: birth,
             forgotten: birth,
         }
@@ -120,6 +123,11 @@ impl Log {
     /// The time of the last message; before the first, that of the log's beginning.
     pub(super) fn last(&self) -> SendTime {
         self.last
+    }
+
+    /// What all messages are later than.
+    pub(super) fn birth(&self) -> SendTime {
+        self.birth
     }
 
     /// Where a reader goes on that has had everything up to `after`.

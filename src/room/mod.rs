@@ -19,6 +19,7 @@ mod log;
 #[cfg(test)]
 mod model;
 mod not_posted;
+mod posted;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod reader;
@@ -35,11 +36,13 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 pub use self::draft::Draft;
+pub use self::engine::{Refusal, RefusalCounts};
 pub use self::epoch::Epoch;
 pub use self::keeper::{Driver, Keeper, NotOpened};
 pub use self::kept::{EngineNow, Kept, Limits};
 pub use self::keys::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
 pub use self::not_posted::{Closed, NotPosted};
+pub use self::posted::Posted;
 pub use self::reader::{End, Frames, Reader};
 pub use self::resume::{NotYet, Opened, Start};
 
@@ -47,7 +50,8 @@ use self::keys::{KeyHasher, Keys, Known};
 use self::log::{Found, Log};
 use self::sync::{Mutex, MutexGuard, lock};
 use self::waiting::{Ticket, Waiting};
-use crate::send_time::SendTime;
+use crate::process::{NoRandomness, test_panic};
+use crate::send_time::{ClockError, SendTime};
 
 /// One chat room.
 pub struct Room {
@@ -87,9 +91,13 @@ const LAPS: u64 = 8;
 
 impl Room {
     /// An empty room.
-    #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self::in_epoch(limits, Epoch::new(), SendTime::default().next(SystemTime::now()))
+    ///
+    /// # Errors
+    /// [`NoRandomness`]: the room has no epoch then.
+    pub fn new(limits: Limits) -> Result<Self, NoRandomness> {
+        // With a clock that is too far ahead the room takes no message until it is set right.
+        let birth = SendTime::default().next(SystemTime::now()).unwrap_or_default();
+        Ok(Self::in_epoch(limits, Epoch::new()?, birth))
     }
 
     /// An empty room with a name that somebody else has given it; all its messages will be later than `birth`.
@@ -119,13 +127,13 @@ impl Room {
     /// it (with the next round of [`Room::dispatch`]).
     ///
     /// # Errors
-    /// [`Closed`] after [`Room::close`].
-    pub fn post(&self, draft: Draft) -> Result<SendTime, Closed> {
+    /// [`Closed`] after [`Room::close`], and [`ClockError`] where the clock shows no time that a message can have.
+    pub fn post(&self, draft: Draft) -> Result<SendTime, NotPosted> {
         let state = self.lock();
         if state.closed {
-            return Err(Closed);
+            return Err(Closed.into());
         }
-        let time = stamp(&state);
+        let time = stamp(&state)?;
         self.append(state, draft, time);
         Ok(time)
     }
@@ -135,19 +143,19 @@ impl Room {
     ///
     /// # Errors
     /// See [`NotPosted`]. The message is not in the room, whatever it says.
-    pub fn post_once(&self, key: &str, draft: Draft) -> Result<SendTime, NotPosted> {
+    pub fn post_once(&self, key: &str, draft: Draft) -> Result<Posted, NotPosted> {
         let (key, now) = (self.hasher.key(key, &draft), Instant::now());
         let mut state = self.lock();
         match state.keys.look(key, now) {
-            Known::Same(time) => Ok(time),
+            Known::Same(time) => Ok(Posted::Before(time)),
             Known::Other => Err(NotPosted::KeyTaken),
             Known::Full => Err(NotPosted::TooManyKeys),
             Known::New if state.closed => Err(Closed.into()),
             Known::New => {
-                let time = stamp(&state);
+                let time = stamp(&state)?;
                 state.keys.remember(key, time, now);
                 self.append(state, draft, time);
-                Ok(time)
+                Ok(Posted::Now(time))
             }
         }
     }
@@ -160,6 +168,7 @@ impl Room {
     fn append(&self, mut state: MutexGuard<'_, State>, draft: Draft, time: SendTime) {
         let first_of_its_round = state.log.published() == state.log.end();
         state.log.append(draft, time);
+        test_panic("room");
         if first_of_its_round {
             state.first = Some(Instant::now());
         }
@@ -280,7 +289,7 @@ impl Room {
 }
 
 /// The time of the message that is appended next, under the same lock.
-fn stamp(state: &State) -> SendTime {
+fn stamp(state: &State) -> Result<SendTime, ClockError> {
     state.log.last().next(SystemTime::now())
 }
 

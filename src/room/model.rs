@@ -37,7 +37,7 @@ fn a_reader_ends_only_after_all_that_was_accepted() {
 }
 
 fn close_while_posting() {
-    let room = Arc::new(Room::new(LIMITS));
+    let room = Arc::new(Room::new(LIMITS).expect("random numbers"));
     let early = subscribe(&room);
     let early = thread::spawn(move || read(early, usize::MAX));
     let poster = {
@@ -52,7 +52,7 @@ fn close_while_posting() {
 }
 
 fn model() {
-    let room = Arc::new(Room::new(LIMITS));
+    let room = Arc::new(Room::new(LIMITS).expect("random numbers"));
     let early: Vec<_> =
         (0..2).map(|_| subscribe(&room)).map(|reader| thread::spawn(move || read(reader, POSTERS * EACH))).collect();
     let dispatcher = {

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use super::Epoch;
+use super::{Epoch, Refusal};
+use crate::send_time::ClockError;
 
 /// The room takes no more messages: what it was asked to post is in nobody's stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -10,18 +11,24 @@ use super::Epoch;
 pub struct Closed;
 
 /// Why a message with a key is not in the room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotPosted {
     /// The room takes no more messages.
     #[error(transparent)]
     Closed(#[from] Closed),
+    /// The clock shows no time that a message can have.
+    #[error("{0}; the message was not accepted")]
+    Clock(#[from] ClockError),
     /// The key has been used for another message.
     #[error("another message has come with this idempotency key")]
     KeyTaken,
     /// The caller means another life of the room than this one.
     #[error("the room of that epoch is over, and now it is {0}: the message was not accepted")]
     OtherEpoch(Epoch),
-    /// The engine that keeps the room is not there, or does not take messages.
+    /// The engine that keeps the room is there, and refuses messages.
+    #[error("the engine that keeps the room refuses it ({0}): the message was not accepted")]
+    Refused(Refusal),
+    /// The engine that keeps the room is not there.
     #[error("the engine that keeps the room is away: the message was not accepted")]
     Away,
     /// More messages wait for the engine than are kept.

@@ -29,7 +29,7 @@ struct Model {
 /// Whoever reads, from wherever it goes on, gets every message from there on, once and in order, or is told that something is missing;
 /// and it is told so only when it is. Each byte of the input is something that is done, with a number.
 pub fn resume(input: &[u8]) {
-    let room = Arc::new(Room::new(Limits { retention: RETENTION, keys: 1 }));
+    let room = Arc::new(Room::new(Limits { retention: RETENTION, keys: 1 }).expect("random numbers"));
     let birth = room.open(Start::Now).expect("a reader").position;
     let mut model = Model { room, birth, posted: Vec::new(), published: 0, readers: Vec::new() };
     // Enough for everything to happen, and an end to what one input costs.
@@ -98,7 +98,8 @@ impl Model {
     }
 
     fn open_in_another_epoch(&mut self) {
-        let opened = self.room.open(Start::After(Epoch::new(), self.last())).expect("a reader");
+        let opened =
+            self.room.open(Start::After(Epoch::new().expect("random numbers"), self.last())).expect("a reader");
         self.begins_with_the_oldest(opened);
     }
 

@@ -15,6 +15,7 @@ use super::waiting::Ticket;
 #[derive(Debug)]
 pub struct Frames {
     /// Whole gRPC frames, many messages in one piece that all readers share. Never empty, and about 64 KiB or one message at most.
+    /// A reader that comes from further back gets its own, which need not end where a message does.
     pub bytes: Bytes,
     /// There is more to read. If not, the task that has read will be woken when there is: reading again would only say so.
     pub more: bool,
@@ -69,6 +70,12 @@ impl Reader {
         self.ticket.is_some_and(|ticket| self.room.is_waiting(ticket))
     }
 
+    /// Whether the last read may have ended within a message: then a stream can't end with a status.
+    #[must_use]
+    pub fn is_amid_a_message(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.is_amid_a_message())
+    }
+
     /// Everything new, up to a bound.
     ///
     /// # Errors
@@ -76,7 +83,7 @@ impl Reader {
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frames, End>> {
         if let Some(past) = &mut self.past {
             match ready!(past.poll_next(cx)) {
-                Ok(Way::Frames(bytes)) => return Poll::Ready(Ok(Frames { bytes, more: true })),
+                Ok(Way::Part(bytes)) => return Poll::Ready(Ok(Frames { bytes, more: true })),
                 Ok(Way::There(position)) => (self.position, self.past) = (position, None),
                 Err(end) => return Poll::Ready(Err(end)),
             }

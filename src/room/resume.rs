@@ -1,6 +1,7 @@
-//! Going on where a stream has been cut.
+//! Where a stream begins: now, so long ago, or where another one has been cut.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,7 +9,7 @@ use prost_types::Timestamp;
 use thiserror::Error;
 
 use super::log::Resume;
-use super::{Epoch, Reader, Room};
+use super::{Epoch, Reader, Room, stamp};
 use crate::send_time::SendTime;
 
 /// Where a reader begins.
@@ -16,6 +17,8 @@ use crate::send_time::SendTime;
 pub enum Start {
     /// With the next message that is accepted.
     Now,
+    /// With the first message that was accepted in so long a time before now, in this epoch.
+    Ago(Duration),
     /// After the message with this time, in the room of this epoch: the reader has had everything up to it.
     After(Epoch, SendTime),
 }
@@ -29,8 +32,8 @@ pub struct Opened {
     pub epoch: Epoch,
     /// It gets everything after this time: where it can go on later, before it has got a message.
     pub position: SendTime,
-    /// Whether it goes on where it asked to: nothing is missing. If not, it begins with the oldest message there is. `None` if it did
-    /// not ask.
+    /// Whether it begins where it asked to: nothing is missing. If not, it begins with the oldest message
+    /// there is. `None` if it did not ask.
     pub resumed: Option<bool>,
 }
 
@@ -53,9 +56,18 @@ impl Room {
     /// [`NotYet`], if it wants to go on after a time that is still to come.
     pub fn open(self: &Arc<Self>, start: Start) -> Result<Opened, NotYet> {
         let mut state = self.lock();
-        let Start::After(epoch, after) = start else {
-            let reader = Reader::new(Arc::clone(self), state.log.end());
-            return Ok(Opened { reader, epoch: self.epoch, position: state.log.last(), resumed: None });
+        let (epoch, after) = match start {
+            Start::Now => {
+                let reader = Reader::new(Arc::clone(self), state.log.end());
+                return Ok(Opened { reader, epoch: self.epoch, position: state.log.last(), resumed: None });
+            }
+            // What comes next may have any time after the last one, wherever the clock goes.
+            Start::Ago(time) => {
+                // While the clock shows no time that a message can have, none is accepted either.
+                let since = stamp(&state).map_or(state.log.last(), |now| now.minus(time));
+                (self.epoch, since.clamp(state.log.birth(), state.log.last()))
+            }
+            Start::After(epoch, after) => (epoch, after),
         };
         let found = if epoch != self.epoch {
             state.log.oldest()

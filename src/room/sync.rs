@@ -6,8 +6,14 @@ pub(super) use shuttle::sync::{Mutex, MutexGuard};
 #[cfg(not(test))]
 pub(super) use std::sync::{Mutex, MutexGuard};
 
-/// Locks, also when a thread has panicked while it held the lock: what the room does there leaves it whole at every step that
-/// could panic (only an allocation can), and one failed call must not end the chat for everybody.
+/// Locks. If something has panicked under the lock, the room may be half changed, and the program ends: a chat that ends is seen and
+/// started again, one that has lost its order is not.
+#[cfg(not(test))]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    crate::process::whole(mutex.lock())
+}
+
+#[cfg(test)]
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic")
 }

@@ -1,6 +1,7 @@
 //! One connection: a task that has all of its calls in it.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,9 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use h2::server;
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::messenger::Messenger;
 use super::read_messages::Reading;
@@ -19,6 +23,7 @@ use super::silence;
 use super::turn::turns;
 use crate::net::tls::{Acceptor, TlsError};
 use crate::net::{Drain, Wire};
+use crate::process::{caught, test_panic};
 
 /// How long a peer may take to say that it speaks HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,6 +73,8 @@ enum Running {
 
 enum Event {
     CallEnded,
+    /// Only that call is over.
+    CallPanicked,
     ReaderOpened(Reading),
     DrainBegun,
     PeerGone(ConnectionError),
@@ -90,9 +97,11 @@ pub(super) async fn serve(
             // In a box, or every connection would have the room for it.
             Some(tls) => Box::pin(tls.accept(wire)).await?,
         };
-        Ok::<_, ConnectionError>(settings(calls).handshake::<_, Bytes>(socket).await?)
+        // Before the first frame to the peer.
+        let connected = Instant::now();
+        Ok::<_, ConnectionError>((settings(calls).handshake::<_, Bytes>(socket).await?, connected))
     });
-    let mut http2 = tokio::select! {
+    let (mut http2, connected) = tokio::select! {
         // First: who has said that it speaks HTTP/2 may have made a call too, and gets its answer.
         biased;
         http2 = handshake => http2.map_err(|_| ConnectionError::NoHandshake)??,
@@ -114,6 +123,8 @@ pub(super) async fn serve(
             while let Poll::Ready(Some(event)) = running.poll_next_unpin(&mut calls_side.context()) {
                 match event {
                     Event::CallEnded => {}
+                    // If it has left the room half changed, this ends the program.
+                    Event::CallPanicked => drop(messenger.kept()),
                     Event::ReaderOpened(reading) => running.push(Running::Reader(reading)),
                     Event::DrainBegun => {
                         http2.graceful_shutdown();
@@ -127,13 +138,29 @@ pub(super) async fn serve(
         if http2_side.is_due() {
             while let Poll::Ready(accepted) = http2.poll_accept(&mut http2_side.context()) {
                 let Some((request, respond)) = accepted.transpose()? else { return Poll::Ready(Ok(())) };
-                running.push(Running::new(messenger.clone().call(request, respond).map(Event::from)));
+                test_panic("connection");
+                running.push(Running::new(call(messenger.clone(), connected, request, respond)));
                 calls_side.wake();
             }
         }
         Poll::Pending
     };
     poll_fn(|cx| turns.poll(cx, &mut turn, [&calls_side, &http2_side])).await
+}
+
+/// One call, or what goes on of it. If it panics its caller is told so, and all others of the connection go on.
+async fn call(
+    messenger: Messenger,
+    connected: Instant,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Event {
+    if let Some(reading) = caught(messenger.call(connected, request, &mut respond)).await {
+        return reading.map_or(Event::CallEnded, Event::ReaderOpened);
+    }
+    // gRPC's INTERNAL, whether the headers have left or not.
+    respond.send_reset(Reason::INTERNAL_ERROR);
+    Event::CallPanicked
 }
 
 impl Running {
@@ -147,15 +174,15 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
         match self.get_mut() {
-            Self::Reader(reading) => reading.poll_send(cx).map(|()| Event::CallEnded),
+            Self::Reader(reading) => {
+                let Ok(polled) = catch_unwind(AssertUnwindSafe(|| reading.poll_send(cx))) else {
+                    reading.reset();
+                    return Poll::Ready(Event::CallPanicked);
+                };
+                polled.map(|()| Event::CallEnded)
+            }
             Self::Other(other) => other.as_mut().poll(cx),
         }
-    }
-}
-
-impl From<Option<Reading>> for Event {
-    fn from(reading: Option<Reading>) -> Self {
-        reading.map_or(Self::CallEnded, Self::ReaderOpened)
     }
 }
 

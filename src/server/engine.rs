@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::net::Reload;
 use crate::net::tls::{Connector, IdentityFiles};
 use crate::room::engine;
-use crate::settings::{File, checked, count_between};
+use crate::settings::{File, Secret, checked, count_between, shown};
 
 /// What keeps the room, its files read: they are checked with all other settings, before a port opens.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ enum Durability {
 }
 
 const URL: &str = "MESSENGER_REDIS_URL (--redis-url)";
+const SENTINEL_USER: &str = "MESSENGER_REDIS_SENTINEL_USER (--redis-sentinel-user)";
+const SENTINEL_PASSWORD: &str = "MESSENGER_REDIS_SENTINEL_PASSWORD";
 const CA: &str = "MESSENGER_REDIS_TLS_CA (--redis-tls-ca)";
 
 #[derive(Args)]
@@ -36,6 +38,11 @@ struct Flags {
     /// instead of redis it is under TLS. Without it the room is in this process.
     #[arg(long, env = "MESSENGER_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<engine::Url>,
+
+    /// The user of the sentinels, if they have one for this server. Their password, which is not that of the Redis, is in
+    /// MESSENGER_REDIS_SENTINEL_PASSWORD; there is no flag for it, because others can see the flags of a program.
+    #[arg(long, env = "MESSENGER_REDIS_SENTINEL_USER", value_name = "NAME")]
+    redis_sentinel_user: Option<String>,
 
     /// Those who may have signed the certificate of a rediss:// engine, PEM. Read again at SIGHUP and within seconds of a change, as the
     /// other files here.
@@ -90,9 +97,18 @@ impl Engine {
             (None, Some(ca), _) => return Err(ca.error(for_tls()).to_string()),
             (None, None, Some(identity)) => return Err(identity.certificate.error(for_tls()).to_string()),
         };
+        let sentinel_password = Secret::configured(SENTINEL_PASSWORD)?;
+        if let (Some(user), None) = (&flags.redis_sentinel_user, &sentinel_password) {
+            return Err(format!("{SENTINEL_USER} is {:?}: it needs {SENTINEL_PASSWORD} beside it", shown(user)));
+        }
+        if sentinel_password.is_some() && !flags.redis_url.as_ref().is_some_and(engine::Url::has_sentinels) {
+            return Err(format!("{SENTINEL_PASSWORD} is set, and {URL} is not redis+sentinel://host:port/master"));
+        }
         Ok(Self(flags.redis_url.map(|url| engine::Settings {
             url,
             tls: tls.map(Arc::new),
+            sentinel_user: flags.redis_sentinel_user,
+            sentinel_password,
             room: flags.redis_room,
             max_length: flags.redis_max_length,
             replicas: flags.redis_replicas,

@@ -2,10 +2,14 @@
 //!
 //! Who says nothing gets exactly what the assignment has.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue};
 use tonic::Status;
 
-use crate::proto::{self, EPOCH, IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, POSITION, RESUME_AFTER, RESUMED};
+use crate::proto::{
+    self, EPOCH, IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, POSITION, RESUME_AFTER, RESUMED, WAITING, WAITING_MAX,
+};
 use crate::room::{Epoch, Opened, Start};
 
 /// Where a reader wants to begin.
@@ -13,13 +17,29 @@ use crate::room::{Epoch, Opened, Start};
 /// # Errors
 /// `INVALID_ARGUMENT` with the name of what does not parse, or is missing beside the other.
 pub(super) fn start(headers: &HeaderMap) -> Result<Start, Status> {
-    match (parsed(headers, RESUME_AFTER)?, epoch(headers)?) {
-        (None, _) => Ok(Start::Now),
-        (Some(after), Some(epoch)) => Ok(Start::After(epoch, after)),
-        (Some(_), None) => Err(Status::invalid_argument(format!(
+    match (parsed(headers, RESUME_AFTER)?, epoch(headers)?, waiting(headers)?) {
+        (None, _, None) => Ok(Start::Now),
+        (None, _, Some(waiting)) => Ok(Start::Ago(waiting)),
+        (Some(after), Some(epoch), None) => Ok(Start::After(epoch, after)),
+        (Some(_), _, Some(_)) => Err(Status::invalid_argument(format!(
+            "{RESUME_AFTER} and {WAITING} both say where the stream begins: only one of them can"
+        ))),
+        (Some(_), None, None) => Err(Status::invalid_argument(format!(
             "{RESUME_AFTER} needs {EPOCH} beside it, as a former stream had it in its headers"
         ))),
     }
+}
+
+/// How long the caller has waited for this stream.
+fn waiting(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(value) = headers.get(WAITING) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    // u64's own parser takes a plus sign.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
+    let millis = digits.and_then(|digits| digits.parse().ok()).filter(|millis| *millis <= WAITING_MAX);
+    millis.map(Duration::from_millis).map(Some).ok_or_else(|| {
+        Status::invalid_argument(format!("{WAITING} must be milliseconds in decimal digits, at most {WAITING_MAX}"))
+    })
 }
 
 /// The epoch in which a call is meant to be made.

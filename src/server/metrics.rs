@@ -10,6 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
 };
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -39,6 +40,7 @@ struct Counters {
     readers: Gauge,
     messages: Counter,
     message_bytes: Counter,
+    repeats: Counter,
     delivered_bytes: Counter,
     lag: Histogram,
     connections: Counts,
@@ -88,7 +90,7 @@ impl Collector for RoomNow {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        let Some(EngineNow { is_there, lost, begun_anew }) = engine else { return Ok(()) };
+        let Some(EngineNow { is_there, lost, begun_anew, refused }) = engine else { return Ok(()) };
         let gauge = ConstGauge::new(i64::from(is_there));
         let help = "Whether the engine that keeps the room is there";
         gauge.encode(encoder.encode_descriptor("messenger_engine_open", help, None, gauge.metric_type())?)?;
@@ -98,6 +100,12 @@ impl Collector for RoomNow {
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let (name, help) =
+            ("messenger_engine_refused", "How often the engine answered with an error, by its first word");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (error, count) in refused.iter() {
+            ConstCounter::new(count).encode(family.encode_family(&[("error", error)])?)?;
         }
         Ok(())
     }
@@ -118,6 +126,7 @@ impl Metrics {
             readers,
             messages,
             message_bytes,
+            repeats,
             delivered_bytes,
             lag,
             connections,
@@ -129,6 +138,8 @@ impl Metrics {
         registry.register_with_unit("grpc_server_handling", help, Unit::Seconds, handling.clone());
         registry.register("messenger_readers", "Streams that are open", readers.clone());
         registry.register("messenger_messages", "Messages accepted", messages.clone());
+        let help = "Messages that had been accepted before, under the same key, and changed nothing";
+        registry.register("messenger_messages_repeated", help, repeats.clone());
         registry.register_with_unit(
             "messenger_message",
             "Messages accepted, as readers get them",
@@ -166,6 +177,11 @@ impl Metrics {
         self.0.message_bytes.inc_by(bytes as u64);
     }
 
+    /// A message came that was accepted before.
+    pub(super) fn repeated(&self) {
+        self.0.repeats.inc();
+    }
+
     /// A round ended, so long after its first message was accepted.
     pub(super) fn round(&self, lag: std::time::Duration) {
         if self.0.read.load(Ordering::Relaxed) {
@@ -198,6 +214,7 @@ impl Default for Counters {
             readers: Gauge::default(),
             messages: Counter::default(),
             message_bytes: Counter::default(),
+            repeats: Counter::default(),
             delivered_bytes: Counter::default(),
             // 0.1 ms to 0.4 s.
             lag: Histogram::new(exponential_buckets(1e-4, 2.0, 13)),
@@ -224,6 +241,11 @@ impl Method {
 
     const fn of(grpc_type: &'static str, grpc_service: &'static str, grpc_method: &'static str) -> Self {
         Self { grpc_type, grpc_service, grpc_method }
+    }
+
+    /// Whether there is a method of that name.
+    pub(super) fn is_known(&self) -> bool {
+        *self != Self::UNKNOWN
     }
 
     /// The method at this path.

@@ -36,6 +36,7 @@ pub use self::settings::Settings;
 use self::health::Serving;
 use self::messenger::Messenger;
 use crate::net;
+use crate::process::NoRandomness;
 use crate::room::Keeper;
 
 /// Serves the chat on `listener` until `shutdown` completes; returns when everything has ended, at most
@@ -43,11 +44,19 @@ use crate::room::Keeper;
 ///
 /// At the shutdown health turns `NOT_SERVING`, new messages are refused, every reader gets what was accepted and then
 /// `UNAVAILABLE`, and running calls finish.
-pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics, shutdown: impl Future<Output = ()>) {
+///
+/// # Errors
+/// [`NoRandomness`], at once: without random numbers the room has no epoch.
+pub async fn serve(
+    listener: TcpListener,
+    settings: &Settings,
+    metrics: &Metrics,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), NoRandomness> {
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let (keeper, driver) = Keeper::new(settings.engine.settings(), settings.limits());
+    let (keeper, driver) = Keeper::new(settings.engine.settings(), settings.limits())?;
     let (keeper, calls) = (Arc::new(keeper), settings.max_calls());
     let serving = Serving::new();
     let messenger = Messenger::new(
@@ -78,7 +87,8 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     tokio::select! {
         () = connections => {}
         () = driver.run(|lag| metrics.round(lag)) => {}
-        () = net::keep_fresh(settings.access.files().into_iter().chain(settings.engine.files()).collect()) => {}
+        () = net::keep_fresh(settings.files()) => {}
     }
     info!("server stopped");
+    Ok(())
 }

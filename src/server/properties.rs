@@ -11,7 +11,7 @@ use super::metadata;
 use super::request::Received;
 use super::timeout::timeout;
 use crate::properties::assert_sentence;
-use crate::proto::{EPOCH, IDEMPOTENCY_KEY, RESUME_AFTER, SendMessageRequest};
+use crate::proto::{EPOCH, IDEMPOTENCY_KEY, RESUME_AFTER, SendMessageRequest, WAITING};
 use crate::room::Start;
 
 /// What is read from headers is what they say, and a refusal names the header. The input has a header in each line, `name: value`.
@@ -29,13 +29,20 @@ pub fn metadata(input: &[u8]) {
     let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok());
 
     match metadata::start(&headers) {
-        Ok(Start::Now) => assert!(header(RESUME_AFTER).is_none()),
+        Ok(Start::Now) => assert!(header(RESUME_AFTER).is_none() && header(WAITING).is_none()),
+        Ok(Start::Ago(waiting)) => {
+            let digits = text(WAITING).expect("digits");
+            assert!(digits.bytes().all(|byte| byte.is_ascii_digit()), "{digits:?}");
+            assert_eq!(digits.parse(), Ok(waiting.as_millis()));
+            assert!(waiting.as_millis() <= 999_999_999_999);
+            assert!(header(RESUME_AFTER).is_none());
+        }
         Ok(Start::After(epoch, after)) => {
             assert_eq!(Some(&*epoch.to_string()), text(EPOCH));
             let written = text(RESUME_AFTER).expect("a time").trim_end_matches('Z');
             assert!(after.to_string().starts_with(written), "{written} became {after}");
         }
-        Err(status) => assert_refusal(&status, &[RESUME_AFTER, EPOCH]),
+        Err(status) => assert_refusal(&status, &[RESUME_AFTER, EPOCH, WAITING]),
     }
     match metadata::epoch(&headers) {
         Ok(epoch) => assert_eq!(epoch.map(|epoch| epoch.to_string()).as_deref(), text(EPOCH)),
@@ -87,8 +94,8 @@ pub fn request(input: &[u8]) {
     let limit = usize::from(limit);
     // A stretch of it, again and again: 1 to 16 bytes, then 0 to 15.
     let (one, other) = (usize::from(cut >> 4) + 1, usize::from(cut & 15));
-    let headers = HeaderMap::new();
-    let whole = received(&headers, limit, std::iter::once(body));
+    let mut headers = HeaderMap::new();
+    let whole = received(&mut headers, limit, std::iter::once(body));
     let mut rest = body;
     let mut turn = false;
     let pieces = std::iter::from_fn(|| {
@@ -97,7 +104,7 @@ pub fn request(input: &[u8]) {
         rest = left;
         (!piece.is_empty() || !rest.is_empty()).then_some(piece)
     });
-    let cut = received(&headers, limit, pieces);
+    let cut = received(&mut headers, limit, pieces);
     match (&whole, &cut) {
         (Ok(whole), Ok(cut)) => assert_eq!(whole, cut),
         (Err(whole), Err(cut)) => assert_eq!((whole.code(), whole.message()), (cut.code(), cut.message())),
@@ -110,7 +117,7 @@ pub fn request(input: &[u8]) {
 }
 
 fn received<'a>(
-    headers: &HeaderMap,
+    headers: &mut HeaderMap,
     limit: usize,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Result<SendMessageRequest, Status> {
@@ -135,7 +142,7 @@ fn expected(body: &[u8], limit: usize) -> Result<SendMessageRequest, Code> {
         0 if message.len() > length => Err(Code::Unimplemented),
         0 if message.len() < length => Err(Code::Internal),
         0 => SendMessageRequest::decode(message).map_err(|_| Code::InvalidArgument),
-        1 => Err(Code::Unimplemented),
+        // The flag says that it is compressed, and no header says how.
         _ => Err(Code::Internal),
     }
 }

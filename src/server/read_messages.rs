@@ -8,7 +8,8 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
-use tokio::time::Sleep;
+use http::request::Parts;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tracing::debug;
 
@@ -16,13 +17,17 @@ use super::metadata;
 use super::metrics::{Call, OpenReader};
 use super::request::{self, NoMessage};
 use super::response::{self, CallerGone};
-use super::timeout::timeout;
+use super::timeout::{before, deadline, passed};
 use crate::net::Share;
+use crate::process::test_panic;
 use crate::proto::RESUME_AFTER;
 use crate::room::{End, Frames, Keeper, NotOpened, Reader, Start};
 
 /// The most bytes of the request: it has no fields, but a newer caller may send some that are unknown here.
 const MAX_REQUEST: usize = 4096;
+
+/// The most that the caller's wait is lengthened by the time since its connection began.
+const MOST_UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// A stream to one reader: the room's bytes as they are, many messages in one DATA frame. A gRPC library would take the messages one by
 /// one, encode each again for each reader, and send it as a frame of its own.
@@ -40,9 +45,10 @@ pub(super) struct Reading {
 pub(super) async fn open(
     room: &Keeper,
     share: Share,
+    connected: Instant,
     mut call: Call,
     request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    respond: &mut SendResponse<Bytes>,
 ) -> Option<Reading> {
     let accepted = match accept(share, request).await {
         Ok(accepted) => accepted,
@@ -52,10 +58,19 @@ pub(super) async fn open(
         }
         Err(NoMessage::CallerGone) => return None,
     };
-    let opened = match room.open(accepted.start).await {
+    let start = match accepted.start {
+        // Only the first call of a connection.
+        Start::Ago(waited) if respond.stream_id().as_u32() == 1 => Start::Ago(waited + under_way(connected)),
+        start => start,
+    };
+    let opened = match before(accepted.deadline, room.open(start)).await {
+        Ok(opened) => opened.map_err(Status::from),
+        Err(_) => Err(passed(" before the stream was open")),
+    };
+    let opened = match opened {
         Ok(opened) => opened,
-        Err(not_opened) => {
-            call.end(response::refuse(respond, not_opened.into()));
+        Err(status) => {
+            call.end(response::refuse(respond, status));
             return None;
         }
     };
@@ -64,21 +79,28 @@ pub(super) async fn open(
     metadata::tell(head.headers_mut(), &opened);
     let response = respond.send_response(head, false).ok()?;
     debug!(resumed = ?opened.resumed, "reader opened");
-    let deadline = accepted.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+    let deadline = accepted.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
     let counted = call.reader();
     Some(Reading { reader: opened.reader, response, deadline, call, counted })
 }
 
 /// What a caller asks for.
 struct Accepted {
-    timeout: Option<Duration>,
+    deadline: Option<Instant>,
     start: Start,
 }
 
+/// How long the request can have been on its way, with what the network and both schedulers took. The
+/// caller measured its wait after it had got our first frame, and that left after the connection began.
+/// A proxy makes the calls of others over connections that it has had for long: hence the bound.
+fn under_way(connected: Instant) -> Duration {
+    connected.elapsed().min(MOST_UNDER_WAY)
+}
+
 async fn accept(share: Share, request: Request<RecvStream>) -> Result<Accepted, NoMessage> {
-    let (head, body) = request.into_parts();
-    let accepted = Accepted { timeout: timeout(&head.headers)?, start: metadata::start(&head.headers)? };
-    let () = request::message(&head.headers, body, share, MAX_REQUEST, "the request is").await?;
+    let (Parts { mut headers, .. }, body) = request.into_parts();
+    let accepted = Accepted { deadline: deadline(&headers)?, start: metadata::start(&headers)? };
+    let () = request::message(&mut headers, body, share, MAX_REQUEST, "the request is", accepted.deadline).await?;
     Ok(accepted)
 }
 
@@ -106,6 +128,12 @@ impl Reading {
         Poll::Ready(())
     }
 
+    /// Ends it at once with gRPC's `INTERNAL`.
+    pub(super) fn reset(&mut self) {
+        self.response.send_reset(Reason::INTERNAL_ERROR);
+        self.call.end(Some(Code::Internal));
+    }
+
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         if self.response.poll_reset(cx).is_ready() {
             return Poll::Ready(Over::CallerGone);
@@ -114,14 +142,15 @@ impl Reading {
             && deadline.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(match response::poll_room(&mut self.response, cx) {
-                Poll::Ready(_) => Over::Status(Status::deadline_exceeded("the deadline of this call has passed")),
-                Poll::Pending => Over::Reset(Code::DeadlineExceeded, Reason::CANCEL),
+                Poll::Ready(_) if !self.reader.is_amid_a_message() => Over::Status(passed("")),
+                _ => Over::Reset(Code::DeadlineExceeded, Reason::CANCEL),
             });
         }
         // h2 wakes a stream for this and that; only a round of the room is news.
         if self.reader.is_waiting() {
             return Poll::Pending;
         }
+        test_panic("reader");
         loop {
             match response::poll_room(&mut self.response, cx) {
                 Poll::Ready(Ok(())) => {}
@@ -137,6 +166,9 @@ impl Reading {
                     if !more {
                         return Poll::Pending;
                     }
+                }
+                Poll::Ready(Err(end)) if self.reader.is_amid_a_message() => {
+                    return Poll::Ready(Over::amid_a_message(end));
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(Over::Status(end.into())),
                 Poll::Pending => {
@@ -159,6 +191,14 @@ enum Over {
 }
 
 impl Over {
+    /// The end of a stream whose last message is not complete: behind it a status would be an error.
+    fn amid_a_message(end: End) -> Self {
+        match end {
+            End::FellBehind | End::Missed => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
+            End::Closed | End::Anew | End::EngineAway => Self::Reset(Code::Internal, Reason::INTERNAL_ERROR),
+        }
+    }
+
     /// The end of a stream whose caller takes nothing.
     fn without_room(end: End) -> Self {
         match end {
@@ -174,7 +214,7 @@ impl From<NotOpened> for Status {
     fn from(not_opened: NotOpened) -> Self {
         match not_opened {
             NotOpened::NotYet(not_yet) => Self::invalid_argument(format!("{RESUME_AFTER}: {not_yet}")),
-            NotOpened::Closed(_) | NotOpened::Away => Self::unavailable(not_opened.to_string()),
+            NotOpened::Closed(_) | NotOpened::Refused(_) | NotOpened::Away => Self::unavailable(not_opened.to_string()),
         }
     }
 }

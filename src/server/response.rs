@@ -35,13 +35,17 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
 
 /// The status of a call that may be made again: it has surely done nothing.
 pub(super) fn not_accepted(reason: &impl ToString) -> Status {
-    let mut status = Status::unavailable(reason.to_string());
+    surely_nothing_done(Status::unavailable(reason.to_string()))
+}
+
+/// Says with a status that the call has surely done nothing.
+pub(super) fn surely_nothing_done(mut status: Status) -> Status {
     status.metadata_mut().insert(NOT_ACCEPTED, MetadataValue::from_static("true"));
     status
 }
 
 /// Answers a call with nothing but a status. Gives its code, unless the caller is gone.
-pub(super) fn refuse(mut respond: SendResponse<Bytes>, status: Status) -> Option<Code> {
+pub(super) fn refuse(respond: &mut SendResponse<Bytes>, status: Status) -> Option<Code> {
     let code = status.code();
     respond.send_response(status.into_http(), true).ok().map(|_| code)
 }

@@ -3,17 +3,20 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use h2::server::SendResponse;
+use http::request::Parts;
 use http::{HeaderMap, Request};
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::metadata;
 use super::metrics::Metrics;
 use super::request::{self, NoMessage};
-use super::response::{self, not_accepted};
+use super::response::{self, not_accepted, surely_nothing_done};
+use super::timeout::{before, deadline, passed};
 use crate::net::Share;
 use crate::proto::{EPOCH, SendMessageRequest, SendMessageResponse};
-use crate::room::{Draft, Keeper, NotPosted};
+use crate::room::{Draft, Keeper, NotPosted, Posted};
 
 /// What is too long in a message that is.
 const SUBJECT: &str = "author and text are";
@@ -25,11 +28,16 @@ pub(super) async fn call(
     share: Share,
     metrics: &Metrics,
     request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    respond: &mut SendResponse<Bytes>,
 ) -> Option<Code> {
-    let (head, body) = request.into_parts();
-    let answer = match request::message(&head.headers, body, share, limit, SUBJECT).await {
-        Ok(message) => post(room, limit, metrics, &head.headers, message).await,
+    // All that is not needed goes: it holds the buffer that it was read into.
+    let (Parts { mut headers, .. }, body) = request.into_parts();
+    let deadline = match deadline(&headers) {
+        Ok(deadline) => deadline,
+        Err(status) => return response::refuse(respond, status),
+    };
+    let answer = match request::message(&mut headers, body, share, limit, SUBJECT, deadline).await {
+        Ok(message) => post(room, limit, metrics, &headers, message, deadline).await,
         Err(NoMessage::Bad(status)) => Err(status),
         Err(NoMessage::CallerGone) => return None,
     };
@@ -51,6 +59,7 @@ async fn post(
     metrics: &Metrics,
     headers: &HeaderMap,
     message: SendMessageRequest,
+    deadline: Option<Instant>,
 ) -> Result<SendMessageResponse, Status> {
     let key = metadata::key(headers)?;
     let epoch = metadata::epoch(headers)?;
@@ -61,9 +70,18 @@ async fn post(
             "{SUBJECT} too long: {size} bytes as a message to readers, the limit is {limit}"
         )));
     }
-    let time = room.post(epoch, key, draft).await?;
-    metrics.accepted(size);
-    Ok(SendMessageResponse { send_time: Some(time.into()) })
+    // Who no longer waits for the answer may have sent the message again elsewhere.
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(surely_nothing_done(passed(": the message was not accepted")));
+    }
+    // Only an engine lets anybody wait.
+    let posted = before(deadline, room.post(epoch, key, draft)).await;
+    let posted = posted.map_err(|_| passed(" and the engine has not answered: the outcome is unknown"))??;
+    match posted {
+        Posted::Now(_) => metrics.accepted(size),
+        Posted::Before(_) => metrics.repeated(),
+    }
+    Ok(SendMessageResponse { send_time: Some(posted.time().into()) })
 }
 
 /// A message with its prefix: not compressed, and its length.
@@ -79,13 +97,17 @@ fn frame(message: &impl Message) -> Bytes {
 impl From<NotPosted> for Status {
     fn from(not_posted: NotPosted) -> Self {
         match not_posted {
-            NotPosted::Closed(_) | NotPosted::TooManyKeys | NotPosted::TooManyWaiting | NotPosted::Away => {
-                not_accepted(&not_posted)
-            }
+            NotPosted::Closed(_)
+            | NotPosted::TooManyKeys
+            | NotPosted::TooManyWaiting
+            | NotPosted::Refused(_)
+            | NotPosted::Away => not_accepted(&not_posted),
             NotPosted::Unknown | NotPosted::TooFewReplicas(..) | NotPosted::NotOnDisk => {
                 Self::unavailable(not_posted.to_string())
             }
             NotPosted::KeyTaken => Self::already_exists(not_posted.to_string()),
+            // Trying again is of no use before somebody has set the clock.
+            NotPosted::Clock(_) => Self::failed_precondition(not_posted.to_string()),
             NotPosted::OtherEpoch(_) => Self::failed_precondition(format!("{EPOCH}: {not_posted}")),
         }
     }

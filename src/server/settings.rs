@@ -1,12 +1,13 @@
 //! What can be set on the server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Access, Engine};
-use crate::net::Budget;
+use crate::net::{Budget, Reload};
 use crate::room::Limits;
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
@@ -71,6 +72,17 @@ const INCOMING_MESSAGES: usize = 16;
 const INCOMING_BYTES: usize = 16 * 1024 * 1024;
 
 impl Settings {
+    /// Whether there are files that are read again when they change, and at SIGHUP.
+    #[must_use]
+    pub fn reads_files(&self) -> bool {
+        self.files().iter().any(|files| files.has_files())
+    }
+
+    /// What to look after.
+    pub(super) fn files(&self) -> Vec<Arc<dyn Reload>> {
+        self.access.files().into_iter().chain(self.engine.files()).collect()
+    }
+
     /// What the room keeps at most.
     pub(super) fn limits(&self) -> Limits {
         Limits { retention: self.retention_bytes.0, keys: self.idempotency_keys }

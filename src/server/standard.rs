@@ -19,6 +19,7 @@ use tower_service::Service;
 use tracing::error;
 
 use super::response::{self, CallerGone};
+use super::timeout::{before, deadline, passed};
 use crate::proto;
 
 /// Bytes of a request to one of these: a name. tonic would wait for 4 MiB from each caller.
@@ -47,17 +48,39 @@ pub(super) fn routes(health: HealthServer<impl Health>) -> Routes {
 
 /// One call from beginning to end. Gives the code that it ended with, unless the caller is gone.
 pub(super) async fn call(
+    routes: Routes,
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Code> {
+    let deadline = match deadline(request.headers()) {
+        Ok(deadline) => deadline,
+        Err(status) => return response::refuse(respond, status),
+    };
+    let mut begun = None;
+    if let Ok(code) = before(deadline, answer(routes, request, respond, &mut begun)).await {
+        return code;
+    }
+    let status = passed("");
+    match begun {
+        None => response::refuse(respond, status),
+        Some(mut stream) => stream.send_trailers(response::trailers(&status)).ok().map(|()| status.code()),
+    }
+}
+
+/// Answers a call. What is `begun` is the stream of the response, once its head has left.
+async fn answer(
     mut routes: Routes,
     request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    respond: &mut SendResponse<Bytes>,
+    begun: &mut Option<SendStream<Bytes>>,
 ) -> Option<Code> {
     let request = request.map(|stream| Body::new(RequestBody(stream)));
     let Ok::<Response<Body>, Infallible>(response) = routes.call(request).await.map_err(|error| match error {});
     let (head, mut body) = response.into_parts();
     let mut code = code(&head.headers);
-    let mut stream = respond.send_response(Response::from_parts(head, ()), body.is_end_stream()).ok()?;
+    let stream = begun.insert(respond.send_response(Response::from_parts(head, ()), body.is_end_stream()).ok()?);
     while !body.is_end_stream()
-        && let Ok(Some(frame)) = poll_fn(|cx| poll_frame(&mut body, &mut stream, cx)).await
+        && let Ok(Some(frame)) = poll_fn(|cx| poll_frame(&mut body, stream, cx)).await
     {
         let sent = match frame.into_data() {
             Ok(data) => stream.send_data(data, body.is_end_stream()),

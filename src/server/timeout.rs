@@ -1,9 +1,33 @@
-//! The deadline that a caller sets.
+//! The deadline that a caller sets. It counts from when the headers of the call came.
 
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
+
+/// When the caller no longer waits. To be asked for at once when a call begins.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if `grpc-timeout` does not parse.
+pub(super) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+    // A sum that no clock can name is thousands of years away: no deadline.
+    Ok(timeout(headers)?.and_then(|timeout| Instant::now().checked_add(timeout)))
+}
+
+/// What comes of `event`, unless the deadline passes first.
+pub(super) async fn before<T>(deadline: Option<Instant>, event: impl Future<Output = T>) -> Result<T, Elapsed> {
+    match deadline {
+        None => Ok(event.await),
+        Some(deadline) => timeout_at(deadline, event).await,
+    }
+}
+
+/// The status of a call whose deadline has passed; `outcome` says what that means for it.
+pub(super) fn passed(outcome: &str) -> Status {
+    Status::deadline_exceeded(format!("the deadline of this call has passed{outcome}"))
+}
 
 /// The caller's deadline: `grpc-timeout`, at most 8 digits and a unit.
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// What UTF-8 text begins with where an editor on Windows has written it.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The file, and which setting it is from: what is wrong with it is told with both.
 #[derive(Debug, Clone)]
 pub struct File {
@@ -13,7 +16,7 @@ pub struct File {
 
 /// The file can't be used.
 #[derive(Debug, Clone, Error)]
-#[error("{setting} is {path:?}: {reason}")]
+#[error("{setting} is {:?}: {reason}", super::shown(&path.to_string_lossy()))]
 pub struct FileError {
     setting: &'static str,
     path: PathBuf,
@@ -33,12 +36,16 @@ impl File {
         &self.path
     }
 
-    /// All that is in it.
+    /// All that is in it, without the mark that some editors put before text.
     ///
     /// # Errors
     /// If it can't be read.
     pub fn read(&self) -> Result<Vec<u8>, FileError> {
-        std::fs::read(&self.path).map_err(|error| self.error(error.to_string()))
+        let mut bytes = std::fs::read(&self.path).map_err(|error| self.error(error.to_string()))?;
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        Ok(bytes)
     }
 
     /// It is of no use alone.

@@ -7,6 +7,7 @@ mod checked;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod secret;
 mod units;
 
 use std::error::Error as _;
@@ -14,10 +15,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, Parser};
+use clap::{Arg, Command, Parser};
 
 pub(crate) use self::checked::checked;
+pub(crate) use self::file::BYTE_ORDER_MARK;
 pub use self::file::{File, FileError};
+pub use self::secret::{Secret, SecretError};
 pub use self::units::{Bytes, bytes_between, count_between, duration, port};
 
 /// Exit status for a setting that can't be used; the one that shells use for wrong usage.
@@ -30,9 +33,11 @@ pub const VERSION: &str = env!("MESSENGER_VERSION");
 ///
 /// # Errors
 /// The exit status with which to end, everything said: 0 after `--help` and `--version`, 2 after one line on stderr that names the
-/// variable, the flag and the value which is wrong.
+/// variable, the flag and the value which is wrong. The value of a secret setting is never shown.
 pub fn parse<S: Parser>() -> Result<S, ExitCode> {
-    S::try_parse().map_err(|error| {
+    // The help shows no values of variables: even one that is not secret may have a password in it by mistake.
+    let matches = S::command().mut_args(|argument| argument.hide_env_values(true)).try_get_matches();
+    matches.and_then(|matches| S::from_arg_matches(&matches)).map_err(|error| {
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
             // Nothing is left to do about a closed stdout.
             let _ = error.print();
@@ -52,14 +57,25 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return not_utf8(command);
     }
-    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
-        return first_line(error);
+    // clap shows the value of both, which may be a part of a secret: of a URL with a space in it, for example.
+    match error.kind() {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {}
+        ErrorKind::UnknownArgument => return unknown(context(ContextKind::InvalidArg).unwrap_or_default()),
+        ErrorKind::TooManyValues => {
+            let flag = context(ContextKind::InvalidArg).unwrap_or_default();
+            return format!("{} takes no value", setting_name(flag, command));
+        }
+        _ => return first_line(error),
     }
     let (Some(flag), Some(value)) = (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) else {
         return first_line(error);
     };
     let name = setting_name(flag, command);
-    let value = &without_password(flag, value);
+    if setting(flag, command).is_some_and(is_secret) {
+        let reason = error.source().map_or_else(|| "it needs a value".to_owned(), ToString::to_string);
+        return format!("{name}, whose value is not shown, can't be used: {reason}");
+    }
+    let value = &shown(value);
     match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(reason), _) => format!("{name} is {value:?}: {reason}"),
         (None, Some(ContextValue::Strings(valid))) if !valid.is_empty() => {
@@ -69,19 +85,36 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
     }
 }
 
-/// A URL without its user and password, which are nobody's who reads the line.
-fn without_password(flag: &str, value: &str) -> String {
-    let Some((scheme, rest)) = value.split_once("://").filter(|_| flag.starts_with("--redis-url")) else {
-        return value.to_owned();
-    };
-    rest.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, host)| format!("{scheme}://…@{host}"))
+/// Whether the value of a setting is never shown: the help does not show it either.
+fn is_secret(argument: &Arg) -> bool {
+    argument.is_hide_env_values_set()
+}
+
+/// The value of a setting that is not secret. What stands before an `@` may be a password nevertheless.
+pub(crate) fn shown(value: &str) -> String {
+    value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, rest)| format!("…@{rest}"))
+}
+
+/// An argument that no setting has. Only the name of a flag is shown: anything else may be a secret, or its second half.
+fn unknown(argument: &str) -> String {
+    let name = argument.split('=').next().unwrap_or_default();
+    let letters = name.trim_start_matches('-');
+    let is_flag = name.starts_with('-') && letters.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let what = if is_flag { format!("unknown flag {name:?}") } else { "unexpected argument".to_owned() };
+    format!("{what}: settings are flags and variables, see --help")
+}
+
+/// The argument of `--server-port <PORT>`.
+fn setting<'a>(flag: &str, command: &'a Command) -> Option<&'a Arg> {
+    let flag = flag.split([' ', '=']).next().unwrap_or(flag);
+    command.get_arguments().find(|argument| argument.get_long() == flag.strip_prefix("--"))
 }
 
 /// `--server-port <PORT>` as the variable and the flag: whichever the user has set must be in the line.
 fn setting_name(flag: &str, command: &Command) -> String {
-    let flag = flag.split(' ').next().unwrap_or(flag);
-    let argument = command.get_arguments().find(|argument| argument.get_long() == flag.strip_prefix("--"));
-    match argument.and_then(clap::Arg::get_env).and_then(|name| name.to_str()) {
+    let argument = setting(flag, command);
+    let flag = flag.split([' ', '=']).next().unwrap_or(flag);
+    match argument.and_then(Arg::get_env).and_then(|name| name.to_str()) {
         Some(variable) => format!("{variable} ({flag})"),
         None => flag.to_owned(),
     }
@@ -89,12 +122,13 @@ fn setting_name(flag: &str, command: &Command) -> String {
 
 /// Which variable it is; clap does not say.
 fn not_utf8(command: &Command) -> String {
-    let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+    let variables = command.get_arguments().filter_map(|argument| Some((argument, argument.get_env()?)));
     let found = variables
-        .filter_map(|name| Some((name.to_str()?, std::env::var_os(name)?)))
-        .find(|(_, value)| value.to_str().is_none());
+        .filter_map(|(argument, name)| Some((argument, name.to_str()?, std::env::var_os(name)?)))
+        .find(|(.., value)| value.to_str().is_none());
     match found {
-        Some((name, value)) => format!("{name} is {}: not UTF-8", value.display()),
+        Some((argument, name, _)) if is_secret(argument) => format!("{name}, whose value is not shown, is not UTF-8"),
+        Some((_, name, value)) => format!("{name} is {}: not UTF-8", shown(&value.to_string_lossy())),
         None => "an argument is not UTF-8".to_owned(),
     }
 }

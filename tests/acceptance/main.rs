@@ -19,7 +19,7 @@ use anyhow::Context;
 use self::arguments::Request;
 use self::room::Room;
 
-/// What became of a test: an error says what is wrong. Not a panic, which ends everything where panics abort.
+/// What became of a test: an error says what is wrong.
 pub type Outcome = anyhow::Result<()>;
 
 pub struct Test {
@@ -83,7 +83,7 @@ fn unusable(error: &str) -> ExitCode {
 async fn run_all(tests: &[Test], room: &Room) -> Vec<(&'static str, String)> {
     let mut failures = Vec::new();
     for test in tests {
-        // In a task of its own, so that a panic, where it unwinds, fails one test and not all.
+        // In a task of its own, so that a panic fails one test and not all.
         let task = tokio::spawn((test.run)(room.clone()));
         let abort = task.abort_handle();
         let outcome = match tokio::time::timeout(TEST_TIMEOUT, task).await {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use graviola::hashing::Sha256;
 use graviola::signing::ecdsa::{P256, SigningKey as EcdsaKey};
 use messenger::net::tls::{Connector, HTTP2, IdentityFiles};
 use messenger::net::{Access, Connection, ServerAddr};
 use messenger::settings::File;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, PublicKeyData, SerialNumber};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, PublicKeyData, SerialNumber, date_time_ymd};
 
 use super::Grpc;
 
@@ -123,8 +124,20 @@ pub fn ca(name: &str) -> Ca {
 impl Ca {
     /// A certificate for these names, and its key.
     pub fn sign(&self, names: &[&str]) -> Identity {
+        self.sign_with(params(names))
+    }
+
+    /// The same, and it is valid from and until these times only.
+    pub fn sign_within(&self, names: &[&str], begin: SystemTime, end: SystemTime) -> Identity {
+        let at = |time: SystemTime| date_time_ymd(1970, 1, 1) + time.duration_since(UNIX_EPOCH).expect("after 1970");
+        let mut params = params(names);
+        (params.not_before, params.not_after) = (at(begin), at(end));
+        self.sign_with(params)
+    }
+
+    fn sign_with(&self, params: CertificateParams) -> Identity {
         let key = Key::generate();
-        let certificate = params(names).signed_by(&key, &self.issuer).expect("a certificate").pem();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
         Identity { certificate, key: key.pem() }
     }
 }
@@ -146,6 +159,20 @@ pub async fn try_grpc(
     let access = Access { tls: Some(Arc::new(connector(ca, identity, HTTP2))), token: None };
     let connection = Connection::open_with(&server, &access).await?;
     Ok(Grpc::with_origin(connection, server.origin()))
+}
+
+/// The beginning of an RSA key of so many bits, as a PEM file: as much of it as shows how many these are.
+pub fn rsa_key(bits: usize) -> String {
+    let modulus = [vec![0, 0x80], vec![1; bits / 8 - 1]].concat();
+    let [key, key_in_pkcs8] = [&[2, 1, 0][..], &[2, 1, 0, 0x30, 13, 6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1, 5, 0]];
+    let key = der(0x30, &[key, &der(2, &modulus), &[2, 3, 1, 0, 1]].concat());
+    let key = der(0x30, &[key_in_pkcs8, &der(4, &key)].concat());
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(&key))
+}
+
+fn der(tag: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).expect("short").to_be_bytes();
+    [&[tag, 0x82], &length[..], value].concat()
 }
 
 /// In lines of 64 characters, as PEM has it.

@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod raw_http2;
 pub mod redis;
 pub mod siege;
+pub mod space;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -111,7 +112,7 @@ pub fn server_on(listener: TcpListener, flags: &[&str]) -> Running {
     let flags: Vec<&str> = flags.iter().copied().chain(room.iter().flatten().map(String::as_str)).collect();
     let settings: server::Settings = settings(&flags);
     start(listener, |listener, shutdown| async move {
-        server::serve(listener, &settings, &server::Metrics::default(), shutdown).await;
+        server::serve(listener, &settings, &server::Metrics::default(), shutdown).await.expect("a room");
     })
 }
 

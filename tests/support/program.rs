@@ -33,6 +33,16 @@ fn command(program: &str, variables: &[(&str, &str)]) -> Command {
 pub fn signal(pid: u32, name: &str) {
     let status = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(status.expect("a shell").success());
+    // The system stops it a moment later; until then it may still answer.
+    while name == "STOP" && is_running(pid) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the process is known not to be stopped.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['T', 'Z']))
 }
 
 /// Runs a program to its end.
@@ -130,6 +140,11 @@ impl Program {
         soon("the exit", self.child.wait()).await.expect("a status")
     }
 
+    /// The status, if the program has ended.
+    pub fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a status")
+    }
+
     /// Whether it ends within this time.
     pub async fn exits_within(&mut self, time: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(time, self.child.wait()).await.ok().map(|status| status.expect("a status"))
@@ -148,6 +163,15 @@ impl Program {
     /// How many files it has open.
     pub fn files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process").count()
+    }
+
+    /// For how long it has used the processor.
+    pub fn processor(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
+        // After the name, which may have anything in it: the 12th and 13th field, in hundredths of a second.
+        let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     fn memory(&self, field: &str) -> usize {

@@ -1,11 +1,13 @@
 //! A TCP proxy between a client and its server, which can swallow what the server says and cut connections.
 
+use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     mode: watch::Sender<Mode>,
     open: watch::Sender<usize>,
+    forget: broadcast::Sender<&'static str>,
 }
 
 /// Starts a proxy to `server`.
@@ -32,19 +35,20 @@ pub fn proxy(server: SocketAddr) -> Proxy {
     let address = listener.local_addr().expect("an address");
     let mode = watch::Sender::new(Mode::Pass);
     let open = watch::Sender::new(0);
-    let (of_connections, count) = (mode.clone(), open.clone());
+    let forget = broadcast::Sender::new(1);
+    let (of_connections, count, forgetting) = (mode.clone(), open.clone(), forget.clone());
     tokio::spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((client, _)) = listener.accept().await {
-            let (mode, count) = (of_connections.subscribe(), count.clone());
+            let (mode, count, forget) = (of_connections.subscribe(), count.clone(), forgetting.subscribe());
             count.send_modify(|count| *count += 1);
             connections.spawn(async move {
-                carry(client, server, mode).await;
+                carry(client, server, mode, forget).await;
                 count.send_modify(|count| *count -= 1);
             });
         }
     });
-    Proxy { address, mode, open }
+    Proxy { address, mode, open, forget }
 }
 
 impl Proxy {
@@ -59,19 +63,43 @@ impl Proxy {
         super::soon("the cut", open.wait_for(|open| *open == 0)).await.expect("a proxy");
         self.set(Mode::Pass);
     }
+
+    /// From now on nothing passes on the connections that are open, and nobody is told, as when a NAT forgets them; except where the
+    /// client has said this word. New ones pass.
+    pub fn forget_all_but(&self, word: &'static str) {
+        let _ = self.forget.send(word);
+    }
 }
 
-async fn carry(client: TcpStream, server: SocketAddr, mut mode: watch::Receiver<Mode>) {
+async fn carry(
+    client: TcpStream,
+    server: SocketAddr,
+    mut mode: watch::Receiver<Mode>,
+    mut forget: broadcast::Receiver<&'static str>,
+) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let (answers, said) = (mode.clone(), watch::Sender::default());
     let heard = said.subscribe();
+    let mut calls = pin!(calls(from_client, to_server, said));
+    let mut answers = pin!(pass_answers(from_server, to_client, answers, heard.clone()));
+    let forgotten = async {
+        while let Ok(word) = forget.recv().await {
+            if !heard.borrow().contains(word) {
+                return;
+            }
+        }
+        pending().await
+    };
     tokio::select! {
         biased;
-        _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
-        () = calls(from_client, to_server, said) => {}
-        () = pass_answers(from_server, to_client, answers, heard) => {}
+        _ = mode.wait_for(|mode| *mode == Mode::Cut) => return,
+        () = forgotten => {}
+        () = &mut calls => return,
+        () = &mut answers => return,
     }
+    // Both sockets stay open.
+    let _ = mode.wait_for(|mode| *mode == Mode::Cut).await;
 }
 
 async fn calls(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, said: watch::Sender<String>) {

@@ -6,7 +6,8 @@ use crate::proto::ReadMessagesResponse;
 const MIB: usize = 1024 * 1024;
 
 fn time(nanos: u64) -> SendTime {
-    SendTime::default().next(UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_nanos(nanos))
+    let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_nanos(nanos);
+    SendTime::default().next(now).expect("a time")
 }
 
 /// Adds a message, and gives its event.
@@ -79,6 +80,22 @@ async fn who_comes_from_nowhere_is_told_so_once() {
         assert_eq!(rest(&mut reader).await, (event.clone(), 1), "{id}");
         assert_eq!(rest(&mut reader).await, (String::new(), 0));
     }
+}
+
+#[tokio::test]
+async fn a_search_for_an_event_is_bounded() {
+    let history = Arc::new(History::new(64 * MIB));
+    let text = "x".repeat(SEGMENT / 3);
+    // The clock jumps to and fro, so that each segment may have any time in between.
+    for number in 1..200 {
+        push(&history, number * 1001, &text);
+        push(&history, (1_000_000 - number) * 1001, &text);
+    }
+    let nowhere = time(500_000 * 1001).to_string();
+    let search = history.lock().search(&nowhere).expect("an identity");
+    assert_eq!(search.closed.len(), SEARCHED);
+    let (everything, _) = rest(&mut history.read(None)).await;
+    assert!(rest(&mut history.read(Some(&nowhere))).await == (everything, 1), "from the oldest, with a gap");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 use tokio_rustls::{TlsConnector, TlsStream, rustls};
 
 use super::identity::roots;
+use super::validity::Validity;
 use super::{Acceptor, IdentityFiles, TlsError, provider};
 use crate::net::{Reload, Reloaded, Socket, Wire};
 use crate::settings::{File, FileError};
@@ -23,9 +24,16 @@ pub struct Connector(Trust);
 #[derive(Debug)]
 enum Trust {
     /// Who has a certificate for the server's name, signed by one of these.
-    Signed(Reloaded<ClientConfig>),
+    Signed(Reloaded<Signed>),
     /// Who has the very certificate that this server of the same machine has, whatever its name.
     Own(Arc<Acceptor>, &'static [u8]),
+}
+
+/// What is trusted and shown at the moment.
+struct Signed {
+    config: Arc<ClientConfig>,
+    /// Of what is shown to servers that ask for it.
+    validity: Option<Validity>,
 }
 
 impl Connector {
@@ -44,7 +52,10 @@ impl Connector {
                 .build()
                 .map_err(|error| wrong(error.to_string()))?;
             let shown = identity.as_ref().map(IdentityFiles::read).transpose()?;
-            config(provider, verifier, shown, protocol).map_err(|error| wrong(error.to_string()))
+            let validity = identity.iter().zip(&shown);
+            let validity = validity.map(|(files, shown)| Validity::new(files.certificate.clone(), &shown.cert)).next();
+            let config = config(provider, verifier, shown, protocol).map_err(|error| wrong(error.to_string()))?;
+            Ok(Signed { config: Arc::new(config), validity })
         })?;
         Ok(Self(Trust::Signed(config)))
     }
@@ -61,7 +72,7 @@ impl Connector {
     /// [`TlsError`]; the server has been told, if it understands.
     pub async fn connect(&self, host: &str, wire: Wire) -> Result<Socket, TlsError> {
         let config = match &self.0 {
-            Trust::Signed(config) => config.current(),
+            Trust::Signed(signed) => Arc::clone(&signed.current().config),
             Trust::Own(acceptor, protocol) => Arc::new(own(acceptor, protocol).map_err(TlsError::Other)?),
         };
         let name = ServerName::try_from(host.to_owned())
@@ -72,9 +83,18 @@ impl Connector {
 }
 
 impl Reload for Connector {
+    fn has_files(&self) -> bool {
+        matches!(self.0, Trust::Signed(_))
+    }
+
     fn refresh(&self, asked: bool) {
         match &self.0 {
-            Trust::Signed(config) => config.refresh(asked),
+            Trust::Signed(signed) => {
+                signed.refresh(asked);
+                if let Some(validity) = &signed.current().validity {
+                    validity.look();
+                }
+            }
             // Whoever serves with it looks after it.
             Trust::Own(..) => {}
         }

@@ -9,8 +9,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 use tokio_rustls::rustls;
 
+use super::der::rsa_bits;
 use super::provider;
-use crate::settings::{File, FileError};
+use crate::settings::{BYTE_ORDER_MARK, File, FileError};
+
+/// The RSA keys that graviola takes.
+const RSA_BITS_MIN: usize = 2048;
+const RSA_BITS_MAX: usize = 8192;
 
 /// Where both are, as PEM. The certificate's file goes on with those between it and the root, if there are any.
 #[derive(Debug, Clone)]
@@ -49,16 +54,24 @@ impl IdentityFiles {
     pub(super) fn read(&self) -> Result<Arc<CertifiedKey>, FileError> {
         let provider = provider().map_err(|reason| self.certificate.error(reason))?;
         let chain = certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key.read()?).map_err(|error| match error {
+        let key = pem(&self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| match error {
+            _ if is_encrypted(&key) => self.key.error(
+                "the private key is encrypted: it must be there without a passphrase, as `openssl pkey` writes it",
+            ),
             PemError::NoItemsFound => self.key.error("there is no private key in it, as PEM has it"),
-            error => self.key.error(format!("not PEM: {error}")),
+            error => self.key.error(not_pem(&error)),
         })?;
+        let rsa_bits = rsa_bits(&key);
         CertifiedKey::from_der(chain, key, &provider).map(Arc::new).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 self.key.error(format!("not the key of the certificate in {}", self.certificate.path().display()))
             }
             rustls::Error::InvalidCertificate(error) => self.certificate.error(format!("no certificate: {error}")),
-            _ => self.key.error("a key of an unknown kind: it must be RSA, ECDSA (P-256, P-384) or Ed25519"),
+            _ => self.key.error(match rsa_bits {
+                Some(bits) => format!("an RSA key of {bits} bits: it must have {RSA_BITS_MIN} to {RSA_BITS_MAX}"),
+                None => "a key of an unknown kind: it must be RSA, ECDSA (P-256, P-384) or Ed25519".to_owned(),
+            }),
         })
     }
 
@@ -79,11 +92,45 @@ pub(super) fn roots(file: &File) -> Result<RootCertStore, FileError> {
 
 /// All certificates in a file, at least one.
 fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let bytes = file.read()?;
+    let bytes = pem(file)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let all = all.map_err(|error| file.error(format!("not PEM: {error}")))?;
+    let all = all.map_err(|error| file.error(not_pem(&error)))?;
     if all.is_empty() {
         return Err(file.error("there is no certificate in it, as PEM has it"));
     }
     Ok(all)
+}
+
+/// What is in a file that should be PEM.
+fn pem(file: &File) -> Result<Vec<u8>, FileError> {
+    let mut bytes = file.read()?;
+    match bytes.as_slice() {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            return Err(file.error("not PEM: it is UTF-16 text, and must be ASCII or UTF-8"));
+        }
+        [0x30, 0x80..=0xff, ..] => return Err(file.error("not PEM: it is binary, as DER and PKCS #12 are")),
+        _ => {}
+    }
+    // In the middle too, where one file was put behind another: the section there would not be seen.
+    while let Some(at) = bytes.windows(BYTE_ORDER_MARK.len()).position(|window| window == BYTE_ORDER_MARK) {
+        bytes.drain(at..at + BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
+}
+
+/// Whether there is a private key with a passphrase in it, in the new form or in OpenSSL's old one.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
+}
+
+/// What is wrong with the form of a file. The parser's own words have a line of it, which may be a private key without its line ends.
+fn not_pem(error: &PemError) -> String {
+    let what = match error {
+        PemError::IllegalSectionStart { .. } => "a line that begins a section does not end with -----",
+        PemError::MissingSectionEnd { .. } => "a section has no end",
+        PemError::Base64Decode(_) => "a section is not base64",
+        _ => "it can't be parsed",
+    };
+    format!("not PEM: {what}")
 }

@@ -7,8 +7,10 @@
 //! before `provider` has looked, and nothing at all while TLS is off.
 
 mod client;
+mod der;
 mod identity;
 mod server;
+mod validity;
 
 use std::io;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream, rustls};
 use tracing::debug;
 
 use super::identity::roots;
+use super::validity::Validity;
 use super::{IdentityFiles, TlsError, provider};
 use crate::net::{Reload, Reloaded, Socket, Wire};
 use crate::settings::{File, FileError};
@@ -27,6 +28,7 @@ pub struct Acceptor {
 /// What is shown and asked for at the moment.
 struct Now {
     identity: Arc<CertifiedKey>,
+    validity: Validity,
     config: Arc<ServerConfig>,
 }
 
@@ -56,7 +58,8 @@ impl Acceptor {
             };
             let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(&shown))));
             config.alpn_protocols = vec![protocol.to_vec()];
-            Ok(Now { identity: shown, config: Arc::new(config) })
+            let validity = Validity::new(identity.certificate.clone(), &shown.cert);
+            Ok(Now { identity: shown, validity, config: Arc::new(config) })
         })?;
         Ok(Self { now, refused: Counter::default() })
     }
@@ -90,8 +93,13 @@ impl Acceptor {
 }
 
 impl Reload for Acceptor {
+    fn has_files(&self) -> bool {
+        self.now.has_files()
+    }
+
     fn refresh(&self, asked: bool) {
         self.now.refresh(asked);
+        self.now.current().validity.look();
     }
 }
 

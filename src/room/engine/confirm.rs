@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::warn;
 
-use super::script::{Answer, Outcome, Place};
-use super::{ANSWER_TIMEOUT, Engine, Request, answered};
-use crate::room::NotPosted;
+use super::connection::Connection;
+use super::script::{Answer, Outcome, Place, StreamEnd};
+use super::{ANSWER_TIMEOUT, Engine, Refusal, Request, answered};
+use crate::room::{NotPosted, Posted};
 use crate::send_time::SendTime;
 
 /// For the replicas to confirm.
@@ -26,8 +26,8 @@ const DISKS_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) enum Confirmer {
     /// As they come.
     AtOnce(Arc<Engine>),
-    /// When they are safe.
-    Waiting(UnboundedSender<Taken>),
+    /// When they are safe, which the engine says over this connection.
+    Waiting(Connection, UnboundedSender<Taken>),
 }
 
 /// A batch that the engine has taken.
@@ -41,7 +41,7 @@ impl Confirmer {
     ///
     /// # Errors
     /// If there is no second one to the same engine.
-    pub(super) async fn start(engine: &Arc<Engine>, writes: &mut MultiplexedConnection) -> RedisResult<Self> {
+    pub(super) async fn start(engine: &Arc<Engine>, writes: &mut Connection) -> RedisResult<Self> {
         if engine.settings.replicas == 0 && !engine.settings.on_disk {
             return Ok(Self::AtOnce(Arc::clone(engine)));
         }
@@ -50,22 +50,28 @@ impl Confirmer {
         if run(writes).await? != run(&mut waits).await? {
             return Err(RedisError::from((ErrorKind::Client, "the engine has changed while it was connected to")));
         }
-        if engine.settings.on_disk {
-            // An engine that can't do that says so now, before it has a message.
-            let wait = redis::cmd("WAITAOF").arg(1).arg(0).arg(1).to_owned();
-            answered(ANSWER_TIMEOUT, wait.exec_async(&mut waits)).await?;
-        }
+        // An engine that can't do that, or does not let us, says so now, before it has a message.
+        let probe = if engine.settings.on_disk {
+            redis::cmd("WAITAOF").arg(1).arg(0).arg(1).to_owned()
+        } else {
+            redis::cmd("WAIT").arg(0).arg(1).to_owned()
+        };
+        answered(ANSWER_TIMEOUT, probe.exec_async(&mut waits.commands)).await?;
         let (sender, taken) = unbounded_channel();
-        tokio::spawn(wait(Arc::clone(engine), waits, taken));
-        Ok(Self::Waiting(sender))
+        // When it ends, however that comes, its receiver goes, and the writer begins anew (`ended`).
+        tokio::spawn(wait(Arc::clone(engine), waits.clone(), taken));
+        Ok(Self::Waiting(waits, sender))
     }
 
     /// Acknowledges a batch, sooner or later, or says that its outcome is unknown.
-    pub(super) fn confirm(&self, taken: Taken) {
+    pub(super) fn confirm(&mut self, taken: Taken) {
         match self {
-            Self::AtOnce(engine) => taken.acknowledge(engine, Ok(())),
+            Self::AtOnce(engine) => taken.acknowledge(engine, &Ok(())),
             // If it has ended, the senders see that nobody will answer.
-            Self::Waiting(waiting) => drop(waiting.send(taken)),
+            Self::Waiting(waits, waiting) => {
+                waits.note_use();
+                let _ = waiting.send(taken);
+            }
         }
     }
 
@@ -73,18 +79,40 @@ impl Confirmer {
     pub(super) async fn ended(&self) {
         match self {
             Self::AtOnce(_) => std::future::pending().await,
-            Self::Waiting(waiting) => waiting.closed().await,
+            Self::Waiting(waits, waiting) => {
+                tokio::select! {
+                    () = waiting.closed() => {}
+                    () = waits.ended() => {}
+                }
+            }
+        }
+    }
+
+    /// Whether the engine can be asked to confirm: it is asked for an answer if nothing was posted for long.
+    pub(super) async fn is_alive(&mut self) -> bool {
+        match self {
+            Self::AtOnce(_) => true,
+            Self::Waiting(waits, _) => waits.is_alive().await,
+        }
+    }
+
+    /// Whether the engine answers where it confirms.
+    pub(super) async fn answers(&mut self) -> bool {
+        match self {
+            Self::AtOnce(_) => true,
+            Self::Waiting(waits, _) => waits.answers().await,
         }
     }
 }
 
 /// The name of this life of the engine's process.
-async fn run(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
-    let info: String = answered(ANSWER_TIMEOUT, redis::cmd("INFO").arg("server").query_async(connection)).await?;
+async fn run(connection: &mut Connection) -> RedisResult<Option<String>> {
+    let info: String =
+        answered(ANSWER_TIMEOUT, redis::cmd("INFO").arg("server").query_async(&mut connection.commands)).await?;
     Ok(info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned()))
 }
 
-async fn wait(engine: Arc<Engine>, mut waits: MultiplexedConnection, mut taken: UnboundedReceiver<Taken>) {
+async fn wait(engine: Arc<Engine>, mut waits: Connection, mut taken: UnboundedReceiver<Taken>) {
     while let Some(first) = taken.recv().await {
         let mut all = vec![first];
         while let Ok(next) = taken.try_recv() {
@@ -93,7 +121,7 @@ async fn wait(engine: Arc<Engine>, mut waits: MultiplexedConnection, mut taken: 
         let last = all.iter().map(|taken| taken.answer.last).max().unwrap_or_default();
         let confirmed = confirmed(&engine, &mut waits, last).await;
         for taken in all {
-            taken.acknowledge(&engine, confirmed);
+            taken.acknowledge(&engine, &confirmed);
         }
         if confirmed.is_err() {
             // The engine may be another one by now.
@@ -103,7 +131,7 @@ async fn wait(engine: Arc<Engine>, mut waits: MultiplexedConnection, mut taken: 
 }
 
 /// Waits until everything up to `last` is as safe as it must be.
-async fn confirmed(engine: &Engine, waits: &mut MultiplexedConnection, last: u64) -> Result<(), NotPosted> {
+async fn confirmed(engine: &Engine, waits: &mut Connection, last: u64) -> Result<(), NotPosted> {
     let replicas = engine.settings.replicas;
     let mut wait = redis::pipe();
     // The engine waits for what was written over the connection that waits, so there is a write: all that came before is before it.
@@ -118,15 +146,16 @@ async fn confirmed(engine: &Engine, waits: &mut MultiplexedConnection, last: u64
     wait.arg(replicas).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
     let timeout = timeout + ANSWER_TIMEOUT;
     let counts = if engine.settings.on_disk {
-        answered(timeout, wait.query_async::<((usize, usize),)>(waits)).await.map(|(counts,)| counts)
+        answered(timeout, wait.query_async::<((usize, usize),)>(&mut waits.commands)).await.map(|(counts,)| counts)
     } else {
-        answered(timeout, wait.query_async::<(usize,)>(waits)).await.map(|(count,)| (1, count))
+        answered(timeout, wait.query_async::<(usize,)>(&mut waits.commands)).await.map(|(count,)| (1, count))
     };
     match counts {
         Ok((0, _)) => Err(NotPosted::NotOnDisk),
         Ok((_, confirmed)) if confirmed < replicas => Err(NotPosted::TooFewReplicas(confirmed, replicas)),
         Ok(_) => Ok(()),
         Err(error) => {
+            engine.refusal(&error);
             warn!(%error, "the engine can't confirm messages");
             Err(NotPosted::Unknown)
         }
@@ -137,25 +166,33 @@ impl Taken {
     /// What of a batch has to be acknowledged, if anything has: those who only ask where the stream ends are answered now.
     pub(super) fn new(batch: Vec<Request>, answer: Answer) -> Option<Self> {
         let mut posts = Vec::with_capacity(batch.len());
+        let place = Place { epoch: answer.epoch, reached: answer.last };
+        let stream_end = StreamEnd { place, clock: answer.clock };
         for request in batch {
             match request {
                 // It fails when the caller is gone.
-                Request::Ask(end) => drop(end.send(Some(Place { epoch: answer.epoch, reached: answer.last }))),
+                Request::Ask(question) => question.answer(Ok(stream_end)),
                 post @ Request::Post { .. } => posts.push(post),
             }
         }
         (!posts.is_empty()).then_some(Self { batch: posts, answer })
     }
 
-    fn acknowledge(self, engine: &Engine, confirmed: Result<(), NotPosted>) {
+    fn acknowledge(self, engine: &Engine, confirmed: &Result<(), NotPosted>) {
         let mut results = self.answer.results.iter();
         for request in self.batch {
             let Request::Post { answer, .. } = request else { continue };
             let result = match results.next() {
-                Some(Outcome::Posted(micros)) => confirmed.map(|()| {
-                    engine.acknowledged.fetch_max(*micros, Ordering::Relaxed);
-                    SendTime::of_micros(*micros)
-                }),
+                Some(outcome @ (Outcome::Posted(micros) | Outcome::PostedBefore(micros))) => {
+                    confirmed.clone().map(|()| {
+                        engine.acknowledged.fetch_max(*micros, Ordering::Relaxed);
+                        // No server may go back behind it, also if its stream breaks before it brings the message.
+                        engine.floor.fetch_max(*micros, Ordering::Relaxed);
+                        let time = SendTime::of_micros(*micros);
+                        if matches!(outcome, Outcome::Posted(_)) { Posted::Now(time) } else { Posted::Before(time) }
+                    })
+                }
+                Some(Outcome::Refused(says)) => Err(NotPosted::Refused(Refusal::new(says, &engine.settings))),
                 Some(Outcome::KeyTaken) => Err(NotPosted::KeyTaken),
                 Some(Outcome::OtherEpoch) => Err(NotPosted::OtherEpoch(self.answer.epoch)),
                 None => Err(NotPosted::Unknown),

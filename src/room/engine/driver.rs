@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Engine, Life, MAX_WAITING, Request, follower, writer};
+use crate::process::needed;
 
 /// For what was acknowledged to come back from the engine, when the room is closed.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
@@ -47,6 +48,7 @@ impl Driver {
             tokio::select! {
                 () = dispatch => {}
                 _ = other => {}
+                never = needed(&mut tasks) => match never {},
             }
         }
     }

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 use tracing::{info, warn};
 
+use super::connection::Connection;
 use super::entry::{Entry, Raw, RawStreams};
+use super::pauses::Pauses;
 use super::script::{self, Answer, Known};
 use super::{ANSWER_TIMEOUT, CONNECT_PAUSE, Engine, Life, answered};
+use crate::process::test_panic;
 use crate::room::{Draft, End, Room};
 use crate::send_time::SendTime;
 
@@ -25,28 +27,40 @@ const LOADED: usize = 16 * 1024 * 1024;
 const AT_LEAST: usize = 16;
 const AT_MOST: usize = 1024;
 
-/// Reads the stream into the room, and again whenever the engine has been away. Never returns.
+/// Reads the stream into the room, and again whenever the engine has been away, or refuses to let it be read. Never returns.
 pub(super) async fn follow(engine: &Engine) {
-    let mut away = false;
+    let mut pauses = Pauses::default();
+    let mut said_away = false;
     loop {
-        let Err(error) = follow_once(engine, &mut away).await;
-        engine.lost.notify_one();
-        if !away {
-            away = true;
-            engine.there.send_replace(false);
+        let Err(error) = follow_once(engine).await;
+        if engine.there.send_replace(false) {
             engine.losses.fetch_add(1, Ordering::Relaxed);
-            warn!(engine = %engine.settings.url, %error, "the engine is away, will retry");
+            (pauses, said_away) = (Pauses::default(), false);
         }
-        tokio::time::sleep(CONNECT_PAUSE).await;
+        let pause = if let Some(refusal) = engine.refusal(&error) {
+            let mut news = false;
+            engine.refused.send_modify(|refused| news = refused.note_reads(&refusal));
+            if news {
+                warn!(engine = %engine.settings.url, error = %refusal, "the engine refuses its stream, will retry");
+            }
+            said_away = false;
+            pauses.next()
+        } else {
+            engine.refused.send_modify(|refused| refused.reads = None);
+            engine.lost.notify_one();
+            if !said_away {
+                warn!(engine = %engine.settings.url, %error, "the engine is away, will retry");
+            }
+            said_away = true;
+            CONNECT_PAUSE
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn follow_once(engine: &Engine, away: &mut bool) -> RedisResult<Infallible> {
+async fn follow_once(engine: &Engine) -> RedisResult<Infallible> {
     let mut stream = Stream { engine, connection: engine.connect().await?, count: AT_LEAST, strangers: false };
     let mut now = stream.join(engine.known()).await?;
-    *away = false;
-    engine.there.send_replace(true);
-    info!(engine = %engine.settings.url, epoch = %now.epoch, "the engine is there");
     let same = |room: &Arc<Room>| room.epoch() == now.epoch;
     let mut room = match engine.room().filter(same) {
         Some(room) => room,
@@ -74,7 +88,7 @@ async fn follow_once(engine: &Engine, away: &mut bool) -> RedisResult<Infallible
 /// The stream, over one connection.
 struct Stream<'a> {
     engine: &'a Engine,
-    connection: MultiplexedConnection,
+    connection: Connection,
     /// How many messages to ask for.
     count: usize,
     /// It was said that there is something else in the stream.
@@ -122,7 +136,7 @@ impl Stream<'_> {
         'stream: while bytes < enough {
             let mut range = redis::cmd("XREVRANGE");
             range.arg(self.engine.settings.stream()).arg(&from).arg("-").arg("COUNT").arg(self.count);
-            let raw: Raw = answered(ANSWER_TIMEOUT, range.query_async(&mut self.connection)).await?;
+            let raw: Raw = answered(ANSWER_TIMEOUT, range.query_async(&mut self.connection.commands)).await?;
             let Some((id, _)) = raw.last() else { break };
             from = format!("({id}");
             for entry in self.entries(raw) {
@@ -141,21 +155,34 @@ impl Stream<'_> {
         let before = newest_first.iter().find(|entry| entry.epoch != now.epoch).map_or(0, |entry| entry.micros);
         let first = newest_first.iter().rev().find(|entry| entry.epoch == now.epoch);
         let begin = first.map_or(now.last, |entry| entry.previous);
+        let whole = bytes < enough || before > 0;
         newest_first.into_iter().rev().for_each(|entry| entry.append_to(&room));
-        Ok(Life { room: Arc::new(room), before, begin, reached: now.last })
+        Ok(Life { room: Arc::new(room), before, begin, whole, reached: now.last })
     }
 
     /// Appends what comes to the room, for as long as it follows what is there.
     async fn read(&mut self, room: &Arc<Room>) -> RedisResult<Cut> {
         let mut cursor = self.reached();
+        test_panic("follower");
         loop {
             let mut read = redis::cmd("XREAD");
-            read.arg("COUNT").arg(self.count).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+            read.arg("COUNT").arg(self.count);
+            // The first answer must come at once: it shows that the stream can be read.
+            if *self.engine.there.borrow() {
+                read.arg("BLOCK").arg(BLOCK.as_millis().to_string());
+            }
             read.arg("STREAMS").arg(self.engine.settings.stream()).arg(&cursor);
-            let raw: RawStreams = answered(BLOCK + ANSWER_TIMEOUT, read.query_async(&mut self.connection)).await?;
+            let raw: RawStreams =
+                answered(BLOCK + ANSWER_TIMEOUT, read.query_async(&mut self.connection.commands)).await?;
+            self.note_there(room);
             let Some((_, raw)) = raw.and_then(|streams| streams.into_iter().next()) else {
-                if self.join(self.engine.known()).await?.epoch != room.epoch() {
+                let now = self.join(self.engine.known()).await?;
+                if now.epoch != room.epoch() {
                     return Ok(Cut::OtherEpoch);
+                }
+                if now.last > self.reached_micros() {
+                    // It was read on behind something that is no message, and is gone.
+                    cursor = self.reached();
                 }
                 continue;
             };
@@ -187,6 +214,16 @@ impl Stream<'_> {
             if let Some(cut) = cut {
                 return Ok(cut);
             }
+        }
+    }
+
+    /// The engine lets the stream be read.
+    fn note_there(&self, room: &Room) {
+        let engine = self.engine;
+        if !*engine.there.borrow() {
+            engine.refused.send_modify(|refused| refused.reads = None);
+            engine.there.send_replace(true);
+            info!(engine = %engine.settings.url, epoch = %room.epoch(), "the engine is there");
         }
     }
 

@@ -10,12 +10,18 @@
 //! - The epoch is the engine's. When the engine has lost messages a new one begins, and with it a new [`Room`]: readers of the old one
 //!   end, and are told of the gap when they come back.
 
+mod asking;
+mod breaker;
 mod confirm;
 mod connect;
+mod connection;
 mod driver;
 mod entry;
 mod follower;
 mod past;
+mod pauses;
+mod queue;
+mod refusal;
 mod script;
 mod settings;
 mod url;
@@ -24,20 +30,25 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub use self::driver::Driver;
 pub(super) use self::past::{Past, Way};
+pub use self::refusal::{Refusal, RefusalCounts};
 pub use self::settings::Settings;
 pub use self::url::{Url, UrlError};
 
+use self::asking::{Asking, Question};
+use self::connection::Connection;
 use self::past::Archive;
-use self::script::{Known, Message, Place};
-use super::{Closed, Draft, EngineNow, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Reader, Room, Start};
+use self::refusal::{Refusals, RefusedNow};
+use self::script::{Known, Message, Place, StreamEnd};
+use super::{
+    Closed, Draft, EngineNow, Epoch, Kept, Limits, NotOpened, NotPosted, NotYet, Opened, Posted, Reader, Room, Start,
+};
 use crate::send_time::SendTime;
 
 /// Between two tries to connect.
@@ -66,9 +77,12 @@ pub struct Engine {
     closing: watch::Sender<bool>,
     /// The follower has lost its connection; the writer's is likely to be gone too.
     lost: Notify,
+    asking: Asking<Result<StreamEnd, NotOpened>>,
     archive: Archive,
     /// The stream is being read.
     there: watch::Sender<bool>,
+    refused: watch::Sender<RefusedNow>,
+    refusals: Refusals,
     /// How often that has ended.
     losses: AtomicU64,
     /// How often the room has begun anew.
@@ -83,6 +97,8 @@ struct Life {
     before: u64,
     /// In microseconds: what its first message of this epoch follows on.
     begin: u64,
+    /// When it began, the room had all that the stream had of this epoch.
+    whole: bool,
     /// In microseconds: everything up to this time is in the room.
     reached: u64,
 }
@@ -100,11 +116,11 @@ impl Life {
 enum Request {
     Post {
         message: Message,
-        answer: oneshot::Sender<Result<SendTime, NotPosted>>,
+        answer: oneshot::Sender<Result<Posted, NotPosted>>,
         _waiting: OwnedSemaphorePermit,
     },
     /// Where the stream ends.
-    Ask(oneshot::Sender<Option<Place>>),
+    Ask(Question<Result<StreamEnd, NotOpened>>),
 }
 
 impl Engine {
@@ -122,8 +138,11 @@ impl Engine {
             acknowledged: AtomicU64::new(0),
             closing: watch::Sender::new(false),
             lost: Notify::new(),
+            asking: Asking::new(),
             archive: Archive::new(),
             there: watch::Sender::new(false),
+            refused: watch::Sender::default(),
+            refusals: Refusals::default(),
             losses: AtomicU64::new(0),
             beginnings: AtomicU64::new(0),
         });
@@ -139,7 +158,7 @@ impl Engine {
         epoch: Option<Epoch>,
         key: Option<&str>,
         draft: &Draft,
-    ) -> Result<SendTime, NotPosted> {
+    ) -> Result<Posted, NotPosted> {
         if *self.closing.borrow() {
             return Err(Closed.into());
         }
@@ -166,8 +185,16 @@ impl Engine {
         {
             return self.resume(life, after, opened).await;
         }
-        let opened = tokio::time::timeout(OPEN_TIMEOUT, self.open_at_the_end(start)).await;
-        opened.unwrap_or(Err(NotOpened::Away))
+        // The sender is the engine's own.
+        let mut refused = self.refused.subscribe();
+        let opened = async {
+            tokio::select! {
+                biased;
+                Ok(refused) = refused.wait_for(|refused| refused.reads.is_some()) => Err(not_opened(&refused)),
+                opened = self.open_at_the_end(start) => opened,
+            }
+        };
+        tokio::time::timeout(OPEN_TIMEOUT, opened).await.unwrap_or(Err(NotOpened::Away))
     }
 
     /// What this server has for a reader of its epoch, held against what the reader has had and what the stream has: the server alone does
@@ -187,18 +214,18 @@ impl Engine {
             }
             Ok(Ok(None)) => Ok(opened),
             // Nobody can say whether something is missing, and another time or another server can.
-            Ok(Err(_)) | Err(_) => Err(NotOpened::Away),
+            Ok(Err(_)) | Err(_) => Err(not_opened(&self.refused.borrow())),
         }
     }
 
     async fn open_at_the_end(self: &Arc<Self>, start: Start) -> Result<Opened, NotOpened> {
+        let asked = Instant::now();
         loop {
             if *self.closing.borrow() {
                 return Err(Closed.into());
             }
-            let (answer, answered) = oneshot::channel();
-            self.requests.send(Request::Ask(answer)).map_err(|_| NotOpened::Away)?;
-            let end = answered.await.ok().flatten().ok_or(NotOpened::Away)?;
+            let end = self.asking.ask(|question| drop(self.requests.send(Request::Ask(question)))).await;
+            let StreamEnd { place: end, clock } = end.unwrap_or(Err(NotOpened::Away))?;
             let life = self.wait_for(end).await.ok_or(NotOpened::Away)?;
             let (room, before) = (&life.room, life.before);
             match start {
@@ -207,6 +234,13 @@ impl Engine {
                         return Ok(opened);
                     }
                     // So much has come since then that it is gone. Once more, or the reader would begin with a gap.
+                }
+                Start::Ago(time) => {
+                    // By the engine's clock, whose times the messages have.
+                    let now = SendTime::of_micros(clock.max(end.reached));
+                    let micros = now.minus(time + asked.elapsed()).as_micros().min(end.reached);
+                    let micros = if life.whole { micros.max(life.begin) } else { micros };
+                    return self.open_since(life, SendTime::of_micros(micros)).await;
                 }
                 Start::After(epoch, after) if epoch == end.epoch => {
                     if after > SendTime::of_micros(end.reached) {
@@ -233,6 +267,22 @@ impl Engine {
         }
     }
 
+    /// A reader of everything after this time, or of the oldest that there is.
+    async fn open_since(self: &Arc<Self>, life: Life, after: SendTime) -> Result<Opened, NotOpened> {
+        if let Some(opened) = life.room.open_after(after) {
+            return Ok(Opened { resumed: Some(true), ..opened });
+        }
+        let room = life.room;
+        match Past::since(self, Arc::clone(&room), after).await {
+            Ok(Some((past, position))) => {
+                let epoch = room.epoch();
+                Ok(Opened { reader: Reader::coming(room, past), epoch, position, resumed: Some(position == after) })
+            }
+            Ok(None) => Ok(room.open(Start::After(room.epoch(), after))?),
+            Err(_) => Err(NotOpened::Away),
+        }
+    }
+
     /// Waits until this server has come so far.
     async fn wait_for(&self, place: Place) -> Option<Life> {
         let there = |life: &Life| life.room.epoch() == place.epoch && life.reached >= place.reached;
@@ -253,6 +303,7 @@ impl Engine {
             is_there: *self.there.borrow(),
             lost: self.losses.load(Ordering::Relaxed),
             begun_anew: self.beginnings.load(Ordering::Relaxed),
+            refused: self.refusals.now(),
         };
         Kept { engine: Some(engine), ..kept }
     }
@@ -271,9 +322,21 @@ impl Engine {
         Known { place, floor: self.floor.load(Ordering::Relaxed), rewound: false }
     }
 
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+    /// What the engine refuses, if this is not for want of an answer. It is counted.
+    fn refusal(&self, error: &RedisError) -> Option<Refusal> {
+        let refusal = Refusal::of(error, &self.settings)?;
+        self.refusals.count(&refusal);
+        Some(refusal)
+    }
+
+    async fn connect(&self) -> RedisResult<Connection> {
         connect::connect(&self.settings).await
     }
+}
+
+/// Why a reader can't begin when the engine does not let the stream be read, or is away.
+fn not_opened(refused: &RefusedNow) -> NotOpened {
+    refused.reads.as_ref().map_or(NotOpened::Away, |refusal| NotOpened::Refused(refusal.clone()))
 }
 
 /// The engine's answer, or an error when it does not come in time.

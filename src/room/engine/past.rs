@@ -1,10 +1,14 @@
 //! Readers that go on from further back than this server's own messages reach: what is between is read from the engine, for each of them.
 //!
-//! A reader is given one piece of the stream after the other, the next one when it has taken the last, until it has come to where the
-//! server's own messages begin. All of them together hold a bounded number of bytes, and one that takes nothing for a while is given up,
-//! sooner if others wait for what it holds.
+//! The server reads one piece of the stream after the other for such a reader, until the reader has come
+//! to where the server's own messages begin. The reader is given a piece in small parts, the next one when
+//! it has taken the last. All readers together hold a bounded number of bytes. A reader that takes nothing
+//! for a while is ended. A slow one is not: if others wait for memory, the parts that it has not been given
+//! yet are dropped, and read from the engine again when it goes on.
 
+use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -12,11 +16,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisResult};
+use redis::RedisResult;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
+use super::connection::Connection;
 use super::entry::{self, Entry, Raw};
 use super::{ANSWER_TIMEOUT, Engine, answered};
 use crate::room::{Draft, End, Room};
@@ -24,20 +28,29 @@ use crate::send_time::SendTime;
 
 static SCRIPT: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("past.lua")));
 
-/// How much a reader is given at once, in bytes, exceeded by one message at most.
-const PIECE: usize = 256 * 1024;
+/// How much is read for a reader at once, in bytes, exceeded by one message at most: the more readers hold
+/// memory, the less.
+const PIECE: RangeInclusive<usize> = PART..=256 * 1024;
+/// How much of it a reader is given at once, in bytes.
+const PART: usize = 16 * 1024;
 /// What all readers together hold.
 const HELD: u32 = 16 * 1024 * 1024;
-/// How long a reader may take nothing of what it was given, when others wait for what it holds ...
-const TAKES_NOTHING_IN_A_CROWD: Duration = Duration::from_secs(3);
-/// ... and how often as long when nobody does.
+/// Which part of the memory that is free one reader gets.
+const SHARE: usize = 8;
+/// How many streams that open may ask the engine at once: the others wait here if it hangs.
+const QUESTIONS: usize = 16;
+/// How long a reader that takes nothing may keep what others wait for.
+const KEEPS: Duration = Duration::from_secs(3);
+/// How long a reader may take nothing, in multiples of that.
 const TAKES_NOTHING: u32 = 10;
 
 /// What all such readers share: they take turns.
 #[derive(Debug)]
 pub(super) struct Archive {
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<Connection>>,
     turn: Mutex<()>,
+    /// Who may ask whether a stream can go on.
+    questions: Arc<Semaphore>,
     held: Arc<Semaphore>,
     /// Somebody has read a piece that can't be held yet.
     crowded: AtomicBool,
@@ -47,10 +60,14 @@ pub(super) struct Archive {
 pub(in crate::room) struct Past {
     engine: Arc<Engine>,
     room: Arc<Room>,
-    /// It has been given everything up to this time, in microseconds.
+    /// It has been given everything up to this time, in microseconds ...
     given: u64,
+    /// ... and so many bytes of the message that follows.
+    beyond: usize,
+    /// What it is given next.
+    parts: VecDeque<Part>,
     next: Option<Reading>,
-    /// It has been given a piece and takes nothing.
+    /// It has been given a part and takes nothing.
     stuck: Option<Stuck>,
 }
 
@@ -62,24 +79,33 @@ struct Stuck {
 
 type Reading = Pin<Box<dyn Future<Output = Result<Piece, End>> + Send>>;
 
-/// Messages that follow on each other: as frames, and the time of the last one in microseconds.
+/// Messages that follow on each other, and the time of the last one in microseconds.
 struct Piece {
-    frames: Bytes,
+    parts: VecDeque<Part>,
     last: u64,
+}
+
+/// Part of the frames of a piece, and where a reader is that has been given it.
+struct Part {
+    bytes: Bytes,
+    /// The time of the last message of which the reader has everything then, in microseconds.
+    given: u64,
+    /// How many bytes it has of the message that follows.
+    beyond: usize,
 }
 
 /// Where a reader is.
 pub(in crate::room) enum Way {
-    /// It is given these frames, and is still on its way.
-    Frames(Bytes),
+    /// It is given this part of the frames, and is still on its way.
+    Part(Bytes),
     /// At this position of the room.
     There(u64),
 }
 
-/// Frames, and the right to hold so many bytes.
+/// Bytes, and the right to hold so many.
 struct Held {
-    frames: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
+    bytes: Vec<u8>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Somebody waits; also when it is dropped in the midst of that.
@@ -100,7 +126,7 @@ impl Drop for Crowd<'_> {
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.frames
+        &self.bytes
     }
 }
 
@@ -109,23 +135,39 @@ impl Archive {
         Self {
             connection: Mutex::new(None),
             turn: Mutex::new(()),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
             held: Arc::new(Semaphore::new(HELD as usize)),
             crowded: AtomicBool::new(false),
         }
     }
 
-    /// Whether the first message of `room` after `given` that the stream has is the one that comes next.
-    async fn has(&self, engine: &Engine, room: &Room, given: u64) -> Result<bool, End> {
-        let raw = self.read(engine, room, given, 0).await?;
+    /// What the first message of `room` after `given` that the stream has follows on, if there is one.
+    async fn follows_on(&self, engine: &Arc<Engine>, room: &Arc<Room>, given: u64) -> Result<Option<u64>, End> {
+        let right = Arc::clone(&self.questions).acquire_owned().await.map_err(|_| End::Closed)?;
+        let (of, room_read) = (Arc::clone(engine), Arc::clone(room));
+        // A caller that gives up does not take back what the engine was asked, so the right ends with the answer.
+        let read = tokio::spawn(async move {
+            let _right = right;
+            of.archive.read(&of, &room_read, given, 0).await
+        });
+        let raw = match read.await {
+            Ok(raw) => raw?,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return Err(End::Closed),
+            },
+        };
         let first = raw.into_iter().next().and_then(|(id, fields)| Entry::new(&id, fields));
-        Ok(first.is_some_and(|first| first.epoch == room.epoch() && first.previous == given))
+        Ok(first.filter(|first| first.epoch == room.epoch()).map(|first| first.previous))
     }
 
-    /// The messages of `room` after `given`, or only the first of them; none if there are none, or they are gone.
-    async fn piece(&self, engine: &Engine, room: &Room, given: u64) -> Result<Piece, End> {
+    /// The messages of `room` after `given`, the first one without its first `beyond` bytes; none if there
+    /// are none, or they are gone.
+    async fn piece(&self, engine: &Engine, room: &Room, given: u64, beyond: usize) -> Result<Piece, End> {
         let _turn = self.turn.lock().await;
-        let raw = self.read(engine, room, given, PIECE).await?;
-        let (mut frames, mut last) = (Vec::new(), given);
+        let size = (self.held.available_permits() / SHARE).clamp(*PIECE.start(), *PIECE.end());
+        let raw = self.read(engine, room, given, size.max(beyond + 1)).await?;
+        let (mut frames, mut ends, mut last) = (Vec::new(), Vec::new(), given);
         for (id, fields) in raw {
             let Some(entry) = Entry::new(&id, fields) else {
                 // Nobody gets it, and nobody has to stop for it.
@@ -137,9 +179,22 @@ impl Archive {
             }
             last = entry.micros;
             Draft::new(entry.author, entry.text).append_to(&mut frames, SendTime::of_micros(last));
+            ends.push((frames.len(), last));
         }
-        let permit = self.hold(u32::try_from(frames.len()).unwrap_or(u32::MAX).min(HELD)).await?;
-        Ok(Piece { frames: Bytes::from_owner(Held { frames, _permit: permit }), last })
+        // Something that is no message may be all there was.
+        let mut end = beyond.min(frames.len());
+        let rest = &frames[end..];
+        let mut right = self.hold(u32::try_from(rest.len()).unwrap_or(u32::MAX).min(HELD)).await?;
+        let parts = rest.chunks(PART).map(|bytes| {
+            end += bytes.len();
+            let complete = ends.partition_point(|(at, _)| *at <= end);
+            let (at, given) = complete.checked_sub(1).map_or((0, given), |index| ends[index]);
+            // Each part has its share of the right, which ends with it.
+            let share = right.split(bytes.len().min(right.num_permits()));
+            let bytes = Bytes::from_owner(Held { bytes: bytes.to_vec(), _permit: share });
+            Part { bytes, given, beyond: end - at }
+        });
+        Ok(Piece { parts: parts.collect(), last })
     }
 
     /// Others wait for their turn meanwhile: there is no use in reading more.
@@ -155,25 +210,44 @@ impl Archive {
         // Never further than the room has come, or what it is about to get would be given twice.
         let up_to = room.last().as_micros();
         let read = async {
-            let mut connection = self.connect(engine).await?;
-            let mut call = SCRIPT.key(engine.settings.stream());
-            call.arg(format!("{after}-0")).arg(format!("{up_to}-0")).arg(bytes);
-            call.invoke_async(&mut connection).await
+            let read = self.read_once(engine, after, up_to, bytes).await;
+            if !read.as_ref().is_err_and(|error| error.code().is_none()) {
+                return read;
+            }
+            // The connection broke. Another one may be good, and reading changes nothing.
+            *self.connection.lock().await = None;
+            self.read_once(engine, after, up_to, bytes).await
         };
-        if let Ok(raw) = answered(ANSWER_TIMEOUT, read).await {
-            return Ok(raw);
+        match answered(ANSWER_TIMEOUT, read).await {
+            Ok(raw) => return Ok(raw),
+            Err(error) => drop(engine.refusal(&error)),
         }
-        // Another connection may be good.
         *self.connection.lock().await = None;
         Err(End::EngineAway)
     }
 
-    async fn connect(&self, engine: &Engine) -> RedisResult<MultiplexedConnection> {
+    async fn read_once(&self, engine: &Engine, after: u64, up_to: u64, bytes: usize) -> RedisResult<Raw> {
+        let mut connection = self.connect(engine).await?;
+        let mut call = SCRIPT.key(engine.settings.stream());
+        call.arg(format!("{after}-0")).arg(format!("{up_to}-0")).arg(bytes);
+        call.invoke_async(&mut connection.commands).await
+    }
+
+    async fn connect(&self, engine: &Engine) -> RedisResult<Connection> {
         let mut place = self.connection.lock().await;
-        if place.is_none() {
-            *place = Some(engine.connect().await?);
+        let alive = match place.as_mut() {
+            Some(connection) => connection.is_alive().await,
+            None => false,
+        };
+        if !alive {
+            *place = None;
         }
-        place.clone().ok_or_else(|| (ErrorKind::Io, "no connection").into())
+        let connection = match place.as_mut() {
+            Some(connection) => connection,
+            None => place.insert(engine.connect().await?),
+        };
+        connection.note_use();
+        Ok(connection.clone())
     }
 }
 
@@ -191,10 +265,34 @@ impl Past {
     /// If the engine can't be asked.
     pub(super) async fn open(engine: &Arc<Engine>, room: Arc<Room>, after: SendTime) -> Result<Option<Self>, End> {
         let given = after.as_micros();
-        if !engine.archive.has(engine, &room, given).await? {
-            return Ok(None);
-        }
-        Ok(Some(Self { engine: Arc::clone(engine), room, given, next: None, stuck: None }))
+        let previous = engine.archive.follows_on(engine, &room, given).await?;
+        Ok((previous == Some(given)).then(|| Self::new(engine, room, given)))
+    }
+
+    /// A reader of what there is after any time, and the time after which it begins: later, if there are no
+    /// messages of the epoch between the two, or no longer. `None` if the first one is not of the epoch.
+    ///
+    /// # Errors
+    /// If the engine can't be asked.
+    pub(super) async fn since(
+        engine: &Arc<Engine>,
+        room: Arc<Room>,
+        after: SendTime,
+    ) -> Result<Option<(Self, SendTime)>, End> {
+        let given = after.as_micros();
+        let Some(previous) = engine.archive.follows_on(engine, &room, given).await? else { return Ok(None) };
+        let given = given.max(previous);
+        Ok(Some((Self::new(engine, room, given), SendTime::of_micros(given))))
+    }
+
+    fn new(engine: &Arc<Engine>, room: Arc<Room>, given: u64) -> Self {
+        let engine = Arc::clone(engine);
+        Self { engine, room, given, beyond: 0, parts: VecDeque::new(), next: None, stuck: None }
+    }
+
+    /// Whether the reader has been given only a part of a message.
+    pub(in crate::room) fn is_amid_a_message(&self) -> bool {
+        self.beyond > 0
     }
 
     /// What comes next.
@@ -204,27 +302,31 @@ impl Past {
     pub(in crate::room) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Way, End>> {
         self.stuck = None;
         loop {
+            if let Some(Part { bytes, given, beyond }) = self.parts.pop_front() {
+                (self.given, self.beyond) = (given, beyond);
+                return Poll::Ready(Ok(Way::Part(bytes)));
+            }
             let Some(next) = &mut self.next else {
-                if let Some(position) = self.room.position_after(SendTime::of_micros(self.given)) {
+                if self.beyond == 0
+                    && let Some(position) = self.room.position_after(SendTime::of_micros(self.given))
+                {
                     return Poll::Ready(Ok(Way::There(position)));
                 }
-                let (engine, room, given) = (Arc::clone(&self.engine), Arc::clone(&self.room), self.given);
-                self.next = Some(Box::pin(async move { engine.archive.piece(&engine, &room, given).await }));
+                let (engine, room) = (Arc::clone(&self.engine), Arc::clone(&self.room));
+                let (given, beyond) = (self.given, self.beyond);
+                self.next = Some(Box::pin(async move { engine.archive.piece(&engine, &room, given, beyond).await }));
                 continue;
             };
             let piece = ready!(next.as_mut().poll(cx));
             self.next = None;
-            let Piece { frames, last } = match piece {
-                Ok(piece) => piece,
+            match piece {
+                Ok(piece) if piece.last == self.given => {
+                    // The room has messages that this reader has not, and the stream has none that come before them.
+                    return Poll::Ready(Err(End::FellBehind));
+                }
+                Ok(piece) if piece.parts.is_empty() => self.given = piece.last,
+                Ok(piece) => self.parts = piece.parts,
                 Err(end) => return Poll::Ready(Err(end)),
-            };
-            if last == self.given {
-                // The room has messages that this reader has not, and the stream has none that come before them.
-                return Poll::Ready(Err(End::FellBehind));
-            }
-            self.given = last;
-            if !frames.is_empty() {
-                return Poll::Ready(Ok(Way::Frames(frames)));
             }
         }
     }
@@ -235,16 +337,19 @@ impl Past {
         loop {
             ready!(stuck.tick.as_mut().poll(cx));
             stuck.ticks += 1;
-            if stuck.ticks >= TAKES_NOTHING || self.engine.archive.crowded.load(Ordering::Relaxed) {
+            if stuck.ticks >= TAKES_NOTHING {
                 return Poll::Ready(End::FellBehind);
             }
-            stuck.tick.as_mut().reset(Instant::now() + TAKES_NOTHING_IN_A_CROWD);
+            if self.engine.archive.crowded.load(Ordering::Relaxed) {
+                self.parts.clear();
+            }
+            stuck.tick.as_mut().reset(Instant::now() + KEEPS);
         }
     }
 }
 
 impl Stuck {
     fn new() -> Self {
-        Self { tick: Box::pin(tokio::time::sleep(TAKES_NOTHING_IN_A_CROWD)), ticks: 0 }
+        Self { tick: Box::pin(tokio::time::sleep(KEEPS)), ticks: 0 }
     }
 }

@@ -14,7 +14,7 @@ pub struct Url {
     nodes: Vec<Node>,
     /// The name under which the sentinels know it.
     master: Option<String>,
-    /// User, password and database, of the engine. Sentinels are asked without.
+    /// User, password and database, of the engine. Sentinels have a login of their own, or none.
     login: RedisConnectionInfo,
     tls: bool,
 }
@@ -26,13 +26,13 @@ pub(super) struct Node {
     pub(super) port: u16,
 }
 
-/// Not where an engine can be.
+/// Not where an engine can be. The error does not contain the text: a password may stand anywhere in it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "not redis://user:password@host:port/db, of which all but the host may be left out, nor \
      redis+sentinel://user:password@host:port,host:port/master/db, nor one of them with rediss: {0}"
 )]
-pub struct UrlError(String);
+pub struct UrlError(&'static str);
 
 /// Where sentinels listen.
 const SENTINEL_PORT: u16 = 26379;
@@ -58,6 +58,12 @@ impl Url {
         &self.login
     }
 
+    /// Whether sentinels are to be asked where the engine is.
+    #[must_use]
+    pub fn has_sentinels(&self) -> bool {
+        self.master.is_some()
+    }
+
     /// Whether connections, those to sentinels too, are under TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -69,15 +75,20 @@ impl FromStr for Url {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| UrlError("there is no :// in it".to_owned()))?;
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError("there is no :// in it"))?;
         let (scheme, sentinels) = scheme.strip_suffix(SENTINEL).map_or((scheme, false), |scheme| (scheme, true));
         let tls = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, tls)| *tls);
-        let tls = tls.ok_or_else(|| UrlError(format!("{scheme:?} is none of redis, rediss, valkey, valkeys")))?;
+        let tls = tls.ok_or(UrlError("its scheme is none of redis, rediss, valkey, valkeys"))?;
+        // Of a password with one of these in it, only a part would be taken for the password, and the rest for a host, which is shown.
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        if rest.contains(['?', '#']) || path.contains('@') {
+            return Err(UrlError("it has ? or #, or / before @: in a password they are %3F, %23 and %2F"));
+        }
         if !sentinels {
             let (node, login) = node(rest)?;
             return Ok(Self { nodes: vec![node], master: None, login, tls });
         }
-        let no_master = || UrlError("the name of the master is missing".to_owned());
+        let no_master = || UrlError("the name of the master is missing");
         let (at, path) = rest.split_once('/').ok_or_else(no_master)?;
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         if master.is_empty() {
@@ -100,12 +111,12 @@ impl FromStr for Url {
 fn node(rest: &str) -> Result<(Node, RedisConnectionInfo), UrlError> {
     // The crate's own parser takes TLS only together with a TLS of its own, which is not in Rust alone.
     let info: Result<ConnectionInfo, _> = format!("redis://{rest}").into_connection_info();
-    let info = info.map_err(|error| UrlError(error.to_string()))?;
+    let info = info.map_err(|_| UrlError("what follows on :// is not user:password@host:port/db"))?;
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
             Ok((Node { host: host.clone(), port: *port }, info.redis_settings().clone()))
         }
-        _ => Err(UrlError("no host and port".to_owned())),
+        _ => Err(UrlError("it has no host and port")),
     }
 }
 
@@ -171,8 +182,14 @@ mod tests {
             "redis+sentinel://host",
             "redis+sentinel://one,,two/room",
             "redis+sentinel://one/",
+            // Of a password, "12" would be the port, and show.
+            "redis://user:12#s3cret@host",
+            "redis://user:12?s3cret@host",
+            "redis://user:12/s3cret@host",
+            "redis+sentinel://user:12/s3cret@host/room",
         ] {
-            assert!(text.parse::<Url>().is_err(), "{text:?}");
+            let error = text.parse::<Url>().expect_err(text).to_string();
+            assert!(!error.contains("12") && !error.contains("s3cret"), "{error}");
         }
     }
 }

@@ -6,7 +6,7 @@ const MIB: usize = 1024 * 1024;
 
 /// Appends a message with a text of `size` bytes, and gives its frame.
 fn append(log: &mut Log, size: usize) -> Bytes {
-    let time = SendTime::default().next(SystemTime::now());
+    let time = SendTime::default().next(SystemTime::now()).expect("a time");
     let draft = || Draft::new("author".to_owned(), "x".repeat(size));
     log.append(draft(), time);
     draft().into_bytes(time)

@@ -1,0 +1,113 @@
+//! What a call sends and gets over an HTTP/2 connection.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use http_body::{Body as _, Frame};
+use tonic::body::Body;
+
+use super::gate::Place;
+
+/// The rest of a request, which is sent while the answer is awaited and read.
+pub(super) type Sending = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The body of an answer. The call is over when its end has come, or when it is dropped.
+pub struct Answer {
+    stream: RecvStream,
+    sending: Option<Sending>,
+    place: Option<Place>,
+}
+
+impl Answer {
+    pub(super) fn new(stream: RecvStream, sending: Option<Sending>, place: Option<Place>) -> Self {
+        Self { stream, sending, place }
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if let Some(data) = ready!(self.stream.poll_data(cx)) {
+            return Poll::Ready(match data {
+                Ok(data) => {
+                    let released = self.stream.flow_control().release_capacity(data.len());
+                    Some(released.map(|()| Frame::data(data)))
+                }
+                Err(error) => failed(error),
+            });
+        }
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(failed(error)),
+        }
+    }
+}
+
+/// With these reasons a server ends a stream of which it has nothing more to say (RFC 9113, 8.1).
+fn failed(error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
+    match error.reason() {
+        Some(Reason::NO_ERROR | Reason::CANCEL) => None,
+        _ => Some(Err(error)),
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let answer = self.get_mut();
+        if answer.sending.as_mut().is_some_and(|sending| sending.as_mut().poll(cx).is_ready()) {
+            answer.sending = None;
+        }
+        let frame = ready!(answer.poll_stream(cx));
+        if matches!(frame, None | Some(Err(_))) {
+            answer.place = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+}
+
+/// Sends the body of a request, as fast as the server's flow control lets it. If the server ends the call
+/// before, its answer says why.
+pub(super) async fn send(body: Body, mut stream: SendStream<Bytes>) {
+    let mut body = pin!(body);
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(frame) = frame else {
+            stream.send_reset(Reason::CANCEL);
+            return;
+        };
+        match frame.into_data() {
+            Ok(mut data) => {
+                let end = body.is_end_stream();
+                while data.has_remaining() {
+                    stream.reserve_capacity(data.len());
+                    let Some(Ok(capacity)) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+                    let piece = data.split_to(capacity.min(data.len()));
+                    let last = end && data.is_empty();
+                    if stream.send_data(piece, last).is_err() || last {
+                        return;
+                    }
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    // It fails when the call is over.
+                    let _ = stream.send_trailers(trailers);
+                    return;
+                }
+            }
+        }
+    }
+    let _ = stream.send_data(Bytes::new(), true);
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

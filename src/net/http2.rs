@@ -1,0 +1,151 @@
+//! HTTP/2 over a connection to a server: what drives it, and what makes a call.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use tokio::sync::{Notify, watch};
+use tonic::body::Body;
+use tracing::debug;
+
+use super::Pulse;
+use super::answer::{self, Answer, Sending};
+use super::gate::{Full, Gate, Place, UNKNOWN_STREAMS};
+use super::greeting::Greeting;
+use super::vitality::{Gone, Vitality};
+
+/// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy
+/// stream wait for its window, and a reader that falls behind in small frames is cut; this client always
+/// drains its stream, so large windows cost it nothing.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Bytes of an answer's headers, uncompressed.
+const HEADERS: u32 = 16 * 1024;
+/// How long a connection that nobody uses any more has to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The calls over one connection. It closes when the last clone is dropped and its calls have ended.
+#[derive(Debug, Clone)]
+pub(super) struct Http2 {
+    requests: SendRequest<Bytes>,
+    gate: Arc<Gate>,
+    vitality: Arc<Vitality>,
+}
+
+impl Http2 {
+    /// Begins, and gives what drives the connection until it ends. It is to be spawned.
+    ///
+    /// # Errors
+    /// If the socket fails at once.
+    pub(super) async fn start(
+        socket: Greeting,
+        pulse: Pulse,
+    ) -> Result<(Self, impl Future<Output = Result<(), h2::Error>> + use<>), h2::Error> {
+        let (requests, connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADERS)
+            .initial_max_send_streams(UNKNOWN_STREAMS)
+            .enable_push(false)
+            .handshake(socket)
+            .await?;
+        let room = Arc::<Notify>::default();
+        let (gate, users) = Gate::new(pulse.outlet(), Arc::clone(&room));
+        let vitality = Arc::<Vitality>::default();
+        let driver = drive(connection, pulse, users, room, Arc::clone(&vitality));
+        Ok((Self { requests, gate, vitality }, driver))
+    }
+
+    pub(super) fn vitality(&self) -> &Vitality {
+        &self.vitality
+    }
+
+    /// Why no call can leave, if that is so for longer than a moment.
+    pub(super) fn full(&self) -> Option<Full> {
+        self.gate.full(&self.requests)
+    }
+
+    /// Why a call had to wait last.
+    pub(super) fn last_full(&self) -> Option<Full> {
+        self.gate.last()
+    }
+
+    /// Waits until a call may leave.
+    pub(super) async fn enter(&self) -> Place {
+        self.gate.enter(&self.requests).await
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// If the connection takes no more: the call has not left.
+    pub(super) fn call(&mut self, request: Request<Body>, place: Place) -> Result<Call, h2::Error> {
+        let (mut head, body) = request.into_parts();
+        head.version = Version::HTTP_2;
+        let end = body.is_end_stream();
+        let (answer, stream) = self.requests.send_request(Request::from_parts(head, ()), end)?;
+        let sending: Option<Sending> = (!end).then(|| Box::pin(answer::send(body, stream)) as Sending);
+        Ok(Call { answer, sending, place: Some(place), vitality: Arc::clone(&self.vitality) })
+    }
+}
+
+/// A call that has been made. Dropped before its end, it is cancelled.
+pub(super) struct Call {
+    answer: ResponseFuture,
+    sending: Option<Sending>,
+    place: Option<Place>,
+    vitality: Arc<Vitality>,
+}
+
+impl Future for Call {
+    type Output = Result<Response<Answer>, h2::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = self.get_mut();
+        if call.sending.as_mut().is_some_and(|sending| sending.as_mut().poll(cx).is_ready()) {
+            call.sending = None;
+        }
+        let answer = ready!(Pin::new(&mut call.answer).poll(cx))?;
+        call.vitality.answered();
+        let (sending, place) = (call.sending.take(), call.place.take());
+        Poll::Ready(Ok(answer.map(|stream| Answer::new(stream, sending, place))))
+    }
+}
+
+/// Drives the connection until it ends, its server is gone, or nobody uses it.
+async fn drive(
+    mut connection: h2::client::Connection<Greeting, Bytes>,
+    pulse: Pulse,
+    mut users: watch::Receiver<()>,
+    room: Arc<Notify>,
+    vitality: Arc<Vitality>,
+) -> Result<(), h2::Error> {
+    let mut gone = pin!(vitality.ends(connection.ping_pong(), pulse));
+    let mut streams = UNKNOWN_STREAMS;
+    let mut end = pin!(poll_fn(move |cx| {
+        let end = Pin::new(&mut connection).poll(cx);
+        // h2 tells nobody when the server's settings have come, or change.
+        let now = connection.max_concurrent_send_streams();
+        if std::mem::replace(&mut streams, now) != now {
+            room.notify_one();
+        }
+        end
+    }));
+    tokio::select! {
+        end = &mut end => end,
+        gone = &mut gone => {
+            match gone {
+                Gone::Silent => debug!("the server is silent"),
+                Gone::Stuck => debug!("the server takes nothing"),
+            }
+            Ok(())
+        }
+        _ = users.changed() => tokio::time::timeout(GOODBYE, end).await.unwrap_or(Ok(())),
+    }
+}

@@ -1,0 +1,75 @@
+//! Unix's signals.
+
+use std::future::pending;
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Asked;
+
+/// The signals that end a program.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+    hangup_ends: bool,
+}
+
+/// Each SIGHUP, for what reads files again.
+#[derive(Debug)]
+pub(crate) struct Hangups(Signal);
+
+impl Signals {
+    pub(super) fn catch(files_are_read: bool) -> io::Result<Self> {
+        // Otherwise it is left as it is: to be ignored, or to end the program without a drain.
+        let caught = files_are_read || hangup_is_ignored() == Some(false);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: caught.then(|| signal(SignalKind::hangup())).transpose()?,
+            hangup_ends: !files_are_read,
+        })
+    }
+
+    pub(super) async fn first(&mut self) -> Asked {
+        let Self { terminate, interrupt, hangup, hangup_ends } = self;
+        let hangup = async {
+            match hangup {
+                Some(hangup) if *hangup_ends => hangup.recv().await,
+                _ => pending().await,
+            }
+        };
+        let (name, kind) = tokio::select! {
+            _ = terminate.recv() => ("SIGTERM", SignalKind::terminate()),
+            _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
+            _ = hangup => ("SIGHUP", SignalKind::hangup()),
+        };
+        Asked { name, status: 128 + kind.as_raw_value() }
+    }
+
+    /// The next one that has a user behind it: of a terminal that is closed several SIGHUPs may come.
+    pub(super) async fn second(&mut self) -> Asked {
+        self.hangup_ends = false;
+        self.first().await
+    }
+}
+
+impl Hangups {
+    pub(crate) fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    pub(crate) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// Whether the program was started with SIGHUP ignored, as `nohup` does. `None` where the system does not tell: only Linux has
+/// `/proc` (<https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>).
+fn hangup_is_ignored() -> Option<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    // The first bit is the first signal, which is SIGHUP.
+    Some(u64::from_str_radix(ignored.trim(), 16).ok()? & 1 == 1)
+}

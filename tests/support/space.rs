@@ -1,0 +1,100 @@
+//! Programs that see another machine than this one: other names, another resolver, other addresses. Needs root.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::program::{self, Program};
+
+fn run(command: &str) -> bool {
+    let run = Command::new("sh").args(["-c", command]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    run.is_ok_and(|status| status.success())
+}
+
+fn is_root(what: &str) -> bool {
+    let is_root = run("unshare -m true && ip netns list");
+    if !is_root {
+        eprintln!("not root, or no `ip` and `unshare`: {what} is not tested");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "no root, and this is CI");
+    }
+    is_root
+}
+
+/// This machine with another /etc/hosts.
+#[derive(Debug)]
+pub struct Hosts(PathBuf);
+
+impl Hosts {
+    pub fn new(lines: &str) -> Option<Self> {
+        if !is_root("a name with several addresses") {
+            return None;
+        }
+        let file = std::env::temp_dir().join(format!("messenger-hosts-{}-{}", std::process::id(), fastrand::u64(..)));
+        fs::write(&file, lines).expect("a file");
+        Some(Self(file))
+    }
+
+    pub fn start(&self, program: &str, variables: &[(&str, &str)]) -> Program {
+        let mount = format!("mount --bind {} /etc/hosts", self.0.display());
+        program::start_after(&format!("exec unshare -m sh -c '{mount} && exec \"$0\"' \"$0\""), program, variables)
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A network namespace with nothing in it but loopback.
+#[derive(Debug)]
+pub struct Space(String);
+
+impl Space {
+    pub fn new(what: &str) -> Option<Self> {
+        if !is_root(what) {
+            return None;
+        }
+        let space = Self(format!("messenger-{:x}", fastrand::u64(..)));
+        assert!(run(&format!("ip netns add {}", space.0)), "a namespace");
+        space.ip("link set lo up");
+        Some(space)
+    }
+
+    pub fn ip(&self, arguments: &str) {
+        assert!(run(&format!("ip -n {} {arguments}", self.0)), "ip {arguments}");
+    }
+
+    /// Its resolver asks somebody who never answers.
+    pub fn resolver_hangs(&self) {
+        self.ip("link add out type veth peer name sink");
+        self.ip("link set out up");
+        self.ip("link set sink up");
+        self.ip("address add 10.231.0.1/24 dev out");
+        // Packets leave, and nobody takes them.
+        self.ip("neighbour add 10.231.0.9 lladdr 02:00:00:00:00:09 dev out nud permanent");
+        let directory = self.files();
+        fs::create_dir_all(&directory).expect("a directory");
+        fs::write(directory.join("resolv.conf"), "nameserver 10.231.0.9\n").expect("a file");
+    }
+
+    /// What `ip netns exec` puts in the place of files in /etc.
+    fn files(&self) -> PathBuf {
+        PathBuf::from("/etc/netns").join(&self.0)
+    }
+
+    pub fn start(&self, program: &str, variables: &[(&str, &str)]) -> Program {
+        self.start_with("", program, variables)
+    }
+
+    pub fn start_with(&self, arguments: &str, program: &str, variables: &[(&str, &str)]) -> Program {
+        program::start_after(&format!("exec ip netns exec {} \"$0\" {arguments}", self.0), program, variables)
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        run(&format!("ip netns delete {}", self.0));
+        let _ = fs::remove_dir_all(self.files());
+    }
+}

@@ -20,7 +20,7 @@ mkShell {
     rust-analyzer
     rustc
     rustfmt
-    # The other implementations of the interface that tests/foreign.rs runs against.
+    # The other implementations of the interface that tests/it/foreign.rs runs against.
     (python3.withPackages (python: [
       python.grpcio
       python.grpcio-tools

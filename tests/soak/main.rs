@@ -23,7 +23,7 @@ mod proxy;
 mod readers;
 mod record;
 mod senders;
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
 mod violation;
 mod world;

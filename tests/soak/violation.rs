@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::message::{Id, Time};
+use super::message::{Id, Time};
 
 /// What must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]

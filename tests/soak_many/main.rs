@@ -40,7 +40,7 @@ mod returns;
 mod senders;
 mod servers;
 mod soak;
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
 mod totals;
 #[path = "../soak/violation.rs"]

@@ -1,0 +1,305 @@
+//! Behind nginx, with the configuration that the project gives (`deploy/nginx.conf`): everything goes through at once, silence ends
+//! nothing, and a proxy that restarts costs nothing.
+//!
+//! Needs nginx. Without it these tests skip, and say so; where the variable `CI` is `true` they fail.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support;
+use crate::support::http::{call, send, try_send};
+use crate::support::{Running, fixed_port, grpc, post, program, reader, server, soon, until};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+const CONFIGURATION: &str = include_str!("../../deploy/nginx.conf");
+
+/// A running nginx, and its folder.
+struct Nginx {
+    child: Child,
+    folder: PathBuf,
+    grpc: SocketAddr,
+    http: SocketAddr,
+}
+
+/// Whether nginx is there; if it is not, that is said aloud.
+async fn has_nginx() -> bool {
+    let found = Command::new("nginx").arg("-v").output().await.is_ok_and(|output| output.status.success());
+    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no nginx, and this is CI");
+    if !found {
+        // Not eprintln: the output of a test that passes would not be shown.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: nginx is not installed");
+    }
+    found
+}
+
+/// Puts something else into the configuration, which must be there once.
+fn replace(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    text.replace(from, to)
+}
+
+impl Nginx {
+    /// Starts it before this server; what it passes HTTP to is said when there is a client.
+    async fn start(configuration: &str, server: SocketAddr, client: SocketAddr) -> Self {
+        let (grpc, http) = ((Ipv4Addr::LOCALHOST, fixed_port()).into(), (Ipv4Addr::LOCALHOST, fixed_port()).into());
+        let folder = std::env::temp_dir().join(format!("messenger-nginx-{}-{}", std::process::id(), fixed_port()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let place = |address: SocketAddr| format!("listen {address}");
+        let mut text = replace(configuration, "127.0.0.1:51075", &server.to_string());
+        text = replace(&text, "127.0.0.1:8080", &client.to_string());
+        text = replace(&text, "listen 51076", &place(grpc));
+        text = replace(&text, "listen 8088", &place(http));
+        // Where somebody may write who is not root.
+        let own: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {};", folder.join(kind).display()))
+            .concat();
+        text = replace(&text, "http {", &format!("http {{ {own} access_log off;"));
+        std::fs::write(folder.join("nginx.conf"), text).unwrap();
+        let child = Self::spawn(&folder, http).await;
+        Self { child, folder, grpc, http }
+    }
+
+    async fn spawn(folder: &PathBuf, http: SocketAddr) -> Child {
+        let main = format!("daemon off; pid {}; error_log stderr;", folder.join("pid").display());
+        let mut child = Command::new("nginx")
+            .arg("-p")
+            .arg(folder)
+            .arg("-c")
+            .arg(folder.join("nginx.conf"))
+            .args(["-g", &main])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        until("nginx", async || {
+            assert_eq!(child.try_wait().unwrap(), None, "nginx has ended");
+            tokio::net::TcpStream::connect(http).await.ok()
+        })
+        .await;
+        child
+    }
+
+    /// Ends it with all its connections, and starts it again.
+    async fn restart(&mut self) {
+        self.signal("TERM");
+        soon("the end of nginx", self.child.wait()).await.unwrap();
+        self.child = Self::spawn(&self.folder, self.http).await;
+    }
+
+    fn signal(&self, name: &str) {
+        program::signal(self.child.id().expect("it runs"), name);
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The workers end with it; a kill would leave them.
+        if let Some(pid) = self.child.id() {
+            program::signal(pid, "TERM");
+            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A server and a client that reads from it through nginx, and is asked through it.
+async fn chat(configuration: &str) -> (Running, Running, Nginx) {
+    let server = server(&[]);
+    // The one knows the other's port before it is there.
+    let http = support::free_port();
+    let address = http.local_addr().unwrap();
+    let nginx = Nginx::start(configuration, server.address, address).await;
+    let client = support::client_on(http, nginx.grpc, &[]);
+    client.ready().await;
+    (server, client, nginx)
+}
+
+/// The messages of `GET /messages`.
+struct Events {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Events {
+    async fn open(address: SocketAddr, last: &str) -> Option<Self> {
+        let request = Request::get(format!("http://{address}/messages")).header("Last-Event-ID", last);
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        let answer = client.request(request.body(Empty::<Bytes>::new()).unwrap()).await.ok()?;
+        (answer.status() == 200).then(|| Self { body: answer.into_body(), rest: Vec::new() })
+    }
+
+    /// The next message's time; `None` at the end, and where the connection is cut.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                assert_ne!(line, b"event: gap\n", "nothing is missing");
+                if let Some(data) = line.strip_prefix(b"data: {") {
+                    let message: Value = serde_json::from_slice(&[b"{", data].concat()).unwrap();
+                    return Some(message["sendTime"].as_str().unwrap().to_owned());
+                }
+            }
+            let frame = soon("an event", self.body.frame()).await?.ok()?;
+            self.rest.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_through_at_once() {
+    if !has_nginx().await {
+        return;
+    }
+    let (server, client, nginx) = chat(CONFIGURATION).await;
+    let page = call(nginx.http, Method::GET, "/", &[], "").await;
+    assert_eq!(
+        (page.status.as_u16(), page.headers["content-type"].to_str().unwrap()),
+        (200, "text/html; charset=utf-8")
+    );
+    let last = send(nginx.http, "alice", "the first").await;
+    // Once it is there, it is known as a place to go on from.
+    client.collect(1).await;
+    let mut events = soon("the stream", Events::open(nginx.http, &last)).await.unwrap();
+    let mut foreign = reader(&mut grpc(nginx.grpc).await).await;
+    let mut direct = server.grpc().await;
+    // Each is awaited everywhere before the next one is sent: something that collects would wait for it in vain.
+    let mut slowest = Duration::ZERO;
+    for number in 0..20 {
+        let start = Instant::now();
+        let time = post(&mut direct, "bob", &number.to_string()).await;
+        assert_eq!(events.next().await.unwrap(), time);
+        assert_eq!(foreign.next().await.time, time);
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // As large as they may be, both ways; what is larger is refused by who knows why.
+    let large = "x".repeat((4 << 20) - 100);
+    let time = send(nginx.http, "alice", &large).await;
+    assert_eq!(foreign.next().await.time, time);
+    let refused = try_send(nginx.http, "alice", &"x".repeat(4 << 20)).await;
+    assert_eq!(refused.status, 413);
+    assert!(refused.problem().contains("refused"), "{}", refused.problem());
+    let refused = call(nginx.http, Method::POST, "/sendMessage", &[], "x".repeat((8 << 20) + 1)).await;
+    assert!(refused.problem().contains("8388608 bytes"), "{}", refused.problem());
+    // A browser that says where its page is from.
+    let own = format!("http://{}", nginx.http);
+    let body = json!({"author": "alice", "text": "hey"}).to_string();
+    let answer = call(nginx.http, Method::POST, "/sendMessage", &[("origin", &own)], body).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+}
+
+/// By itself nginx takes no more than a thousand calls on a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_sends_for_ever() {
+    if !has_nginx().await {
+        return;
+    }
+    let (_server, client, _nginx) = chat(CONFIGURATION).await;
+    for number in 0..1500 {
+        client.send("alice", &number.to_string()).await;
+    }
+    assert_eq!(client.collect(1500).await.len(), 1500);
+}
+
+/// Nor does it end the stream then: the client has to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_takes_no_more_calls_costs_nothing() {
+    if !has_nginx().await {
+        return;
+    }
+    let few = replace(CONFIGURATION, "keepalive_requests 1000000000;", "keepalive_requests 10;");
+    let (_server, client, nginx) = chat(&few).await;
+    for number in 0..35 {
+        client.send("alice", &number.to_string()).await;
+    }
+    let mut got = 0;
+    until("all messages", async || {
+        let answer = support::http::post(nginx.http, "/getAndFlushMessages", "").await;
+        assert!(!answer.headers.contains_key("messenger-gaps"), "nothing is missing");
+        got += answer.json().as_array().unwrap().len();
+        (got >= 35).then_some(())
+    })
+    .await;
+    assert_eq!(got, 35);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_ends_a_stream_only_without_the_setting() {
+    const SHORT: Duration = Duration::from_secs(2);
+    const SETTING: &str = "grpc_read_timeout 365d;";
+    if !has_nginx().await {
+        return;
+    }
+    let server = server(&[]);
+    // In place of the default of a minute, which the setting stands against.
+    let short = replace(CONFIGURATION, "http {", "http { grpc_read_timeout 2s;");
+    let without = replace(&short, SETTING, "");
+    let nobody = (Ipv4Addr::LOCALHOST, fixed_port()).into();
+    let nginx = Nginx::start(&without, server.address, nobody).await;
+    let cut = reader(&mut grpc(nginx.grpc).await).await;
+    let (messages, status) = cut.rest().await;
+    assert!(messages.is_empty() && status.is_some(), "{status:?}");
+
+    let nginx = Nginx::start(&short, server.address, nobody).await;
+    let mut whole = reader(&mut grpc(nginx.grpc).await).await;
+    assert!(tokio::time::timeout(2 * SHORT, whole.stream.message()).await.is_err(), "nothing comes, and no end");
+    let time = post(&mut server.grpc().await, "alice", "after the silence").await;
+    assert_eq!(whole.next().await.time, time);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_restarts_costs_nothing() {
+    if !has_nginx().await {
+        return;
+    }
+    let quick = replace(CONFIGURATION, "worker_shutdown_timeout 10s;", "worker_shutdown_timeout 100ms;");
+    let (server, client, mut nginx) = chat(&quick).await;
+    let mut direct = server.grpc().await;
+    let mut last = client.send("alice", "the first").await;
+    client.collect(1).await;
+    let mut expected = Vec::new();
+    for round in 0..4 {
+        let mut events = until("the stream", async || Events::open(nginx.http, &last).await).await;
+        // A restart cuts everything at once; a reload when the old workers' time is over.
+        if round % 2 == 0 {
+            nginx.restart().await;
+        } else {
+            nginx.signal("HUP");
+        }
+        assert_eq!(events.next().await, None, "the page's stream is cut");
+        let mut sent = Vec::new();
+        for number in 0..10 {
+            sent.push(post(&mut direct, "bob", &number.to_string()).await);
+        }
+        let mut events = until("the stream", async || Events::open(nginx.http, &last).await).await;
+        for time in &sent {
+            assert_eq!(events.next().await.as_ref(), Some(time), "the page goes on where it was");
+        }
+        last = sent.last().unwrap().clone();
+        expected.append(&mut sent);
+    }
+    let mut got = Vec::new();
+    until("all messages", async || {
+        let answer = support::http::post(nginx.http, "/getAndFlushMessages", "").await;
+        assert_eq!(answer.status, 200);
+        assert!(!answer.headers.contains_key("messenger-gaps"), "nothing is missing");
+        for message in answer.json().as_array().unwrap() {
+            got.push(message["sendTime"].as_str().unwrap().to_owned());
+        }
+        (got.len() >= expected.len()).then_some(())
+    })
+    .await;
+    assert_eq!(got, expected);
+}

@@ -1,0 +1,103 @@
+//! A client whose stream is cut goes on where it was: its users miss nothing. Where that can't be, they are told so.
+
+use crate::support;
+use crate::support::proxy::{Mode, proxy};
+use crate::support::{client, http, listen, post, server, server_on, until};
+use ::http::Method;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_costs_nothing() {
+    let server = server(&[]);
+    let proxy = proxy(server.address);
+    let client = client(proxy.address, &[]);
+    client.ready().await;
+    client.flush().await;
+    let mut grpc = server.grpc().await;
+    let mut order = Vec::new();
+    for round in 0..10 {
+        for number in 0..20 {
+            order.push(post(&mut grpc, "alice", &format!("{round}/{number}")).await);
+            // Somewhere in the middle, so that some come before the cut, some while there is no stream, and some after.
+            if number == round {
+                proxy.set(Mode::Cut);
+            }
+            if number == round + 5 {
+                proxy.set(Mode::Pass);
+            }
+        }
+    }
+    let mut got = Vec::new();
+    until("all messages", async || {
+        let answer = http::post(client.address, "/getAndFlushMessages", "").await;
+        assert!(!answer.headers.contains_key("messenger-gaps"), "{:?}", answer.headers);
+        for message in answer.json().as_array().unwrap() {
+            got.push(message["sendTime"].as_str().unwrap().to_owned());
+        }
+        (got.len() >= order.len()).then_some(())
+    })
+    .await;
+    assert_eq!(got, order);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_was_cut_before_its_first_message_misses_nothing() {
+    let server = server(&[]);
+    let proxy = proxy(server.address);
+    let client = client(proxy.address, &[]);
+    // A refused send proves that the stream is open, and leaves no message.
+    let refused = "x".repeat(5 * 1024 * 1024);
+    assert_eq!(http::try_send(client.address, "alice", &refused).await.status, 413);
+    proxy.set(Mode::Cut);
+    let time = post(&mut server.grpc().await, "alice", "while nobody listens").await;
+    proxy.set(Mode::Pass);
+    assert_eq!(client.collect(1).await[0].time, time);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body() {
+    let port = support::fixed_port();
+    let first = server_on(listen(port), &[]);
+    let client = client(first.address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    client.flush().await;
+    first.stop().await;
+    let second = server_on(listen(port), &[]);
+    // Accepted before the client has found the server: the new room has it from its beginning.
+    let early = post(&mut second.grpc().await, "alice", "early").await;
+    let late = client.send("alice", "late").await;
+    let mut gaps = 0;
+    let mut got = Vec::new();
+    until("both messages", async || {
+        let answer = http::post(client.address, "/getAndFlushMessages", "").await;
+        gaps += answer.headers.get("messenger-gaps").map_or(0, |gaps| gaps.to_str().unwrap().parse().unwrap());
+        got.extend(
+            answer.json().as_array().unwrap().iter().map(|message| message["sendTime"].as_str().unwrap().to_owned()),
+        );
+        (got.len() >= 2).then_some(())
+    })
+    .await;
+    assert_eq!((got, gaps), (vec![early, late], 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_of_the_users_own_works_over_http() {
+    let server = server(&[]);
+    let (one, other) = (client(server.address, &[]), client(server.address, &[]));
+    let send = async |client: &support::Running, text: &str, key: &str| {
+        let body = serde_json::json!({"author": "alice", "text": text}).to_string();
+        http::call(client.address, Method::POST, "/sendMessage", &[("idempotency-key", key)], body).await
+    };
+    let time = send(&one, "hey", "k").await.json()["sendTime"].clone();
+    assert_eq!(send(&other, "hey", "k").await.json()["sendTime"], time);
+    let taken = send(&one, "ho", "k").await;
+    assert_eq!(taken.status, 409);
+    assert!(taken.problem().contains("idempotency key"), "{}", taken.problem());
+    for key in ["", "two words", &"k".repeat(129)] {
+        let bad = send(&one, "hey", key).await;
+        assert_eq!(bad.status, 400, "{key:?}");
+        assert!(bad.problem().contains("Idempotency-Key"), "{}", bad.problem());
+    }
+    one.send("alice", "the end").await;
+    let texts: Vec<_> = one.collect(2).await.into_iter().map(|message| message.text).collect();
+    assert_eq!(texts, ["hey", "the end"]);
+}

@@ -1,0 +1,135 @@
+//! Server and clients may start in any order, and the first message sent through a client is in the buffer
+//! of every client that answered before, within 0.1 s of the answer.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::support;
+use crate::support::{client, http, program, redis, server, server_on};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+
+/// The bound of the contract. It is about what the client waits for, not about speed: without the wait a message is missed for good.
+const OWN_BUFFER: Duration = Duration::from_millis(100);
+
+async fn first_send_comes_back(client: &support::Running, what: &str) {
+    let time = client.send("alice", what).await;
+    let answered = Instant::now();
+    let mut seen = Vec::new();
+    while seen.is_empty() {
+        assert!(answered.elapsed() < OWN_BUFFER, "{what}: not in the buffer after {OWN_BUFFER:?}");
+        seen = client.flush().await;
+    }
+    assert_eq!(seen[0].time, time, "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_first() {
+    for round in 0..20 {
+        let server = server(&[]);
+        let client = client(server.address, &[]);
+        first_send_comes_back(&client, &format!("server first, {round}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_first_with_a_send_already_waiting() {
+    for round in 0..5 {
+        let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
+        let client = client(address, &[]);
+        assert!(client.flush().await.is_empty(), "HTTP answers before the server is there");
+        let send = tokio::spawn(async move { http::send(client.address, "alice", "waits").await });
+        // From at once to after several tries.
+        tokio::time::sleep(Duration::from_millis(60 * round)).await;
+        let _server = server_on(support::listen(address.port()), &[]);
+        let time = send.await.unwrap();
+        let answered = Instant::now();
+        let mut seen = Vec::new();
+        while seen.is_empty() {
+            assert!(answered.elapsed() < OWN_BUFFER, "round {round}: not in the buffer after {OWN_BUFFER:?}");
+            seen = http::flush(client.address).await;
+        }
+        assert_eq!(seen[0].time, time);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_at_once() {
+    let server = server(&[]);
+    let mut starts = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let client = client(server.address, &[]);
+        starts.spawn(async move {
+            let time = client.send("alice", &number.to_string()).await;
+            let mut seen = Vec::new();
+            while !seen.iter().any(|message: &support::Message| message.time == time) {
+                seen.extend(client.flush().await);
+            }
+        });
+    }
+    support::soon("every client's own message", starts.join_all()).await;
+}
+
+/// The moments at which the programs of a try start, in seconds.
+const DELAYS: [f64; 8] = [0.0, 0.05, 0.3, 0.7, 1.3, 2.9, 5.0, 10.0];
+/// Tries at the same time: each waits most of its time.
+const AT_ONCE: usize = 10;
+
+/// The number of tries; more with `MESSENGER_COLD_STARTS`.
+fn tries() -> usize {
+    std::env::var("MESSENGER_COLD_STARTS").map_or(50, |tries| tries.parse().expect("a number"))
+}
+
+/// Starts a server and clients at moments that `random` chooses. As soon as all of them answer, a message is
+/// sent through the first client. Gives what is wrong, if something is.
+async fn cold_start(mut random: fastrand::Rng, clients: usize) -> Result<(), String> {
+    let mut delay = || DELAYS[random.usize(..DELAYS.len())];
+    let delays: Vec<f64> = (0..=clients).map(|_| delay()).collect();
+    let (port, room) = (support::fixed_port(), redis::room());
+    let server = async {
+        tokio::time::sleep(Duration::from_secs_f64(delays[0])).await;
+        let room =
+            room.as_ref().map(|(url, name)| [("MESSENGER_REDIS_URL", url.as_str()), ("MESSENGER_REDIS_ROOM", name)]);
+        let server =
+            program::server_with((Ipv4Addr::LOCALHOST, port).into(), room.as_ref().map_or(&[], |room| room)).await;
+        support::until("TCP", async || tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()).await;
+        server
+    };
+    let clients = delays[1..].iter().map(|delay| async move {
+        tokio::time::sleep(Duration::from_secs_f64(*delay)).await;
+        let server = format!("127.0.0.1:{port}");
+        let variables = [("MESSENGER_SERVER_ADDR", server.as_str()), ("MESSENGER_HTTP_PORT", "0")];
+        let mut client = program::start(program::CLIENT, &variables);
+        let address = client.address("client listening").await;
+        assert_eq!(http::call(address, ::http::Method::GET, "/", &[], "").await.status, 200);
+        (client, address)
+    });
+    let (_server, clients) = tokio::join!(server, join_all(clients));
+    let flush = async || join_all(clients.iter().map(|(_, address)| http::flush(*address))).await;
+    flush().await;
+    let time = http::send(clients[0].1, "alice", "hey").await;
+    tokio::time::sleep(OWN_BUFFER).await;
+    for (index, messages) in flush().await.into_iter().enumerate() {
+        let times: Vec<_> = messages.iter().map(|message| message.time.as_str()).collect();
+        if times != [time.as_str()] {
+            return Err(format!(
+                "started after {delays:?} s (the server first), client {index} has {times:?}, not {time}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// One after the other would take minutes, and hardly any of that is work.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_has_the_first_message_whatever_starts_first() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let all = (0..tries() as u64).map(|number| {
+        let random = fastrand::Rng::with_seed(seed.wrapping_add(number));
+        cold_start(random, if number % 2 == 0 { 2 } else { 5 })
+    });
+    let results: Vec<_> = futures_util::stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
+    let wrong: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    assert!(wrong.is_empty(), "{} of {} tries: {wrong:#?}", wrong.len(), tries());
+}

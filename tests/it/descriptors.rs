@@ -1,0 +1,201 @@
+//! A program that has no file descriptor left goes on serving those who are in, and takes others as soon as
+//! some of them go. One that gets no further thread goes on too.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::support;
+use crate::support::program::{self, CHAT, CLIENT, Program, SERVER};
+use crate::support::{PATIENCE, Reader, grpc, http, post, reader, server_on, until};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// All that the process may have open, and which it cannot raise.
+const LIMIT: &str = "ulimit -n 40";
+/// More connections than that.
+const CALLERS: usize = 60;
+
+/// Waits until nothing new has come for a while.
+async fn settled(mut count: impl FnMut() -> usize) -> usize {
+    let (mut last, mut same) = (0, 0);
+    until("an end of the rush", async || {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        same = if count() == last { same + 1 } else { 0 };
+        last = count();
+        (same > 50).then_some(last)
+    })
+    .await
+}
+
+async fn start_limited(program: &str, what: &str, variables: &[(&str, &str)]) -> (Program, SocketAddr) {
+    let mut program = program::start_after(LIMIT, program, variables);
+    let address = program.address(what).await;
+    (program, address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_server() {
+    let (mut server, address) = start_limited(SERVER, "server listening", &[("MESSENGER_SERVER_PORT", "0")]).await;
+    let mut sender = grpc(address).await;
+    // The kernel connects them all; the server takes as many as it can.
+    let callers: Vec<JoinHandle<Reader>> =
+        (0..CALLERS).map(|_| tokio::spawn(async move { reader(&mut grpc(address).await).await })).collect();
+    let is_in = |caller: &JoinHandle<Reader>| caller.is_finished();
+    let count = settled(|| callers.iter().filter(|caller| is_in(caller)).count()).await;
+    assert!((15..40).contains(&count), "{count} readers with 40 files");
+    server.line("can't accept connections").await;
+    let (inside, outside): (Vec<_>, Vec<_>) = callers.into_iter().partition(is_in);
+    let mut readers = Vec::new();
+    for caller in inside {
+        readers.push(caller.await.expect("a reader"));
+    }
+    for round in 0..20 {
+        let time = post(&mut sender, "alice", &round.to_string()).await;
+        for reader in &mut readers {
+            assert_eq!(reader.next().await.time, time);
+        }
+    }
+    assert!(!outside.iter().any(is_in), "nobody has left");
+
+    // As some go, so many others come; and when all have gone, the rest, one after the other.
+    readers.truncate(count - 10);
+    until("ten others", async || (outside.iter().filter(|caller| is_in(caller)).count() >= 10).then_some(())).await;
+    server.line("accepting connections again").await;
+    drop(readers);
+    let mut late: FuturesUnordered<_> = outside.into_iter().collect();
+    let mut last = None;
+    while let Some(caller) = late.next().await {
+        last = Some(caller.expect("a reader"));
+    }
+    let time = post(&mut sender, "alice", "the end").await;
+    assert_eq!(last.expect("somebody").next().await.time, time);
+}
+
+/// A connection to a client that asks one thing at a time.
+struct Caller(TcpStream);
+
+impl Caller {
+    async fn new(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("the kernel connects"))
+    }
+
+    /// Whether an answer with status 200 comes in this time.
+    async fn asks(&mut self, time: Duration) -> bool {
+        if self.0.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_err() {
+            return false;
+        }
+        self.hears(time).await
+    }
+
+    async fn hears(&mut self, time: Duration) -> bool {
+        let mut answer = [0; 1024];
+        match tokio::time::timeout(time, self.0.read(&mut answer)).await {
+            Ok(Ok(length)) => answer[..length].starts_with(b"HTTP/1.1 200"),
+            _ => false,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_client() {
+    let port = support::fixed_port();
+    let server = server_on(support::listen(port), &[]);
+    let server_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
+    let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", server_addr.as_str())];
+    let (mut client, address) = start_limited(CLIENT, "client listening", &variables).await;
+    client.line("stream open").await;
+
+    let mut inside = Vec::new();
+    for _ in 0..CALLERS {
+        let mut caller = Caller::new(address).await;
+        if caller.asks(PATIENCE).await {
+            inside.push(caller);
+        }
+    }
+    assert!((15..40).contains(&inside.len()), "{} connections with 40 files", inside.len());
+    client.line("too many connections").await;
+    for caller in &mut inside {
+        assert!(caller.asks(PATIENCE).await, "who is in is served");
+    }
+
+    // Some files are the client's own: its server restarts, and the stream comes back, whoever is there.
+    server.stop().await;
+    client.line("stream ended").await;
+    let server = server_on(support::listen(port), &[]);
+    client.line("stream open").await;
+    for caller in &mut inside {
+        assert!(caller.asks(PATIENCE).await, "who is in is served");
+    }
+
+    // Two go, and two others are served.
+    for _ in 0..2 {
+        inside.pop();
+        let another = until("a place", async || {
+            let mut caller = Caller::new(address).await;
+            caller.asks(PATIENCE).await.then_some(caller)
+        });
+        inside.insert(0, another.await);
+    }
+    drop(inside);
+    let send = async || {
+        let answer =
+            tokio::spawn(http::try_send(address, "alice", "hey")).await.ok().filter(|answer| answer.status == 200)?;
+        Some(answer.json()["sendTime"].as_str().expect("a time").to_owned())
+    };
+    let time = until("a place, and an answer", send).await;
+    until("the message", async || http::flush(address).await.iter().any(|message| message.time == time).then_some(()))
+        .await;
+    server.stop().await;
+}
+
+/// Limits of processes hold for all but root: as a user that has no other process.
+const NOBODY: &str = "setpriv --reuid 61234 --clear-groups";
+
+fn is_limited() -> bool {
+    let tools = std::process::Command::new("sh").args(["-c", &format!("{NOBODY} prlimit --version")]).output();
+    let is_limited = tools.is_ok_and(|tools| tools.status.success());
+    if !is_limited {
+        eprintln!("not root, or no `setpriv` and `prlimit`: too few threads are not tested");
+    }
+    is_limited
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_threads_at_the_start_are_one_line() {
+    if !is_limited() {
+        return;
+    }
+    for program in [SERVER, CLIENT, CHAT] {
+        let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
+        let setup = format!("exec {NOBODY} prlimit --nproc=3:3 \"$0\"");
+        let mut started = program::start_after(&setup, program, &ports);
+        assert_eq!(started.exit().await.code(), Some(1), "{program}: {:#?}", started.whole_log().await);
+        let log = started.whole_log().await;
+        assert!(log.len() == 1 && log[0].contains("does not give the"), "{program}: {log:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_further_thread_it_goes_on() {
+    if !is_limited() {
+        return;
+    }
+    let port = support::fixed_port();
+    let server = format!("localhost:{port}");
+    let variables = [("MESSENGER_SERVER_ADDR", server.as_str()), ("MESSENGER_HTTP_PORT", "0")];
+    let mut client = program::start_after(&format!("exec {NOBODY} \"$0\""), CLIENT, &variables);
+    let address = client.address("client listening").await;
+    let limit = format!("{NOBODY} prlimit --nproc=1:1 --pid {}", client.pid());
+    let limited = std::process::Command::new("sh").args(["-c", &limit]).status();
+    assert!(limited.expect("a shell").success());
+    // The name is looked up all the time, and once more for each of these connections.
+    for _ in 0..2 {
+        let server = support::server_on(support::listen_again(port).await, &[]);
+        http::send(address, "alice", "hey").await;
+        server.stop().await;
+    }
+    assert_eq!(http::flush(address).await.len(), 2);
+}

@@ -1,0 +1,84 @@
+//! While an engine hangs, a bounded number of bytes waits for it: what comes then is refused, surely not in the room, and at once.
+//!
+//! Needs redis-server, as `many_servers.rs` does.
+
+use std::time::Duration;
+
+use crate::support::redis::Engine;
+use crate::support::{post, server, soon, until};
+use messenger::proto::{IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
+use messenger::send_time::rfc3339;
+use tonic::{Code, Request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once() {
+    /// Of a megabyte each; 64 MiB may wait.
+    const SENDS: usize = 100;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let server = server(&["--redis-url", &engine.url()]);
+    let grpc = server.grpc().await;
+    post(&mut grpc.clone(), "alice", "it is there").await;
+    engine.signal("STOP");
+    let mut sends = tokio::task::JoinSet::new();
+    for number in 0..SENDS {
+        let mut grpc = grpc.clone();
+        let request = SendMessageRequest { author: number.to_string(), text: "x".repeat(1 << 20) };
+        sends.spawn(async move { grpc.send_message(request).await.expect_err("the engine hangs") });
+    }
+    let mut refused = 0;
+    while refused < SENDS - 64 {
+        let status = soon("a refusal", sends.join_next()).await.expect("another").expect("no panic");
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        // Because of those that wait for the engine, or of those that are still on their way to the server.
+        if status.message().contains("too many") {
+            assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
+            refused += 1;
+        }
+    }
+    let unknown =
+        sends.join_all().await.into_iter().filter(|status| !status.metadata().contains_key(NOT_ACCEPTED)).count();
+    engine.signal("CONT");
+    let mut grpc = grpc;
+    let last = SendMessageRequest { author: "alice".to_owned(), text: "last".to_owned() };
+    until("the engine", async || grpc.send_message(last.clone()).await.ok()).await;
+    // Nothing that was refused; and whatever was with the engine already, if it took it.
+    let length = engine.run::<usize>(&["XLEN", "{messenger}:stream"]);
+    assert!((2..=2 + unknown).contains(&length), "{length} with {unknown} of unknown fate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_the_waiting_and_says_what_is_known() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let server = server(&["--redis-url", &engine.url()]);
+    let mut grpc = server.grpc().await;
+    let mut reader = server.reader().await;
+    post(&mut grpc, "alice", "it is there").await;
+    assert_eq!(reader.next().await.text, "it is there");
+    engine.signal("STOP");
+    // Shorter than the server waits for its engine itself, which then is `UNAVAILABLE`.
+    let deadline = Duration::from_millis(300);
+    let message = |text: &str| SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() };
+    let keyed = |deadline: Option<Duration>| {
+        let mut request = Request::new(message("once"));
+        request.metadata_mut().insert(IDEMPOTENCY_KEY, "a-key".parse().unwrap());
+        if let Some(deadline) = deadline {
+            request.set_timeout(deadline);
+        }
+        request
+    };
+    let status = soon("a status", grpc.send_message(keyed(Some(deadline)))).await.expect_err("the engine hangs");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(status.message().contains("unknown") && !status.metadata().contains_key(NOT_ACCEPTED), "{status}");
+    let mut open = Request::new(());
+    open.set_timeout(deadline);
+    let status = soon("a status", grpc.read_messages(open)).await.expect_err("the engine hangs");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+
+    engine.signal("CONT");
+    // Sent again under its key, it is in the room once.
+    let time = until("the engine", async || grpc.send_message(keyed(None)).await.ok()).await.into_inner().send_time;
+    until("the engine", async || grpc.send_message(message("last")).await.ok()).await;
+    let once = reader.next().await;
+    assert_eq!((once.text.as_str(), Some(once.time)), ("once", time.map(|time| rfc3339(&time).to_string())));
+    assert_eq!(reader.next().await.text, "last");
+}

@@ -1,0 +1,140 @@
+//! A connection to the engine that was closed or dropped while it was idle is not what the next call finds: the call succeeds.
+//!
+//! Needs redis-server, as `many_servers.rs` does.
+
+use std::time::Duration;
+
+use crate::support::proxy::proxy;
+use crate::support::redis::Engine;
+use crate::support::{Grpc, Reader, post, server, soon, until};
+use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED};
+use tonic::Request;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+
+/// The ids of the connections that wait for nothing: not the one that reads the stream, nor one that asks here.
+fn idle(engine: &Engine) -> Vec<String> {
+    let clients: String = engine.run(&["CLIENT", "LIST", "TYPE", "normal"]);
+    let idle = clients.lines().filter(|client| client.contains(" flags=N ") && !client.contains(" cmd=client|list "));
+    idle.filter_map(|client| Some(client.strip_prefix("id=")?.split_once(' ')?.0.to_owned())).collect()
+}
+
+/// Waits until it is so, and not too long: a server that makes no new connection fails the next call, and not this.
+async fn settled(what: impl Fn() -> bool) {
+    let wait = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(4), wait).await;
+}
+
+fn say(headers: &MetadataMap, name: &str) -> AsciiMetadataValue {
+    headers.get(name).expect(name).clone()
+}
+
+/// A replica that has all of the engine.
+async fn replica(engine: &Engine) -> Engine {
+    let replica = Engine::start(&["--replicaof", "127.0.0.1", &engine.port.to_string()]).expect("another");
+    let online = || engine.run::<String>(&["INFO", "replication"]).contains("state=online");
+    until("the replica", async || online().then_some(())).await;
+    replica
+}
+
+/// Where a stream began, and enough messages that the server itself does not keep all of them.
+struct Begin {
+    epoch: AsciiMetadataValue,
+    position: AsciiMetadataValue,
+}
+
+async fn posted(grpc: &mut Grpc) -> Begin {
+    let response = soon("the headers", grpc.read_messages(())).await.expect("a stream");
+    let headers = response.metadata();
+    let begin = Begin { epoch: say(headers, EPOCH), position: say(headers, POSITION) };
+    drop(response);
+    for _ in 0..16 {
+        post(grpc, "alice", &"x".repeat(1 << 20)).await;
+    }
+    begin
+}
+
+/// A stream from there, the first messages of which the engine has.
+async fn further_back(grpc: &mut Grpc, begin: &Begin) {
+    let mut request = Request::new(());
+    request.metadata_mut().insert(EPOCH, begin.epoch.clone());
+    request.metadata_mut().insert(RESUME_AFTER, begin.position.clone());
+    let response = soon("the headers", grpc.read_messages(request)).await.expect("a stream");
+    assert_eq!(say(response.metadata(), RESUMED), "true");
+    let mut reader = Reader { stream: response.into_inner() };
+    assert_eq!(reader.take(16).await.len(), 16);
+}
+
+const SMALL: [&str; 2] = ["--retention-bytes", "8MiB"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_by_the_engines_timeout() {
+    let Some(engine) = Engine::start(&["--timeout", "1"]) else { return };
+    let server = server(&[&["--redis-url", &engine.url()][..], &SMALL].concat());
+    let mut grpc = server.grpc().await;
+    let begin = posted(&mut grpc).await;
+    further_back(&mut grpc, &begin).await;
+    for number in 0..3 {
+        let open = idle(&engine);
+        assert!(!open.is_empty());
+        settled(|| open.iter().all(|id| !idle(&engine).contains(id))).await;
+        post(&mut grpc, "alice", &number.to_string()).await;
+    }
+    let mut reader = server.reader().await;
+    further_back(&mut grpc, &begin).await;
+    let time = post(&mut grpc, "alice", "last").await;
+    assert_eq!(reader.next().await.time, time);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_by_somebody() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let _replica = replica(&engine).await;
+    // With replicas there is one connection more, over which messages are confirmed.
+    for replicas in ["0", "1"] {
+        let flags = ["--redis-url", &engine.url(), "--redis-replicas", replicas, "--redis-room", replicas];
+        let server = server(&[&flags[..], &SMALL].concat());
+        let mut grpc = server.grpc().await;
+        let begin = posted(&mut grpc).await;
+        further_back(&mut grpc, &begin).await;
+        // One after the other: without one of them the others are not as idle as they look.
+        for id in idle(&engine) {
+            // It may have gone with the one before.
+            let _: redis::Value = engine.run(&["CLIENT", "KILL", "ID", &id]);
+            settled(|| !idle(&engine).contains(&id)).await;
+            // The server has to see it, too, of which there is no sign.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            post(&mut grpc, "alice", "hey").await;
+            server.reader().await;
+        }
+        further_back(&mut grpc, &begin).await;
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_by_what_is_between() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let _replica = replica(&engine).await;
+    let way = proxy(engine.address());
+    for replicas in ["0", "1"] {
+        let flags = ["--redis-url", &format!("redis://{}", way.address), "--redis-replicas", replicas];
+        let server = server(&[&flags[..], &["--redis-room", replicas], &SMALL].concat());
+        let mut grpc = server.grpc().await;
+        let begin = posted(&mut grpc).await;
+        further_back(&mut grpc, &begin).await;
+        // What reads the stream is never idle, and is not dropped.
+        way.forget_all_but("XREAD");
+        // Long enough to be an idle connection: there is nothing to be seen of it.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        further_back(&mut grpc, &begin).await;
+        post(&mut grpc, "alice", "hey").await;
+        let mut reader = server.reader().await;
+        let time = post(&mut grpc, "alice", "last").await;
+        assert_eq!(reader.next().await.time, time);
+        server.stop().await;
+    }
+}

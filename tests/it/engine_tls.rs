@@ -1,0 +1,113 @@
+//! An engine under TLS: the room is the same, who is not the engine does not get the messages, and what is wrong is said.
+//!
+//! Needs redis-server, as `many_servers.rs` does.
+
+use crate::support;
+use crate::support::certificates::{Directory, ca, directory};
+use crate::support::program::{self, SERVER, output};
+use crate::support::redis::Engine;
+use crate::support::{Running, post, server, until};
+
+/// An engine that also listens with the certificate of `name`.
+fn engine(files: &Directory, name: &str, more: &[&str]) -> Option<(Engine, String)> {
+    let port = support::fixed_port().to_string();
+    let (certificate, key, ca) = (format!("{name}.pem"), format!("{name}.key"), "ca.pem");
+    let [certificate, key, ca] = [&certificate, &key, ca].map(|file| files.path(file));
+    let tls = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let engine = Engine::start(&[&tls, more].concat())?;
+    Some((engine, format!("rediss://localhost:{port}")))
+}
+
+/// A CA, the engine's identity, and a server's.
+fn files() -> Directory {
+    let (files, ca) = (directory(), ca("the CA"));
+    files.write("ca.pem", &ca.certificate);
+    files.identity("engine", &ca.sign(&["localhost", "127.0.0.1"]));
+    files.identity("server", &ca.sign(&["messenger"]));
+    files
+}
+
+fn of(url: &str, files: &Directory, more: &[&str]) -> Running {
+    server(&[&["--redis-url", url, "--redis-tls-ca", &files.path("ca.pem")], more].concat())
+}
+
+async fn chats(server: &Running) {
+    let mut grpc = server.grpc().await;
+    let mut reader = until("a stream", async || {
+        let stream = grpc.read_messages(()).await.ok()?;
+        Some(support::Reader { stream: stream.into_inner() })
+    })
+    .await;
+    let time = post(&mut grpc, "alice", &"x".repeat(1_000_000)).await;
+    assert_eq!(reader.next().await.time, time);
+}
+
+/// A server program with these settings, and what it says of its engine.
+async fn complaint(settings: &[(&str, &str)]) -> String {
+    let mut server = program::start(SERVER, &[&[("MESSENGER_SERVER_PORT", "0")], settings].concat());
+    server.line("the engine is away").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_is_the_same() {
+    let files = files();
+    let Some((engine, url)) = engine(&files, "engine", &["--tls-auth-clients", "no"]) else { return };
+    let servers = [of(&url, &files, &[]), server(&["--redis-url", &engine.url()])];
+    let mut other = servers[1].reader().await;
+    let time = post(&mut servers[0].grpc().await, "alice", "under TLS").await;
+    assert_eq!(other.next().await.time, time);
+    chats(&servers[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_shows_its_certificate_to_an_engine_that_asks_for_one() {
+    let files = files();
+    let Some((_engine, url)) = engine(&files, "engine", &["--tls-auth-clients", "yes"]) else { return };
+    let (certificate, key) = (files.path("server.pem"), files.path("server.key"));
+    chats(&of(&url, &files, &["--redis-tls-cert", &certificate, "--redis-tls-key", &key])).await;
+    let ca = files.path("ca.pem");
+    let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &ca)]).await;
+    assert!(line.to_lowercase().contains("certificate"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_the_engine_gets_nothing() {
+    let files = files();
+    files.write("other.pem", &ca("another").certificate);
+    files.identity("elsewhere", &ca("the CA").sign(&["elsewhere"]));
+    let Some((engine_there, url)) = engine(&files, "engine", &["--tls-auth-clients", "no"]) else { return };
+    let other = files.path("other.pem");
+    let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &other)]).await;
+    assert!(line.contains("not signed by the CA"), "{line}");
+    let Some((_engine, url)) = engine(&files, "elsewhere", &["--tls-auth-clients", "no"]) else { return };
+    let ca = files.path("ca.pem");
+    let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &ca)]).await;
+    assert!(line.contains("no TLS with localhost"), "{line}");
+    let plain = engine_there.url().replace("redis://", "rediss://");
+    let line = complaint(&[("MESSENGER_REDIS_URL", &plain), ("MESSENGER_REDIS_TLS_CA", &ca)]).await;
+    // It waits for the end of a line, as it speaks no TLS at that port.
+    assert!(line.contains("gives no answer"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_setting_is_refused_before_a_port_opens() {
+    let files = files();
+    let (ca, key) = (files.path("ca.pem"), files.path("server.key"));
+    for (settings, names) in [
+        (&[("MESSENGER_REDIS_URL", "rediss://user:secret@host")][..], "MESSENGER_REDIS_TLS_CA (--redis-tls-ca)"),
+        (&[("MESSENGER_REDIS_URL", "redis://host"), ("MESSENGER_REDIS_TLS_CA", &ca)], "not rediss://host:port"),
+        (&[("MESSENGER_REDIS_TLS_CA", &ca)], "not rediss://host:port"),
+        (&[("MESSENGER_REDIS_TLS_KEY", &key)], "MESSENGER_REDIS_TLS_CERT (--redis-tls-cert)"),
+        (
+            &[("MESSENGER_REDIS_URL", "rediss://host"), ("MESSENGER_REDIS_TLS_CA", "/nowhere")],
+            "MESSENGER_REDIS_TLS_CA (--redis-tls-ca) is \"/nowhere\"",
+        ),
+        (&[("MESSENGER_REDIS_DURABILITY", "paper")], "MESSENGER_REDIS_DURABILITY (--redis-durability) is \"paper\""),
+    ] {
+        let output = output(SERVER, &[], settings).await;
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(names) && !stderr.contains("secret"), "{stderr}");
+    }
+}

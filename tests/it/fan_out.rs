@@ -1,0 +1,63 @@
+//! A thousand readers and four senders at full speed: every reader has every message once, in one order, and none is cut.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::support;
+use crate::support::{Message, post, reader, server};
+
+const READERS: usize = 1_000;
+/// Half of the readers share connections, this many streams on each: more than HTTP/2 libraries allow by default.
+const PER_CONNECTION: usize = 250;
+const SENDERS: usize = 4;
+const EACH: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_readers_have_every_message() {
+    messenger::process::raise_file_limit();
+    let server = server(&[]);
+    let mut streams = Vec::new();
+    for _ in 0..READERS / 2 {
+        streams.push(server.reader().await);
+    }
+    for _ in 0..READERS / 2 / PER_CONNECTION {
+        let mut grpc = server.grpc().await;
+        for _ in 0..PER_CONNECTION {
+            streams.push(reader(&mut grpc).await);
+        }
+    }
+    let mut readers = tokio::task::JoinSet::new();
+    for mut stream in streams {
+        readers.spawn(async move {
+            // What it saw, as one number: the messages of a thousand readers need not all be kept.
+            let mut seen = DefaultHasher::new();
+            let mut last = String::new();
+            for _ in 0..SENDERS * EACH {
+                let message = stream.next().await;
+                assert!(message.time > last);
+                message.hash(&mut seen);
+                last = message.time;
+            }
+            seen.finish()
+        });
+    }
+    let mut watch = server.reader().await;
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..SENDERS {
+        // Not one call after the other: as many at once as a connection takes.
+        let grpc = server.grpc().await;
+        for number in 0..EACH {
+            let mut grpc = grpc.clone();
+            senders.spawn(async move { post(&mut grpc, &format!("sender {sender}"), &number.to_string()).await });
+        }
+    }
+    senders.join_all().await;
+    let order: Vec<Message> = watch.take(SENDERS * EACH).await;
+    support::assert_increasing(&order);
+    let mut expected = DefaultHasher::new();
+    for message in &order {
+        message.hash(&mut expected);
+    }
+    let seen = readers.join_all().await;
+    assert_eq!(seen.len(), READERS);
+    assert!(seen.iter().all(|seen| *seen == expected.finish()), "all readers saw what one saw");
+}

@@ -1,0 +1,67 @@
+//! Each message is in exactly one answer of `POST /getAndFlushMessages`, however many flush at once, and in chat order.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support;
+use crate::support::{assert_increasing, client, post, server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_came_in_is_an_empty_array() {
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    let answer = support::http::post(client.address, "/getAndFlushMessages", "").await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"[]"[..]));
+    assert_eq!(answer.headers["content-type"], "application/json");
+    // A body is not needed, and one that is there does not matter.
+    let answer = support::http::post(client.address, "/getAndFlushMessages", "{\"anything").await;
+    assert_eq!(&answer.body[..], b"[]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_flushes_share_the_messages_out() {
+    const MESSAGES: usize = 3_000;
+    let server = server(&[]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let mut flushes = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (address, done) = (client.address, Arc::clone(&done));
+        flushes.spawn(async move {
+            let mut answers = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                answers.push(support::http::flush(address).await);
+            }
+            answers
+        });
+    }
+    let mut watch = server.reader().await;
+    let mut grpc = server.grpc().await;
+    for number in 0..MESSAGES {
+        post(&mut grpc, "alice", &number.to_string()).await;
+    }
+    let sent = watch.take(MESSAGES).await;
+    // The client's own stream has them when the last one was seen in an answer or is in the postbox: one flush after that.
+    let last = client.send("alice", "last").await;
+    let mut rest = Vec::new();
+    done.store(true, Ordering::Relaxed);
+    let answers: Vec<Vec<_>> = flushes.join_all().await.into_iter().flatten().collect();
+    let seen = answers.iter().flatten().any(|message| message.time == last);
+    support::until("the last message", async || {
+        rest.extend(client.flush().await);
+        (seen || rest.last().is_some_and(|message: &support::Message| message.time == last)).then_some(())
+    })
+    .await;
+
+    for answer in answers.iter().chain([&rest]) {
+        assert_increasing(answer);
+    }
+    let all: Vec<_> = answers.into_iter().flatten().chain(rest).collect();
+    let distinct: HashSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len(), "none twice");
+    assert_eq!(all.len(), MESSAGES + 1, "none lost");
+    assert!(sent.iter().all(|message| distinct.contains(message)));
+}

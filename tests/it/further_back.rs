@@ -1,0 +1,325 @@
+//! A position is good at any server of a room for as far back as the engine's stream reaches, however little the server keeps itself.
+//!
+//! Needs redis-server, as `many_servers.rs` does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support;
+use crate::support::proxy::{Mode, proxy};
+use crate::support::raw_http2::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW, PING, Raw, call, frame, header, streams, window_update,
+};
+use crate::support::redis::Engine;
+use crate::support::{Grpc, Message, PATIENCE, Reader, Running, assert_increasing, post, server, soon};
+use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, WAITING};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+
+/// A server that keeps as little as can be set.
+fn of(engine: &Engine) -> Running {
+    server(&["--redis-url", &engine.url(), "--retention-bytes", "8MiB"])
+}
+
+fn say(headers: &MetadataMap, name: &str) -> String {
+    headers.get(name).expect(name).to_str().unwrap().to_owned()
+}
+
+async fn try_after(grpc: &mut Grpc, epoch: &str, time: &str) -> Result<(Reader, String), Status> {
+    let mut request = Request::new(());
+    request.metadata_mut().insert(EPOCH, epoch.parse().unwrap());
+    request.metadata_mut().insert(RESUME_AFTER, time.parse().unwrap());
+    let response = soon("the headers", grpc.read_messages(request)).await?;
+    let resumed = say(response.metadata(), RESUMED);
+    Ok((Reader { stream: response.into_inner() }, resumed))
+}
+
+async fn after(grpc: &mut Grpc, epoch: &str, time: &str) -> Reader {
+    let (reader, resumed) = try_after(grpc, epoch, time).await.expect("a stream");
+    assert_eq!(resumed, "true");
+    reader
+}
+
+/// What is in a room now: its epoch, where it began, and what was posted to it since, of sizes from nothing to megabytes.
+struct Posted {
+    epoch: String,
+    begin: String,
+    messages: Vec<Message>,
+}
+
+async fn posted(server: &Running, count: usize) -> Posted {
+    let sizes = (0..count).map(|number| [0, 100, 10_000, 60_000, 300_000, 2_000_000][number % 6] + number);
+    posted_of(server, sizes).await
+}
+
+async fn posted_of(server: &Running, sizes: impl Iterator<Item = usize>) -> Posted {
+    let mut grpc = server.grpc().await;
+    let response = soon("the headers", grpc.read_messages(())).await.unwrap();
+    let (epoch, begin) = (say(response.metadata(), EPOCH), say(response.metadata(), POSITION));
+    drop(response);
+    let mut messages = Vec::new();
+    for (number, size) in sizes.enumerate() {
+        let (author, text) = (number.to_string(), "x".repeat(size));
+        let time = post(&mut grpc, &author, &text).await;
+        messages.push(Message { author, text, time });
+    }
+    Posted { epoch, begin, messages }
+}
+
+fn assert_same(got: &[Message], expected: &[Message]) {
+    let short =
+        |all: &[Message]| -> Vec<_> { all.iter().map(|m| (m.author.clone(), m.text.len(), m.time.clone())).collect() };
+    assert_eq!(short(got), short(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_position_of_the_stream_is_good_at_every_server() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let first = of(&engine);
+    // Five times what it keeps.
+    let Posted { epoch, begin, messages } = posted(&first, 96).await;
+    // One that has seen all of it, and one that comes later.
+    for server in [first, of(&engine)] {
+        let mut grpc = server.grpc().await;
+        for had in [0, 1, 5, 6, 40, 80, 95, 96] {
+            let time = if had == 0 { &begin } else { &messages[had - 1].time };
+            let mut reader = after(&mut grpc, &epoch, time).await;
+            assert_same(&reader.take(messages.len() - had).await, &messages[had..]);
+            let next = post(&mut grpc, "alice", "live").await;
+            // Those who came later have had the live ones of those before.
+            let mut live = reader.next().await;
+            while live.time != next {
+                live = reader.next().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_waited_for_long_gets_all_that_there_is() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let first = of(&engine);
+    let Posted { messages, .. } = posted(&first, 96).await;
+    // One that has seen the beginning of the epoch, and one that cannot know that nothing was before.
+    for (server, complete) in [(first, "true"), (of(&engine), "false")] {
+        let mut request = Request::new(());
+        request.metadata_mut().insert(WAITING, "999999999999".parse().unwrap());
+        let response = soon("the headers", server.grpc().await.read_messages(request)).await.expect("a stream");
+        assert_eq!(say(response.metadata(), RESUMED), complete);
+        assert_same(&Reader { stream: response.into_inner() }.take(messages.len()).await, &messages);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile() {
+    const READERS: usize = 12;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine)];
+    let Posted { epoch, begin, messages } = posted(&servers[0], 60).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut senders = tokio::task::JoinSet::new();
+    for server in &servers {
+        let (mut grpc, stop) = (server.grpc().await, Arc::clone(&stop));
+        senders.spawn(async move {
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                post(&mut grpc, "meanwhile", &"y".repeat(sent % 5_000)).await;
+                sent += 1;
+            }
+            sent
+        });
+    }
+    let mut readers = tokio::task::JoinSet::new();
+    for number in 0..READERS {
+        let mut grpc = servers[number % 2].grpc().await;
+        let (epoch, begin) = (epoch.clone(), begin.clone());
+        readers.spawn(async move {
+            let mut reader = after(&mut grpc, &epoch, &begin).await;
+            let mut got = reader.take(2_000).await;
+            while got.last().expect("a message").author != "last" {
+                got.push(reader.next().await);
+            }
+            got
+        });
+    }
+    // Long enough that all of them have come to the live messages.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    stop.store(true, Ordering::Relaxed);
+    let sent: usize = senders.join_all().await.into_iter().sum();
+    let mut grpc = servers[0].grpc().await;
+    for number in 0..2_000 {
+        post(&mut grpc, "filler", &number.to_string()).await;
+    }
+    post(&mut grpc, "last", "").await;
+    let all = readers.join_all().await;
+    assert_increasing(&all[0]);
+    assert_eq!(all[0].len(), messages.len() + sent + 2_001);
+    assert_same(&all[0][..messages.len()], &messages);
+    for got in &all[1..] {
+        assert_same(got, &all[0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told_of_a_gap() {
+    let Some(mut engine) = Engine::start(&support::redis::ON_DISK) else { return };
+    let server = of(&engine);
+    let Posted { epoch, begin, messages } = posted(&server, 48).await;
+    let mut grpc = server.grpc().await;
+    engine.kill();
+    let status = try_after(&mut grpc, &epoch, &begin).await.expect_err("nobody knows");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    // What the server has itself is there.
+    let mut reader = after(&mut grpc, &epoch, &messages[46].time).await;
+    assert_same(&[reader.next().await], &messages[47..]);
+    engine.start_again();
+    let mut reader = support::until("the engine", async || {
+        let (reader, resumed) = try_after(&mut grpc, &epoch, &begin).await.ok()?;
+        assert_eq!(resumed, "true");
+        Some(reader)
+    })
+    .await;
+    assert_same(&reader.take(48).await, &messages);
+}
+
+/// Each caller gives up soon and comes again. What it has asked for cannot be taken back from an engine that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it_goes_on() {
+    const STREAMS: usize = 1_000;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let server = of(&engine);
+    let Posted { epoch, begin, .. } = posted(&server, 48).await;
+    let asked = || {
+        let stats: String = engine.run(&["INFO", "commandstats"]);
+        let calls = stats.split("cmdstat_evalsha:calls=").nth(1).expect("it was called").split(',').next();
+        calls.and_then(|calls| calls.parse::<usize>().ok()).expect("a number")
+    };
+    let mut connections = Vec::new();
+    for _ in 0..10 {
+        connections.push(server.grpc().await);
+    }
+    // One of two from further back than the server has.
+    let open = |number: usize, timeout: Duration| {
+        let mut request = Request::new(());
+        if number.is_multiple_of(2) {
+            request.metadata_mut().insert(EPOCH, epoch.parse().unwrap());
+            request.metadata_mut().insert(RESUME_AFTER, begin.parse().unwrap());
+        }
+        request.set_timeout(timeout);
+        let mut grpc = connections[number % connections.len()].clone();
+        async move { grpc.read_messages(request).await.map(drop) }
+    };
+    let before = asked();
+    engine.signal("STOP");
+    for _ in 0..2 {
+        let mut tries = tokio::task::JoinSet::new();
+        for number in 0..STREAMS {
+            tries.spawn(open(number, Duration::from_millis(300)));
+        }
+        while let Some(opened) = soon("an answer", tries.join_next()).await {
+            opened.expect("no panic").expect_err("the engine hangs");
+        }
+    }
+    engine.signal("CONT");
+    support::until("the engine", async || open(0, PATIENCE).await.ok()).await;
+    let asked = asked() - before;
+    assert!(asked < 200, "asked {asked} times for {} streams", 2 * STREAMS);
+    let mut streams = tokio::task::JoinSet::new();
+    for number in 0..STREAMS {
+        streams.spawn(open(number, PATIENCE));
+    }
+    while let Some(opened) = soon("a stream", streams.join_next()).await {
+        opened.expect("no panic").expect("a stream");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later() {
+    const STOPPED: usize = 20;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let server = of(&engine);
+    let Posted { epoch, begin, messages } = posted(&server, 48).await;
+    let mut stopped = Vec::new();
+    for _ in 0..STOPPED {
+        stopped.push(after(&mut server.grpc().await, &epoch, &begin).await);
+    }
+    let mut reader = after(&mut server.grpc().await, &epoch, &begin).await;
+    assert_same(&reader.take(48).await, &messages);
+    for mut reader in stopped {
+        // What was kept for it was needed for others; it is read from the engine again, also amid a message.
+        assert_same(&reader.take(48).await, &messages);
+    }
+}
+
+/// Slower than what one part in 3 s would be, and there are many: none is ended, for as long as it takes
+/// something. One that takes nothing is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is() {
+    const CONNECTIONS: usize = 3;
+    const READERS: u32 = 100;
+    const TAKES: u32 = 3 * 1024;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let server = of(&engine);
+    let Posted { epoch, begin, .. } = posted_of(&server, std::iter::repeat_n(16_000, 1_000)).await;
+    let open = |stream| {
+        let after = [header(EPOCH, &epoch), header(RESUME_AFTER, &begin)].concat();
+        let head = [call("ReadMessages"), after].concat();
+        [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, END_STREAM, stream, &[0; 5])].concat()
+    };
+    let settings = [(INITIAL_WINDOW, TAKES)];
+    let mut stopped = Raw::open(server.address, &settings).await;
+    let start = Instant::now();
+    assert!(stopped.write(&open(1)).await);
+    stopped.until("its first bytes", |seen| seen.frames[usize::from(DATA)] > 0).await;
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::open(server.address, &settings).await;
+        assert!(raw.write(&window_update(0, 1 << 30)).await);
+        assert_eq!(raw.pour(streams(READERS).map(open)).await, READERS as usize);
+        raw.until("the headers", |seen| seen.frames[usize::from(HEADERS)] == READERS as usize).await;
+        slow.push(raw);
+    }
+    while !stopped.seen().reset {
+        assert!(start.elapsed() < 2 * PATIENCE, "it still has what it takes nothing of");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // It is there, and takes nothing.
+        assert!(stopped.write(&frame(PING, 0, 0, &[0; 8])).await);
+        for raw in &mut slow {
+            raw.pour(streams(READERS).map(|stream| window_update(stream, TAKES))).await;
+            let seen = raw.seen();
+            assert!(!seen.reset && !seen.closed, "after {:?}: {seen:?}", start.elapsed());
+        }
+    }
+    assert!(start.elapsed() > Duration::from_secs(29), "after {:?}", start.elapsed());
+    for raw in slow {
+        let given = raw.seen().frames[usize::from(DATA)];
+        assert!(given >= 5 * READERS as usize, "{given} frames for {READERS}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_read_to_from_the_stream_gets_nothing_twice_at_a_server_that_lags_behind_it() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let way = proxy(engine.address());
+    let (server, lagging) =
+        (of(&engine), server(&["--redis-url", &format!("redis://{}", way.address), "--retention-bytes", "8MiB"]));
+    let Posted { epoch, begin, messages } = posted(&server, 48).await;
+    let (mut grpc, mut other) = (server.grpc().await, lagging.grpc().await);
+    // It has come to the end when this is answered, and then its reading stops.
+    drop(after(&mut other, &epoch, &messages[47].time).await);
+    way.set(Mode::HoldAnswersTo("XREAD"));
+    let mut expected = messages.clone();
+    for number in 0..3 {
+        let (author, text) = ("meanwhile".to_owned(), number.to_string());
+        let time = post(&mut grpc, &author, &text).await;
+        expected.push(Message { author, text, time });
+    }
+    let mut reader = after(&mut other, &epoch, &begin).await;
+    let mut got = reader.take(messages.len()).await;
+    way.set(Mode::Pass);
+    let time = post(&mut grpc, "last", "").await;
+    expected.push(Message { author: "last".to_owned(), text: String::new(), time });
+    got.extend(reader.take(4).await);
+    assert_same(&got, &expected);
+}

@@ -1,0 +1,196 @@
+//! What a peer of the client may do to HTTP/1.1, and what it can't: while it goes on the others are served, memory is bounded, nothing
+//! panics, and the client ends as always.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support;
+use crate::support::http;
+use crate::support::raw_http2::{PREFACE, STUCK, noise, settings};
+use crate::support::siege::{Besieged, KIB, MIB};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// What a connection may take with which little is done.
+const CONNECTION: usize = 20 * KIB;
+/// One over which much comes: hyper reads up to 400 KiB ahead.
+const READ_BUFFER: usize = 512 * KIB;
+/// What the client may grow by for everything else: what bystanders' messages wait in, and what allocators keep.
+const FLOOD: usize = 8 * MIB;
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.expect("a connection")
+}
+
+/// Writes as much as is taken.
+async fn write(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+    matches!(tokio::time::timeout(STUCK, stream.write_all(bytes)).await, Ok(Ok(())))
+}
+
+/// All that comes until the client closes the connection, as text.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // It may close with something of ours unread, and then the connection is reset after the answer.
+    let _ = support::soon("the end of the connection", stream.read_to_end(&mut bytes)).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A request with these headers and this body, however they fit.
+fn request(headers: &str, body: &str) -> Vec<u8> {
+    format!("POST /sendMessage HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_none() {
+    const MESSAGE: &str = r#"{"author":"smuggler","text":"hey"}"#;
+    let chunked = |body: &str| request("Transfer-Encoding: chunked\r\n", body);
+    let many = (0..10_000).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
+    let length = MESSAGE.len();
+    let attacks: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("ten thousand headers", request(&many, ""), "431"),
+        ("a header of a mebibyte", request(&format!("x: {}\r\n", "y".repeat(MIB)), ""), "431"),
+        ("a path of a mebibyte", format!("GET /{} HTTP/1.1\r\n", "x".repeat(MIB)).into_bytes(), "431"),
+        ("a line without an end", vec![b'x'; MIB], "431"),
+        ("two lengths", request(&format!("Content-Length: {length}\r\nContent-Length: 3\r\n"), MESSAGE), "400"),
+        ("a length of letters", request("Content-Length: many\r\n", MESSAGE), "400"),
+        ("a negative length", request("Content-Length: -1\r\n", MESSAGE), "400"),
+        ("a length with a sign", request(&format!("Content-Length: +{length}\r\n"), MESSAGE), "400"),
+        ("a length that overflows", request("Content-Length: 99999999999999999999\r\n", MESSAGE), "400"),
+        ("an encoding that is not known", request("Transfer-Encoding: gzip\r\n", MESSAGE), "400"),
+        ("chunks and something after", request("Transfer-Encoding: chunked, gzip\r\n", MESSAGE), "400"),
+        ("a chunk of no number", chunked("hey\r\n"), "400"),
+        ("a chunk that overflows", chunked("fffffffffffffffff\r\nx"), "400"),
+        ("a chunk that is longer than it says", chunked(&format!("5\r\n{MESSAGE}\r\n0\r\n\r\n")), "400"),
+        ("a chunk's extension without an end", chunked(&format!("1;{}", "x".repeat(MIB))), "400"),
+        ("trailers without an end", chunked(&format!("0\r\n{many}")), "400"),
+        ("a space before the colon", request("Content-Length : 5\r\n", "hello"), "400"),
+        ("a folded header", request("x: 1\r\n 2\r\n", ""), "400"),
+        ("a null in a header", request("x: \0\r\n", ""), "400"),
+        ("another version", b"GET /health HTTP/9.9\r\n\r\n".to_vec(), "400"),
+        ("HTTP/2", [PREFACE, &settings(&[])].concat(), ""),
+        ("TLS", [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &noise(500)].concat(), "400"),
+        ("noise", noise(MIB), "400"),
+    ];
+    let client = Besieged::client().await;
+    let count = attacks.len();
+    for (attack, bytes, status) in attacks {
+        let mut stream = connect(client.address).await;
+        write(&mut stream, &bytes).await;
+        let _ = stream.shutdown().await;
+        let answer = rest(&mut stream).await;
+        let begin = if status.is_empty() { String::new() } else { format!("HTTP/1.1 {status} ") };
+        assert!(answer.starts_with(&begin) && answer.is_empty() == begin.is_empty(), "{attack}: {answer}");
+        client.report(attack);
+    }
+    client.stands(FLOOD + count * READ_BUFFER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_that_could_be_two() {
+    // Chunks and a length: whoever counts the bytes otherwise sees another request among them. RFC 9112, 6.1: it may be answered, and then
+    // the connection ends.
+    let client = Besieged::client().await;
+    let mut stream = connect(client.address).await;
+    let body = r#"{"author":"alice","text":"hey"}"#;
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", body.len());
+    write(&mut stream, &request("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", &chunked)).await;
+    let answer = rest(&mut stream).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    client.stands(FLOOD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slowness() {
+    const EACH: usize = 100;
+    let client = Besieged::client().await;
+    let mut slow = JoinSet::new();
+    let long = "x".repeat(100);
+    let attacks = [
+        ("a header", vec![], request(&format!("x: {long}\r\n"), "")),
+        ("a body", request("Content-Length: 1000\r\n", ""), long.clone().into_bytes()),
+        ("a body in chunks", request("Transfer-Encoding: chunked\r\n", ""), "1\r\nx\r\n".repeat(20).into_bytes()),
+        ("a chunk's length", request("Transfer-Encoding: chunked\r\n", ""), "0".repeat(15).into_bytes()),
+    ];
+    let count = attacks.len();
+    for (_, at_once, slowly) in attacks {
+        for _ in 0..EACH {
+            let (mut stream, at_once, slowly) = (connect(client.address).await, at_once.clone(), slowly.clone());
+            slow.spawn(async move {
+                write(&mut stream, &at_once).await;
+                // All but the last, for which the client may wait.
+                for byte in &slowly[..slowly.len() - 1] {
+                    write(&mut stream, &[*byte]).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                stream
+            });
+        }
+    }
+    let _left_open = slow.join_all().await;
+    client.report("a byte at a time");
+    client.stands(FLOOD + count * EACH * CONNECTION).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_idle_connections() {
+    let client = Besieged::client().await;
+    // Or as many as one process may have here, which this one and the client each have an end of.
+    // The limit has been raised by now.
+    let count = (messenger::process::file_limit() / 2).min(5_000);
+    let mut idle = Vec::new();
+    for number in 0..count {
+        let mut stream = connect(client.address).await;
+        // Each other one has had an answer.
+        if number % 2 == 0 {
+            assert!(write(&mut stream, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await);
+            support::soon("an answer", stream.readable()).await.expect("an answer");
+        }
+        idle.push(stream);
+    }
+    client.report("five thousand idle connections");
+    client.stands(FLOOD + count * CONNECTION).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_requests_and_no_look_at_the_answers() {
+    // Their answers are more than the kernel takes for us.
+    const REQUESTS: usize = 200_000;
+    const CONNECTIONS: usize = 4;
+    let client = Besieged::client().await;
+    let health = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(REQUESTS);
+    let bad = request("Content-Length: 3\r\n", "hey").repeat(REQUESTS);
+    let mut senders = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        let (mut stream, requests) =
+            (connect(client.address).await, if number % 2 == 0 { &health } else { &bad }.clone());
+        senders.spawn(async move {
+            assert!(!write(&mut stream, &requests).await, "who takes no answers is read no further");
+            stream
+        });
+    }
+    let _left_open = senders.join_all().await;
+    client.report("requests without a look at the answers");
+    client.stands(FLOOD + CONNECTIONS * READ_BUFFER).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushes_that_nobody_reads() {
+    const MESSAGES: usize = 32;
+    let mut left_open = Vec::new();
+    let client = Besieged::client_after(async |address| {
+        for _ in 0..MESSAGES {
+            http::send(address, "alice", &"x".repeat(MIB)).await;
+        }
+        for _ in 0..10 {
+            let mut stream = connect(address).await;
+            let flush = b"POST /getAndFlushMessages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+            assert!(write(&mut stream, &flush.repeat(1_000)).await);
+            support::soon("an answer", stream.readable()).await.expect("an answer");
+            left_open.push(stream);
+        }
+    })
+    .await;
+    client.report("flushes that nobody reads");
+    client.stands(FLOOD + left_open.len() * READ_BUFFER).await;
+}

@@ -1,0 +1,234 @@
+//! Many servers serve one room, which an engine keeps: one order everywhere, positions and keys that any of them understands.
+//!
+//! Needs redis-server (Debian: the package of that name). Without it this test skips, and says so; where the variable `CI` is `true`
+//! it fails.
+
+use std::collections::HashMap;
+
+use crate::support::redis::Engine;
+use crate::support::{Grpc, Message, Reader, Running, assert_increasing, post, server, soon};
+use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, POSITION, RESUME_AFTER, RESUMED, SendMessageRequest};
+use messenger::send_time::rfc3339;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+
+/// A server of the engine's room.
+fn of(engine: &Engine) -> Running {
+    with(engine, &[])
+}
+
+fn with(engine: &Engine, flags: &[&str]) -> Running {
+    server(&[&["--redis-url", &engine.url()], flags].concat())
+}
+
+fn say(headers: &MetadataMap, name: &str) -> String {
+    headers.get(name).expect(name).to_str().unwrap().to_owned()
+}
+
+/// Opens a stream, and gives what its headers say.
+async fn open(grpc: &mut Grpc, after: Option<(&str, &str)>) -> (Reader, MetadataMap) {
+    let mut request = Request::new(());
+    if let Some((epoch, time)) = after {
+        request.metadata_mut().insert(EPOCH, epoch.parse().unwrap());
+        request.metadata_mut().insert(RESUME_AFTER, time.parse().unwrap());
+    }
+    let response = soon("the headers", grpc.read_messages(request)).await.expect("a stream");
+    let headers = response.metadata().clone();
+    (Reader { stream: response.into_inner() }, headers)
+}
+
+async fn send(grpc: &mut Grpc, text: &str, key: &str) -> Result<String, Status> {
+    let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() });
+    request.metadata_mut().insert(IDEMPOTENCY_KEY, key.parse().unwrap());
+    let answer = grpc.send_message(request).await?.into_inner();
+    Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_at_each_make_one_order_at_all() {
+    const SENDERS: usize = 6;
+    const EACH: usize = 200;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine), of(&engine)];
+    let mut readers = Vec::new();
+    for server in servers.iter().chain(&servers) {
+        readers.push(server.reader().await);
+    }
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..SENDERS {
+        let mut grpc = servers[sender % servers.len()].grpc().await;
+        senders.spawn(async move {
+            let mut sent = Vec::new();
+            for number in 0..EACH {
+                let (author, text) = (format!("sender {sender}"), number.to_string());
+                let time = post(&mut grpc, &author, &text).await;
+                sent.push(Message { author, text, time });
+            }
+            sent
+        });
+    }
+    let sent = senders.join_all().await;
+    let order = readers[0].take(SENDERS * EACH).await;
+    assert_increasing(&order);
+    assert!(order.iter().all(|message| message.time.len() == order[0].time.len() && message.time.ends_with("001Z")));
+    for reader in &mut readers[1..] {
+        assert_eq!(reader.take(SENDERS * EACH).await, order);
+    }
+    let place: HashMap<&Message, usize> = order.iter().enumerate().map(|(place, message)| (message, place)).collect();
+    for mine in sent {
+        let places: Vec<usize> = mine.iter().map(|message| place[message]).collect();
+        assert!(places.is_sorted(), "a sender's own order, with the times that it was told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before() {
+    const ROUNDS: usize = 300;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine)];
+    let (mut one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
+    for round in 0..ROUNDS {
+        // The other server has it from the engine a moment later, and may not have it yet.
+        post(&mut one, "alice", &format!("before {round}")).await;
+        let (mut reader, _) = open(&mut other, None).await;
+        let after = post(&mut one, "alice", &format!("after {round}")).await;
+        assert_eq!(reader.next().await.time, after);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_at_one_that_lags_behind() {
+    const ROUNDS: usize = 8;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine)];
+    let (one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
+    let large = "x".repeat(1_000_000);
+    for _ in 0..ROUNDS {
+        // It takes the other server longer to read all this than to be asked for a stream.
+        let mut sends = tokio::task::JoinSet::new();
+        for _ in 0..24 {
+            let (mut grpc, large) = (one.clone(), large.clone());
+            sends.spawn(async move { post(&mut grpc, "alice", &large).await });
+        }
+        sends.join_all().await;
+        let (mut reader, _) = open(&mut other, None).await;
+        let after = post(&mut one.clone(), "alice", "after").await;
+        assert_eq!(reader.next().await.time, after);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_from_one_means_the_same_at_all() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let (one, other) = (of(&engine), of(&engine));
+    let mut grpc = one.grpc().await;
+    let (mut reader, headers) = open(&mut grpc, None).await;
+    let epoch = say(&headers, EPOCH);
+    let mut positions = vec![say(&headers, POSITION)];
+    let mut order = Vec::new();
+    for number in 0..50 {
+        post(&mut grpc, "alice", &number.to_string()).await;
+        order.push(reader.next().await);
+        positions.push(order[number].time.clone());
+    }
+    one.stop().await;
+    // One that was there, and one that starts after all of it.
+    for server in [other, of(&engine)] {
+        let mut grpc = server.grpc().await;
+        for (had, position) in positions.iter().enumerate() {
+            let (mut reader, headers) = open(&mut grpc, Some((&epoch, position))).await;
+            assert_eq!((say(&headers, RESUMED), say(&headers, EPOCH)), ("true".to_owned(), epoch.clone()));
+            assert_eq!(reader.take(order.len() - had).await, order[had..]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_a_server_has_not_reached_yet_is_waited_for() {
+    const ROUNDS: usize = 300;
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine)];
+    let (mut one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
+    let epoch = say(&open(&mut one, None).await.1, EPOCH);
+    for round in 0..ROUNDS {
+        let time = post(&mut one, "alice", &round.to_string()).await;
+        let (mut reader, headers) = open(&mut other, Some((&epoch, &time))).await;
+        assert_eq!(say(&headers, RESUMED), "true");
+        let next = post(&mut one, "alice", "next").await;
+        assert_eq!(reader.next().await.time, next);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_for_one_message_wherever_it_comes() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let servers = [of(&engine), of(&engine), of(&engine)];
+    let mut reader = servers[2].reader().await;
+    let mut connections = Vec::new();
+    for server in &servers {
+        connections.push(server.grpc().await);
+    }
+    for round in 0..100 {
+        let key = format!("round-{round}");
+        let mut sends = tokio::task::JoinSet::new();
+        for mut grpc in connections.iter().cloned() {
+            let key = key.clone();
+            sends.spawn(async move { send(&mut grpc, &key, &key).await.unwrap() });
+        }
+        let times = sends.join_all().await;
+        let message = reader.next().await;
+        assert!(message.text == key && times.iter().all(|time| *time == message.time), "{message:?} {times:?}");
+    }
+    let status = send(&mut connections[1], "another", "round-0").await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_no_longer_has_is_a_gap_and_said_so() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let first = with(&engine, &["--redis-max-length", "500"]);
+    let mut grpc = first.grpc().await;
+    let (mut reader, headers) = open(&mut grpc, None).await;
+    let (epoch, position) = (say(&headers, EPOCH), say(&headers, POSITION));
+    let mut order = Vec::new();
+    for number in 0..2_000 {
+        post(&mut grpc, "alice", &number.to_string()).await;
+        order.push(reader.next().await);
+    }
+    // It has less than the first one, which has seen all.
+    let late = of(&engine);
+    let mut grpc = late.grpc().await;
+    let (mut reader, headers) = open(&mut grpc, Some((&epoch, &position))).await;
+    assert_eq!(say(&headers, RESUMED), "false");
+    let oldest = reader.next().await;
+    let index = order.iter().position(|message| *message == oldest).expect("one of them");
+    assert!((1_000..=1_500).contains(&index), "{index}");
+    assert_eq!(say(&headers, POSITION), order[index - 1].time, "everything after this time");
+    assert_eq!(reader.take(order.len() - index - 1).await, order[index + 1..]);
+    let (mut reader, headers) = open(&mut grpc, Some((&epoch, &order[index - 1].time))).await;
+    assert_eq!((say(&headers, RESUMED), reader.next().await), ("true".to_owned(), oldest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_of_other_names_are_other_rooms() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let (one, other) = (with(&engine, &["--redis-room", "one"]), with(&engine, &["--redis-room", "other"]));
+    let (mut in_one, mut in_other) = (one.reader().await, other.reader().await);
+    let time = post(&mut one.grpc().await, "alice", "hey").await;
+    assert_eq!(in_one.next().await.time, time);
+    let time = post(&mut other.grpc().await, "alice", "hey").await;
+    assert_eq!(in_other.next().await.time, time);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_writes_into_the_stream_harms_nobody() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    let server = of(&engine);
+    let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
+    let first = post(&mut grpc, "alice", "one").await;
+    let last: String = engine.run(&["HGET", "{messenger}:state", "last"]);
+    let id = format!("{last}-7");
+    engine.run::<String>(&["XADD", "{messenger}:stream", &id, "author", "mallory"]);
+    let second = post(&mut grpc, "alice", "two").await;
+    assert_eq!(reader.take(2).await.into_iter().map(|message| message.time).collect::<Vec<_>>(), [first, second]);
+}

@@ -1,0 +1,68 @@
+//! A message that a reader's gRPC library would refuse (more than 4 MiB as it goes out) is refused at the door; the largest that is
+//! not reaches everybody.
+
+use crate::support::{client, http, post, server};
+use messenger::proto::SendMessageRequest;
+use tonic::Code;
+
+const LIMIT: usize = 4 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_message_reaches_readers_with_default_limits() {
+    let server = server(&[]);
+    let mut grpc = server.grpc().await;
+    // As any gRPC client has it: tonic's default is the usual 4 MiB.
+    let mut reader = server.reader().await;
+    let client = client(server.address, &[]);
+    client.ready().await;
+    reader.next().await;
+
+    // Find the edge by trying: the last accepted length, and the first refused one.
+    let (mut accepted, mut refused) = (LIMIT - 100, LIMIT);
+    while refused - accepted > 1 {
+        let middle = accepted.midpoint(refused);
+        let request = SendMessageRequest { author: "alice".to_owned(), text: "x".repeat(middle) };
+        match grpc.send_message(request).await {
+            Ok(_) => {
+                accepted = middle;
+                assert_eq!(reader.next().await.text.len(), middle);
+            }
+            Err(status) => {
+                refused = middle;
+                assert_eq!(status.code(), Code::ResourceExhausted);
+                assert!(status.message().contains("author and text are too long"), "{status}");
+                assert!(status.message().contains("4194304"), "{status}");
+            }
+        }
+    }
+    assert!(accepted > LIMIT - 50, "little is lost: {accepted}");
+    client.flush().await;
+    post(&mut grpc, "alice", "still here").await;
+    assert_eq!(reader.next().await.text, "still here", "nothing was changed by the refused ones");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_one_code_whoever_refuses() {
+    let server = server(&[]);
+    let mut grpc = server.grpc().await;
+    for size in [LIMIT, LIMIT + 1, 2 * LIMIT, 20 * LIMIT] {
+        let request = SendMessageRequest { author: String::new(), text: "x".repeat(size) };
+        let status = grpc.send_message(request).await.expect_err("too large");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{size}: {status}");
+        assert!(status.message().contains("author and text are too long"), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_it_is_413_and_names_the_limit() {
+    let server = server(&["--max-message-bytes", "1MiB"]);
+    let client = client(server.address, &[]);
+    client.ready().await;
+    let answer = http::try_send(client.address, "alice", &"x".repeat(LIMIT / 4)).await;
+    assert_eq!(answer.status, 413);
+    assert!(answer.problem().contains("the limit is 1048576"), "{}", answer.problem());
+    let answer = http::try_send(client.address, "alice", &"x".repeat(3 * LIMIT)).await;
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.problem(), "the body is larger than 8388608 bytes");
+    assert!(client.flush().await.is_empty(), "nothing was sent");
+}

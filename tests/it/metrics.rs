@@ -1,0 +1,348 @@
+//! What the programs count is what happened, it is read on a port of its own, and nothing that a peer makes up becomes a name there.
+
+#![allow(clippy::float_cmp, reason = "they are counts")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use crate::support;
+use crate::support::program::{self, CHAT, CLIENT, Program, SERVER};
+use crate::support::redis::Engine;
+use crate::support::{grpc, http as web, http2, post, reader, soon, until};
+use http::Method;
+use messenger::proto::{IDEMPOTENCY_KEY, SendMessageRequest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Request;
+
+const MIB: usize = 1024 * 1024;
+
+/// All samples, by their names with their labels.
+async fn numbers(metrics: SocketAddr) -> HashMap<String, f64> {
+    // As Prometheus asks.
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let (content_type, text) = read(metrics, &[("accept", accept)]).await;
+    assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
+    assert!(text.ends_with("# EOF\n"));
+    samples(&text).collect()
+}
+
+/// The format of the numbers, and the numbers.
+async fn read(metrics: SocketAddr, headers: &[(&str, &str)]) -> (String, String) {
+    let answer = web::call(metrics, Method::GET, "/metrics", headers, "").await;
+    assert_eq!(answer.status, 200);
+    let content_type = answer.headers["content-type"].to_str().unwrap();
+    (content_type.to_owned(), String::from_utf8(answer.body.to_vec()).unwrap())
+}
+
+fn samples(text: &str) -> impl Iterator<Item = (String, f64)> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+}
+
+/// Waits until a sample has this value: some things are counted after who did them has heard of it.
+async fn shows(metrics: SocketAddr, sample: &str, value: f64) {
+    let mut last = None;
+    let look = async || {
+        last = numbers(metrics).await.get(sample).copied();
+        (last == Some(value)).then_some(())
+    };
+    tokio::time::timeout(support::PATIENCE, until(sample, look)).await.ok();
+    assert_eq!(last, Some(value), "{sample}");
+}
+
+async fn start(program: &str, variables: &[(&str, &str)], line: &str) -> (Program, SocketAddr, SocketAddr) {
+    let mut program = program::start(program, &[&[("MESSENGER_METRICS_PORT", "0")], variables].concat());
+    let address = program.address(line).await;
+    let metrics = program.address("metrics listening").await;
+    (program, address, metrics)
+}
+
+fn handled(kind: &str, method: &str, code: &str) -> String {
+    format!(
+        "grpc_server_handled_total{{grpc_type=\"{kind}\",grpc_service=\"mes_grpc.MessengerServer\",grpc_method=\"{method}\",grpc_code=\"{code}\"}}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_server() {
+    let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_RETENTION_BYTES", "8MiB")];
+    let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
+    let mut sender = grpc(address).await;
+    let mut one = reader(&mut grpc(address).await).await;
+    let other = reader(&mut grpc(address).await).await;
+    for _ in 0..10 {
+        post(&mut sender, "alice", "hey").await;
+    }
+    let frame = one.take(10).await.len();
+    assert_eq!(frame, 10);
+    let too_long = SendMessageRequest { author: String::new(), text: "x".repeat(4 * MIB) };
+    sender.send_message(too_long).await.expect_err("too long");
+    shows(metrics, &handled("unary", "SendMessage", "OK"), 10.0).await;
+    shows(metrics, &handled("unary", "SendMessage", "ResourceExhausted"), 1.0).await;
+    shows(metrics, "messenger_messages_total", 10.0).await;
+    shows(metrics, "messenger_readers", 2.0).await;
+    shows(metrics, "messenger_server_connections", 3.0).await;
+    let now = numbers(metrics).await;
+    assert!(now["messenger_message_bytes_total"] > 10.0 * 8.0);
+    assert_eq!(now["messenger_delivered_bytes_total"], 2.0 * now["messenger_room_bytes"], "two readers had all");
+    assert!(now["messenger_fan_out_lag_seconds_count"] >= 1.0);
+    assert!(now["process_resident_memory_bytes"] > 1e6 && now["process_start_time_seconds"] > 1.7e9);
+    assert!(now.keys().any(|name| name.starts_with("messenger_build_info{version=")));
+
+    // One leaves, the other stops, and falls behind.
+    drop(one);
+    shows(metrics, &handled("server_stream", "ReadMessages", "Canceled"), 1.0).await;
+    for _ in 0..40 {
+        post(&mut sender, "alice", &"x".repeat(MIB)).await;
+    }
+    shows(metrics, &handled("server_stream", "ReadMessages", "ResourceExhausted"), 1.0).await;
+    shows(metrics, "messenger_readers", 0.0).await;
+    drop(other);
+
+    // Names that are made up are one name.
+    let before = numbers(metrics).await.len();
+    let mut requests = http2::open(address).await;
+    for number in 0..50 {
+        let (answer, _stream) = http2::begin(&mut requests, &format!("No{number}"));
+        assert_eq!(http2::status(answer).await, "12");
+    }
+    let after = numbers(metrics).await;
+    assert!(after.len() <= before + 2, "{} and then {}", before, after.len());
+    let unknown = "grpc_server_started_total{grpc_type=\"unknown\",grpc_service=\"unknown\",grpc_method=\"unknown\"}";
+    assert_eq!(after[unknown], 50.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_client() {
+    let port = support::fixed_port();
+    let server = support::server_on(support::listen(port), &[]);
+    let server_addr = server.address.to_string();
+    let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &server_addr)];
+    let (_client, address, metrics) = start(CLIENT, &variables, "client listening").await;
+    shows(metrics, "messenger_client_link_open", 1.0).await;
+    for _ in 0..3 {
+        web::send(address, "alice", "hey").await;
+    }
+    shows(metrics, "messenger_client_messages_total", 3.0).await;
+    shows(metrics, "messenger_client_sends_total{outcome=\"sent\"}", 3.0).await;
+    shows(metrics, "http_requests_total{method=\"POST\",path=\"/sendMessage\",status=\"200\"}", 3.0).await;
+    let waiting = numbers(metrics).await["messenger_client_postbox_bytes"];
+    assert_eq!(web::flush(address).await.len(), 3);
+    assert!(waiting > 3.0 * 40.0, "{waiting}");
+    shows(metrics, "messenger_client_postbox_bytes", 0.0).await;
+
+    let before = numbers(metrics).await.len();
+    for number in 0..20 {
+        let method = Method::from_bytes(format!("M{number}").as_bytes()).unwrap();
+        web::call(address, method, &format!("/made/up/{number}"), &[], "").await;
+    }
+    let after = numbers(metrics).await;
+    assert_eq!(after["http_requests_total{method=\"other\",path=\"other\",status=\"404\"}"], 20.0);
+    // The counter, and a histogram of the one path.
+    assert!(after.len() <= before + 1 + 12, "{} and then {}", before, after.len());
+
+    server.stop().await;
+    shows(metrics, "messenger_client_link_open", 0.0).await;
+    let answer = web::call(address, Method::GET, "/ready", &[], "").await;
+    assert_eq!((answer.status.as_u16(), answer.problem().contains("server is away")), (503, true));
+    let server = support::server_on(support::listen_again(port).await, &[]);
+    shows(metrics, "messenger_client_gaps_total", 1.0).await;
+    shows(metrics, "messenger_client_link_open", 1.0).await;
+    assert_eq!(web::call(address, Method::GET, "/ready", &[], "").await.status, 200);
+    let ended: f64 = numbers(metrics)
+        .await
+        .iter()
+        .filter(|(name, _)| name.starts_with("messenger_client_streams_ended_total"))
+        .map(|(_, value)| value)
+        .sum();
+    assert!(ended >= 1.0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_both_in_one() {
+    let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
+    let (_chat, address, metrics) = start(CHAT, &variables, "client listening").await;
+    shows(metrics, "messenger_client_link_open", 1.0).await;
+    web::send(address, "alice", "hey").await;
+    shows(metrics, "messenger_messages_total", 1.0).await;
+    shows(metrics, "messenger_client_messages_total", 1.0).await;
+    let answer = web::call(metrics, Method::GET, "/", &[], "").await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_what_there_is() {
+    const PREFIXES: [&str; 4] = ["messenger_", "grpc_", "http_", "process_"];
+    let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../docs/grafana.json")).unwrap();
+    let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
+    let (_chat, address, metrics) = start(CHAT, &variables, "client listening").await;
+    web::send(address, "alice", "hey").await;
+    let numbers = numbers(metrics).await;
+    let names: Vec<_> = numbers.keys().map(|sample| sample.split('{').next().unwrap()).collect();
+    let mut shown = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            let words = query.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+            // The labels of gRPC are called so too.
+            let labels = ["grpc_method", "grpc_code"];
+            for name in
+                words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && !labels.contains(word))
+            {
+                assert!(names.contains(&name), "{name} in {query}");
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown >= 15, "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_do_not_get_in() {
+    let tokens = [("MESSENGER_TOKEN", "s3cret"), ("MESSENGER_HTTP_TOKEN", "other")];
+    let variables = [&[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")], &tokens[..]].concat();
+    let (mut chat, address, metrics) = start(CHAT, &variables, "client listening").await;
+    // On stdout, which may come before the log or after it.
+    let line = chat.log.iter().find(|line| line.contains("gRPC  ")).cloned();
+    let line = if let Some(line) = line { line } else { chat.line("gRPC  ").await };
+    let server = line.split_once("gRPC  ").unwrap().1.parse().unwrap();
+    for _ in 0..3 {
+        grpc(server).await.send_message(SendMessageRequest::default()).await.expect_err("no token");
+        assert_eq!(web::call(address, Method::POST, "/sendMessage", &[], "").await.status, 401);
+    }
+    shows(metrics, "messenger_server_token_refused_total", 3.0).await;
+    shows(metrics, "messenger_client_token_refused_total", 3.0).await;
+    shows(metrics, &handled("unary", "SendMessage", "Unauthenticated"), 3.0).await;
+    shows(metrics, "http_requests_total{method=\"POST\",path=\"/sendMessage\",status=\"401\"}", 3.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_room_in_an_engine() {
+    let Some(mut engine) = Engine::start(&[]) else { return };
+    let url = engine.url();
+    let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", url.as_str())];
+    let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
+    shows(metrics, "messenger_engine_open", 1.0).await;
+    shows(metrics, "messenger_engine_lost_total", 0.0).await;
+    post(&mut grpc(address).await, "alice", "hey").await;
+    engine.kill();
+    shows(metrics, "messenger_engine_open", 0.0).await;
+    // With nothing of what it had.
+    engine.start_again();
+    shows(metrics, "messenger_engine_begun_anew_total", 1.0).await;
+    shows(metrics, "messenger_engine_open", 1.0).await;
+    shows(metrics, "messenger_engine_lost_total", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_messages_that_come_again() {
+    let engine = Engine::start(&[]);
+    let url = engine.as_ref().map(Engine::url);
+    let kept_by_an_engine = url.as_deref().map(|url| ("MESSENGER_REDIS_URL", url));
+    for more in [None].into_iter().chain(kept_by_an_engine.map(Some)) {
+        let variables: Vec<_> = [("MESSENGER_SERVER_PORT", "0")].into_iter().chain(more).collect();
+        let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
+        let mut grpc = grpc(address).await;
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            let request = || {
+                let mut request =
+                    Request::new(SendMessageRequest { author: "alice".to_owned(), text: "hey".to_owned() });
+                request.metadata_mut().insert(IDEMPOTENCY_KEY, "a-key".parse().unwrap());
+                request
+            };
+            let answer = until("the room", async || grpc.send_message(request()).await.ok()).await;
+            times.push(answer.into_inner().send_time);
+        }
+        assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+        post(&mut grpc, "alice", "another").await;
+        shows(metrics, "messenger_messages_total", 2.0).await;
+        shows(metrics, "messenger_messages_repeated_total", 2.0).await;
+    }
+}
+
+/// What Prometheus's own tool says of numbers; without the tool nothing, unless the variable `CI` is `true`.
+async fn promtool(text: &str) {
+    let command = tokio::process::Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
+    let mut promtool = match command {
+        Ok(promtool) => promtool,
+        Err(error) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "no promtool, and this is CI: {error}");
+            return eprintln!("no promtool (Debian: prometheus): whether it takes the numbers is not tested");
+        }
+    };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+    let status = soon("promtool", promtool.wait()).await.unwrap();
+    assert!(status.success(), "{status}, see above what it says of\n{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_ask_for_open_metrics_gets_the_older_format() {
+    let (_server, server, server_metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
+    let addr = server.to_string();
+    let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", addr.as_str())];
+    let (_client, client, client_metrics) = start(CLIENT, &variables, "client listening").await;
+    shows(client_metrics, "messenger_client_link_open", 1.0).await;
+    // Each metric with labels gets a value.
+    web::send(client, "alice", "hey").await;
+    web::call(client, Method::GET, "/nowhere", &[], "").await;
+    grpc(server)
+        .await
+        .send_message(SendMessageRequest { author: "x".repeat(5 * MIB), ..Default::default() })
+        .await
+        .unwrap_err();
+    shows(server_metrics, &handled("unary", "SendMessage", "ResourceExhausted"), 1.0).await;
+    for metrics in [server_metrics, client_metrics] {
+        for headers in [&[][..], &[("accept", "*/*")], &[("accept", "text/plain;version=0.0.4")]] {
+            let (content_type, text) = read(metrics, headers).await;
+            assert!(content_type.starts_with("text/plain; version=0.0.4"), "{headers:?}: {content_type}");
+            let names: BTreeSet<_> = samples(&text).map(|(name, _)| name).collect();
+            assert_eq!(names, numbers(metrics).await.into_keys().collect(), "the same names in both");
+        }
+        promtool(&read(metrics, &[]).await.1).await;
+    }
+}
+
+/// Reads the numbers over this connection; gives whether it is kept.
+async fn read_over(connection: &mut TcpStream) -> bool {
+    connection
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"# EOF\n") {
+        assert_ne!(soon("an answer", connection.read_buf(&mut answer)).await.unwrap(), 0, "no answer");
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:.100}");
+    assert_eq!(answer.contains("\r\nkeep-alive: timeout=90\r\n"), !answer.contains("\r\nconnection: close\r\n"));
+    answer.contains("\r\nconnection: keep-alive\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_connections_leave_room_for_others() {
+    const KEPT: usize = 16;
+    let (_server, _, metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
+    let mut connections = Vec::new();
+    for number in 0..100 {
+        let mut connection = TcpStream::connect(metrics).await.unwrap();
+        let kept = read_over(&mut connection).await;
+        assert_eq!(kept, number < KEPT, "{number}");
+        if !kept {
+            assert_eq!(soon("the close", connection.read(&mut [0])).await.unwrap(), 0);
+        }
+        connections.push(connection);
+    }
+    for connection in &mut connections[..KEPT] {
+        assert!(read_over(connection).await);
+    }
+    // What is wrong with the host is said here as well.
+    let mut connection = TcpStream::connect(metrics).await.unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    soon("an answer", connection.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("Host is missing"), "{answer}");
+}

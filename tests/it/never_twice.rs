@@ -1,0 +1,99 @@
+//! A message is never put into the room twice. Where a connection breaks between the server's taking the message and the client's
+//! hearing of it, the client sends it again under the same key, to the same life of the room; where it can't, it says that nobody knows.
+
+use crate::support;
+use crate::support::proxy::{Mode, proxy};
+use crate::support::{client, http, post, server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_whose_answer_is_lost_goes_through_once() {
+    let server = server(&[]);
+    let proxy = proxy(server.address);
+    let client = client(proxy.address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    let mut room = server.reader().await;
+    let mut direct = server.grpc().await;
+    for round in 0..10 {
+        proxy.set(Mode::SwallowAnswers);
+        let (address, text) = (client.address, format!("round {round}"));
+        let send = tokio::spawn(async move { http::try_send(address, "alice", &text).await });
+        let message = room.next().await;
+        assert_eq!(message.text, format!("round {round}"), "the server has it");
+        proxy.cut().await;
+        let answer = send.await.unwrap();
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        assert_eq!(answer.json()["sendTime"], message.time, "the time that it got at first");
+
+        // The next message of the room is the next one that somebody sends.
+        let time = client.send("alice", "after").await;
+        assert_eq!(room.next().await.time, time);
+        post(&mut direct, "test", "mark").await;
+        assert_eq!(room.next().await.text, "mark");
+        // The client's stream was cut too, and went on where it was.
+        let got = client.collect(3).await;
+        assert_eq!(
+            got.iter().map(|message| message.text.as_str()).collect::<Vec<_>>(),
+            [&message.text, "after", "mark"]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_whose_server_is_gone_for_good_is_not_repeated() {
+    let port = support::fixed_port();
+    let first = support::server_on(support::listen(port), &[]);
+    let proxy = proxy(first.address);
+    let client = client(proxy.address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    let mut room = first.reader().await;
+    proxy.set(Mode::SwallowAnswers);
+    let address = client.address;
+    let send = tokio::spawn(async move { http::try_send(address, "alice", "hey").await });
+    assert_eq!(room.next().await.text, "hey", "the first server has it");
+    proxy.set(Mode::Cut);
+    first.stop().await;
+    let second = support::server_on(support::listen(port), &[]);
+    let mut room = second.reader().await;
+    proxy.set(Mode::Pass);
+    let answer = send.await.unwrap();
+    assert_eq!(answer.status, 503, "{:?}", answer.body);
+    assert!(answer.problem().contains("may or may not be in the chat"), "{}", answer.problem());
+    let time = client.send("alice", "after").await;
+    assert_eq!(room.next().await.time, time, "the first message of the second server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_finds_no_connection_waits_and_goes_through_once() {
+    let server = server(&[]);
+    let proxy = proxy(server.address);
+    let client = client(proxy.address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    let mut room = server.reader().await;
+    for round in 0..5 {
+        proxy.set(Mode::Cut);
+        let (address, text) = (client.address, format!("round {round}"));
+        let sends: Vec<_> = (0..5)
+            .map(|_| {
+                let text = text.clone();
+                tokio::spawn(async move { http::try_send(address, "alice", &text).await })
+            })
+            .collect();
+        proxy.set(Mode::Pass);
+        let mut accepted = 0;
+        for send in sends {
+            let answer = send.await.unwrap();
+            match answer.status.as_u16() {
+                200 => accepted += 1,
+                // Sent in the moment of the cut.
+                503 => assert!(answer.problem().contains("may or may not"), "{}", answer.problem()),
+                other => panic!("{other}: {:?}", answer.body),
+            }
+        }
+        post(&mut server.grpc().await, "test", "mark").await;
+        let mut got = 0;
+        while room.next().await.text != "mark" {
+            got += 1;
+        }
+        assert!(got >= accepted && got <= 5, "{accepted} acknowledged, {got} in the room");
+    }
+}

@@ -1,0 +1,121 @@
+//! With `MESSENGER_REDIS_DURABILITY=disk` a message is acknowledged when it is on the engine's disk, and not before.
+//!
+//! Needs redis-server, as `many_servers.rs` does; what is about disks needs `WAITAOF`, which Redis has since 7.2 and Valkey has too.
+
+use std::time::{Duration, Instant};
+
+use crate::support;
+use crate::support::program::{self, SERVER};
+use crate::support::redis::{Engine, ON_DISK};
+use crate::support::{Grpc, Reader, Running, assert_increasing, server, until};
+use messenger::proto::{IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
+use messenger::send_time::rfc3339;
+use tonic::{Code, Request, Status};
+
+/// Whether this engine can say what is on disk.
+fn knows_disks(engine: &Engine) -> bool {
+    let known = engine.run::<Vec<redis::Value>>(&["COMMAND", "INFO", "WAITAOF"]) != [redis::Value::Nil];
+    if !known {
+        eprintln!("this engine has no WAITAOF: what is on disk is not tested");
+    }
+    known
+}
+
+fn of(engine: &Engine, more: &[&str]) -> Running {
+    server(&[&["--redis-url", &engine.url(), "--redis-durability", "disk"], more].concat())
+}
+
+async fn send(grpc: &mut Grpc, text: &str, key: &str) -> Result<String, Status> {
+    let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() });
+    request.metadata_mut().insert(IDEMPOTENCY_KEY, key.parse().unwrap());
+    let answer = grpc.send_message(request).await?.into_inner();
+    Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
+}
+
+/// A reader, once the server has found its engine.
+async fn reader(server: &Running) -> Reader {
+    let mut grpc = server.grpc().await;
+    until("a stream", async || Some(Reader { stream: grpc.read_messages(()).await.ok()?.into_inner() })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_never_says_so_leaves_the_outcome_unknown() {
+    // Only the kernel knows when it writes.
+    let Some(engine) = Engine::start(&["--appendonly", "yes", "--appendfsync", "no"]) else { return };
+    if !knows_disks(&engine) {
+        return;
+    }
+    let server = of(&engine, &[]);
+    let mut reader = reader(&server).await;
+    let mut grpc = server.grpc().await;
+    let status = send(&mut grpc, "hey", "1").await.expect_err("not on disk");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("not on the engine's disk"), "{status}");
+    assert!(!status.metadata().contains_key(NOT_ACCEPTED), "it may be in the room, and is: {status}");
+    engine.run::<String>(&["CONFIG", "SET", "appendfsync", "always"]);
+    let time = until("the disk", async || send(&mut grpc, "hey", "1").await.ok()).await;
+    let next = until("the disk", async || send(&mut grpc, "again", "2").await.ok()).await;
+    assert_eq!([reader.next().await.time, reader.next().await.time], [time, next], "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_slow_makes_senders_wait_and_not_each_other() {
+    const SENDERS: usize = 600;
+    let Some(engine) = Engine::start(&["--appendonly", "yes", "--appendfsync", "everysec"]) else { return };
+    if !knows_disks(&engine) {
+        return;
+    }
+    let server = of(&engine, &[]);
+    let mut reader = reader(&server).await;
+    let grpc = server.grpc().await;
+    let mut sends = tokio::task::JoinSet::new();
+    let start = Instant::now();
+    for sender in 0..SENDERS {
+        let mut grpc = grpc.clone();
+        sends.spawn(async move {
+            for round in 0..3 {
+                let key = format!("{sender}-{round}");
+                send(&mut grpc, &key, &key).await.expect("acknowledged");
+            }
+        });
+    }
+    sends.join_all().await;
+    // One after the other in batches, each with a disk's second, they would take longer.
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    assert_increasing(&reader.take(3 * SENDERS).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_has_to_have_it_on_its_disk_too() {
+    let Some(engine) = Engine::start(&ON_DISK) else { return };
+    if !knows_disks(&engine) {
+        return;
+    }
+    let port = engine.port.to_string();
+    let replica = Engine::start(&[&ON_DISK[..], &["--replicaof", "127.0.0.1", &port]].concat()).expect("another");
+    let server = of(&engine, &["--redis-replicas", "1"]);
+    let mut grpc = server.grpc().await;
+    until("the replica", async || send(&mut grpc, "one", "1").await.ok()).await;
+    assert_eq!(replica.run::<usize>(&["XLEN", "{messenger}:stream"]), 1);
+    replica.run::<String>(&["CONFIG", "SET", "appendfsync", "no"]);
+    let status = send(&mut grpc, "two", "2").await.expect_err("only in the replica's memory");
+    assert!(status.message().contains("0 of 1 replicas"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_can_not_do_it_is_given_no_message() {
+    // Without a file there is nothing to wait for; and before 7.2 there is no such command.
+    let Some(engine) = Engine::start(&[]) else { return };
+    let url = engine.url();
+    let mut server = program::start(
+        SERVER,
+        &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_DURABILITY", "disk")],
+    );
+    let mut grpc = support::grpc(server.address("server listening").await).await;
+    let line = server.line("the engine takes no messages").await;
+    assert!(line.contains("WAITAOF") || line.contains("appendonly"), "{line}");
+    let status = send(&mut grpc, "hey", "1").await.expect_err("no message");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
+    assert_eq!(engine.run::<usize>(&["XLEN", "{messenger}:stream"]), 0);
+}

@@ -1,0 +1,59 @@
+//! All readers of all clients see all messages in one order, the one in which the server accepted them, however many send at once.
+
+use std::collections::HashMap;
+
+use crate::support;
+use crate::support::{Message, assert_increasing, client, post, server};
+
+const SENDERS: usize = 8;
+const EACH: usize = 150;
+const ROUNDS: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_senders_make_one_order() {
+    let server = server(&[]);
+    let clients = [client(server.address, &[]), client(server.address, &[])];
+    for client in &clients {
+        client.ready().await;
+    }
+    for round in 0..ROUNDS {
+        for client in &clients {
+            client.flush().await;
+        }
+        let mut streams = [server.reader().await, server.reader().await];
+        let mut senders = tokio::task::JoinSet::new();
+        for sender in 0..SENDERS {
+            let (http, mut grpc) = (clients[sender % 2].address, server.grpc().await);
+            senders.spawn(async move {
+                let mut sent = Vec::new();
+                for number in 0..EACH {
+                    let (author, text) = (format!("sender {sender}"), format!("{round}/{number}"));
+                    // Half of them over HTTP, through one client or the other, half of them straight to the server.
+                    let time = if sender % 4 < 2 {
+                        support::http::send(http, &author, &text).await
+                    } else {
+                        post(&mut grpc, &author, &text).await
+                    };
+                    sent.push(Message { author, text, time });
+                }
+                sent
+            });
+        }
+        let sent: Vec<Vec<Message>> = senders.join_all().await;
+
+        let order = streams[0].take(SENDERS * EACH).await;
+        assert_increasing(&order);
+        assert_eq!(streams[1].take(SENDERS * EACH).await, order, "the other stream");
+        for client in &clients {
+            assert_eq!(client.collect(SENDERS * EACH).await, order, "a client");
+        }
+        // Every message once, with the time that its sender was told, and each sender's messages in the order it sent them.
+        let place: HashMap<&Message, usize> =
+            order.iter().enumerate().map(|(place, message)| (message, place)).collect();
+        assert_eq!(place.len(), SENDERS * EACH);
+        for mine in sent {
+            let places: Vec<usize> = mine.iter().map(|message| place[message]).collect();
+            assert!(places.is_sorted(), "a sender's own order");
+        }
+    }
+}

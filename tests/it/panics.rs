@@ -1,0 +1,278 @@
+//! A panic in a call or a connection ends only that, and is logged and counted. One in what the program needs, or that may have left the
+//! room half changed, ends the program with status 1 and one line.
+//!
+//! The programs panic where they are asked to (`src/process/test_panic.rs`), which only those that are built for tests can be.
+#![cfg_attr(not(debug_assertions), allow(dead_code, unused_imports))]
+
+use std::net::SocketAddr;
+
+use crate::support;
+use crate::support::certificates::directory;
+use crate::support::program::{self, CHAT, CLIENT, Program, SERVER};
+use crate::support::redis::Engine;
+use crate::support::{grpc, http as web, post, reader, soon, until};
+use http::{Method, StatusCode};
+use messenger::net::{Connection, http2_error};
+use messenger::proto::SendMessageRequest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Status;
+
+const INTERNAL: Option<h2::Reason> = Some(h2::Reason::INTERNAL_ERROR);
+
+async fn start(program: &str, place: &str, more: &[(&str, &str)]) -> (Program, SocketAddr, SocketAddr) {
+    let variables = [
+        ("MESSENGER_SERVER_PORT", "0"),
+        ("MESSENGER_HTTP_PORT", "0"),
+        ("MESSENGER_METRICS_PORT", "0"),
+        ("MESSENGER_TEST_PANIC", place),
+    ];
+    let mut program = program::start(program, &[&variables, more].concat());
+    let address = program.address("listening").await;
+    let metrics = program.address("metrics listening").await;
+    (program, address, metrics)
+}
+
+async fn start_client(server: SocketAddr, place: &str) -> (Program, SocketAddr, SocketAddr) {
+    start(CLIENT, place, &[("MESSENGER_SERVER_ADDR", &server.to_string())]).await
+}
+
+fn hey() -> SendMessageRequest {
+    SendMessageRequest { author: "alice".to_owned(), text: "hey".to_owned() }
+}
+
+/// A message so long that a few of them fill half of the stream's window.
+fn large() -> SendMessageRequest {
+    SendMessageRequest { author: "alice".to_owned(), text: "x".repeat(900_000) }
+}
+
+fn reason(status: &Status) -> Option<h2::Reason> {
+    http2_error(status).and_then(h2::Error::reason)
+}
+
+/// The program has said where it has panicked, has counted it, and ends in good order.
+async fn goes_on(mut program: Program, metrics: SocketAddr, place: &str) {
+    program.line("panicked").await;
+    let line = program.log.last().unwrap();
+    assert!(line.contains(" ERROR ") && line.contains("place=src/") && line.contains(place), "{line}");
+    let answer = web::call(metrics, Method::GET, "/metrics", &[], "").await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(text.contains("\nmessenger_panics_total 1\n"), "{text}");
+    program.signal("TERM");
+    assert_eq!(program.exit().await.code(), Some(0));
+}
+
+/// The program has ended by itself, and its last line says why.
+async fn ends(mut program: Program, name: &str, reason: &str) {
+    assert_eq!(program.exit().await.code(), Some(1));
+    let log = program.whole_log().await;
+    assert!(log.iter().any(|line| line.contains(" ERROR ") && line.contains("panicked place=src/")), "{log:#?}");
+    let last = log.last().unwrap();
+    assert!(last.starts_with(&format!("{name}: ")) && last.contains(reason), "{log:#?}");
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_call_ends_that_call() {
+    let (server, address, metrics) = start(SERVER, "call:2", &[]).await;
+    let mut connection = grpc(address).await;
+    let mut reader = reader(&mut connection).await;
+    let status = soon("an answer", connection.send_message(hey())).await.expect_err("a panic");
+    assert_eq!(reason(&status), INTERNAL, "{status:?}");
+    let time = post(&mut connection, "alice", "hey").await;
+    assert_eq!(reader.next().await.time, time);
+    goes_on(server, metrics, "call").await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_reader_ends_its_stream() {
+    let (server, address, metrics) = start(SERVER, "reader", &[]).await;
+    let mut connection = grpc(address).await;
+    let status = match soon("headers", connection.read_messages(())).await {
+        Ok(stream) => soon("the end", stream.into_inner().message()).await.expect_err("a panic"),
+        Err(status) => status,
+    };
+    assert_eq!(reason(&status), INTERNAL, "{status:?}");
+    let mut reader = reader(&mut connection).await;
+    let time = post(&mut connection, "alice", "hey").await;
+    assert_eq!(reader.next().await.time, time);
+    goes_on(server, metrics, "reader").await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_connection_ends_that_connection() {
+    let (server, address, metrics) = start(SERVER, "connection:2", &[]).await;
+    let mut reader = reader(&mut grpc(address).await).await;
+    soon("an answer", grpc(address).await.send_message(hey())).await.expect_err("a panic");
+    let time = post(&mut grpc(address).await, "alice", "hey").await;
+    assert_eq!(reader.next().await.time, time);
+    goes_on(server, metrics, "connection").await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn while_files_are_read_again_leaves_what_was_read() {
+    let directory = directory();
+    let file = directory.write("token", "one");
+    let (mut server, _, metrics) = start(SERVER, "reload", &[("MESSENGER_TOKEN_FILE", &file)]).await;
+    server.signal("HUP");
+    server.line("panicked").await;
+    server.signal("HUP");
+    server.line("read again").await;
+    // Not one line further: that was all.
+    server.log.clear();
+    let answer = web::call(metrics, Method::GET, "/metrics", &[], "").await;
+    assert!(String::from_utf8(answer.body.to_vec()).unwrap().contains("\nmessenger_panics_total 1\n"));
+    server.signal("TERM");
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_handler_is_a_500() {
+    let server = support::server(&[]);
+    let (client, address, metrics) = start_client(server.address, "handler").await;
+    let message = r#"{"author": "alice", "text": "hey"}"#;
+    let answer = web::post(address, "/sendMessage", message).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(answer.problem().contains("a mistake in the program"));
+    assert_eq!(web::post(address, "/sendMessage", message).await.status, StatusCode::OK);
+    assert_eq!(web::flush(address).await.len(), 1);
+    goes_on(client, metrics, "handler").await;
+    server.stop().await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_what_wakes_the_readers_ends_the_program() {
+    for (program, name) in [(SERVER, "messenger-server"), (CHAT, "messenger")] {
+        let (program, address, _) = start(program, "dispatcher", &[]).await;
+        // The message is accepted, and its sender may or may not hear of that.
+        let _ = grpc(address).await.send_message(hey()).await;
+        ends(program, name, "panicked: asked to at dispatcher").await;
+    }
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn under_the_rooms_lock_ends_the_program() {
+    let (server, address, _) = start(SERVER, "room", &[]).await;
+    soon("an answer", grpc(address).await.send_message(hey())).await.expect_err("a panic");
+    ends(server, "messenger-server", "half changed").await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_clients_stream_or_buffer_ends_the_program() {
+    let server = support::server(&[]);
+    for place in ["link", "postbox"] {
+        let (client, address, _) = start_client(server.address, place).await;
+        until("the client's stream", async || {
+            (web::call(address, Method::GET, "/ready", &[], "").await.status == StatusCode::OK).then_some(())
+        })
+        .await;
+        server.grpc().await.send_message(hey()).await.unwrap();
+        ends(client, "messenger-client", &format!("panicked: asked to at {place}")).await;
+    }
+    server.stop().await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_clients_connection_leaves_no_silent_client() {
+    let server = support::server(&[]);
+    // The first writes open the connection and the stream; the later ones are made while it is open.
+    let writes = (1..=8).map(|write| format!("client socket:{write}"));
+    for place in writes.chain(["client connection".to_owned()]) {
+        let (server_address, more) = (server.address.to_string(), ("MESSENGER_HTTP_PORT", "0"));
+        let variables = [("MESSENGER_SERVER_ADDR", &*server_address), more, ("MESSENGER_TEST_PANIC", &place)];
+        let mut client = program::start(CLIENT, &variables);
+        let address = client.address("listening").await;
+        until("the client's stream or its end", async || {
+            if client.try_exit().is_some() {
+                return Some(());
+            }
+            // A task of its own: the client may end meanwhile.
+            let ready = tokio::spawn(async move { web::call(address, Method::GET, "/ready", &[], "").await.status });
+            (ready.await.ok() == Some(StatusCode::OK)).then_some(())
+        })
+        .await;
+        // So much that the client has to write WINDOW_UPDATE, and sends nothing else.
+        for _ in 0..4 {
+            server.grpc().await.send_message(large()).await.expect("an answer");
+        }
+        post(&mut server.grpc().await, "alice", "last").await;
+        let ended = until("the last message or the client's end", async || {
+            if let Some(status) = client.try_exit() {
+                return Some(Some(status));
+            }
+            let flushed = tokio::spawn(web::flush(address)).await.unwrap_or_default();
+            flushed.iter().any(|message| message.text == "last").then_some(None)
+        })
+        .await;
+        if let Some(status) = ended {
+            assert_eq!(status.code(), Some(1), "{place}");
+            let log = client.whole_log().await;
+            assert!(log.last().unwrap().starts_with("messenger-client: panicked: "), "{place}: {log:#?}");
+        }
+    }
+    server.stop().await;
+}
+
+/// So that a stream ends with its socket in every case, and the client opens the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_closed_socket_no_more_calls_are_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let (connection, peer) = tokio::join!(Connection::open(&server), async {
+        let (mut peer, _) = listener.accept().await.unwrap();
+        // An empty SETTINGS frame.
+        peer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        peer
+    });
+    let connection = connection.unwrap();
+    drop(peer);
+    soon("the end of the connection", connection.retired()).await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_what_waits_for_a_second_signal_ends_the_program() {
+    let server = support::server(&[]);
+    let variables = [("MESSENGER_SERVER_ADDR", &*server.address.to_string()), ("MESSENGER_HTTP_DRAIN_DEADLINE", "1h")];
+    let (client, address, _) = start(CLIENT, "signals", &variables).await;
+    // A request that does not end keeps the program in its drain.
+    let mut request = TcpStream::connect(address).await.unwrap();
+    let head = b"POST /sendMessage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    request.write_all(head).await.unwrap();
+    // The handler reads the body by now.
+    soon("100 Continue", request.read_u8()).await.unwrap();
+    client.signal("TERM");
+    ends(client, "messenger-client", "second signal").await;
+    server.stop().await;
+}
+
+#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_what_follows_or_writes_the_engine_ends_the_program() {
+    let Some(engine) = Engine::start(&[]) else { return };
+    for place in ["follower", "writer"] {
+        let (server, address, _) = start(SERVER, place, &[("MESSENGER_REDIS_URL", &engine.url())]).await;
+        if place == "writer" {
+            let _ = soon("an answer", grpc(address).await.send_message(hey())).await;
+        }
+        ends(server, "messenger-server", &format!("panicked: asked to at {place}")).await;
+    }
+}
+
+#[cfg_attr(debug_assertions, ignore = "these programs can be asked to panic")]
+#[test]
+fn no_released_program_can_be_asked_to() {
+    for program in [SERVER, CLIENT, CHAT] {
+        let bytes = std::fs::read(program).unwrap();
+        let name = b"MESSENGER_TEST_PANIC";
+        assert!(!bytes.windows(name.len()).any(|window| window == name), "{program}");
+    }
+}

@@ -1,0 +1,111 @@
+//! A message that is sent again under its idempotency key is in the room once, and every answer is the same.
+
+use crate::support;
+use crate::support::{Grpc, post, server};
+use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
+use messenger::send_time::rfc3339;
+use tonic::{Code, Request, Status};
+
+async fn send(grpc: &mut Grpc, text: &str, metadata: &[(&'static str, &str)]) -> Result<String, Status> {
+    let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() });
+    for (name, value) in metadata {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    let answer = grpc.send_message(request).await?.into_inner();
+    Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_it_comes() {
+    let server = server(&[]);
+    let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
+    let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k1")]).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(send(&mut server.grpc().await, "hey", &[(IDEMPOTENCY_KEY, "k1")]).await.unwrap(), time);
+    }
+    let other = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k2")]).await.unwrap();
+    let without = post(&mut grpc, "alice", "hey").await;
+    assert_eq!(
+        reader.take(3).await.into_iter().map(|message| message.time).collect::<Vec<_>>(),
+        [time, other, without]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_send_it_at_once() {
+    let server = server(&[]);
+    let mut reader = server.reader().await;
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(server.grpc().await);
+    }
+    for round in 0..200 {
+        let key = format!("round-{round}");
+        let mut sends = tokio::task::JoinSet::new();
+        for mut grpc in connections.iter().cloned() {
+            let key = key.clone();
+            sends.spawn(async move { send(&mut grpc, &key, &[(IDEMPOTENCY_KEY, &key)]).await.unwrap() });
+        }
+        let times = sends.join_all().await;
+        let message = reader.next().await;
+        assert!(message.text == key && times.iter().all(|time| *time == message.time), "{message:?} {times:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_for_one_message() {
+    let server = server(&[]);
+    let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
+    let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k")]).await.unwrap();
+    let status = send(&mut grpc, "ho", &[(IDEMPOTENCY_KEY, "k")]).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists, "{status}");
+    let last = post(&mut grpc, "alice", "the end").await;
+    assert_eq!(reader.take(2).await.into_iter().map(|message| message.time).collect::<Vec<_>>(), [time, last]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_key_is_refused() {
+    let server = server(&[]);
+    let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
+    let long = "k".repeat(129);
+    for key in ["", "two words", &long] {
+        let status = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, key)]).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains("idempotency-key must be 1 to 128"), "{status}");
+    }
+    let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, &long[1..])]).await.unwrap();
+    assert_eq!(reader.next().await.time, time, "the first there is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_another_life_of_the_room_it_is_refused() {
+    let server = server(&[]);
+    let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
+    let key = (IDEMPOTENCY_KEY, "k");
+    let status = send(&mut grpc, "hey", &[key, (EPOCH, "0123456789abcdef")]).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert_eq!(send(&mut grpc, "hey", &[key, (EPOCH, "x")]).await.unwrap_err().code(), Code::InvalidArgument);
+    let headers = grpc.read_messages(()).await.unwrap();
+    let epoch = headers.metadata().get(EPOCH).unwrap().to_str().unwrap();
+    let time = send(&mut grpc, "hey", &[key, (EPOCH, epoch)]).await.unwrap();
+    assert_eq!(reader.next().await.time, time, "the first there is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_too_many_keys_further_ones_must_wait() {
+    if support::redis::is_everywhere() {
+        // An engine bounds its own memory.
+        return;
+    }
+    let server = server(&["--idempotency-keys", "1000"]);
+    let mut grpc = server.grpc().await;
+    let first = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap();
+    for number in 1..1000 {
+        send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, &number.to_string())]).await.unwrap();
+    }
+    let status = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "1000")]).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.metadata().contains_key(NOT_ACCEPTED), "may be sent again");
+    assert_eq!(send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap(), first, "none is forgotten");
+    post(&mut grpc, "alice", "without a key").await;
+}

@@ -1,0 +1,96 @@
+//! The client outlives its server: however the server goes (end, kill, kill again at once), the client keeps what it has, finds the
+//! next server by itself, and never ends.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime};
+
+use crate::support;
+use crate::support::program::{self, server_at};
+use crate::support::{assert_increasing, client, http, post};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_and_restarts_at_random_moments() {
+    let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
+    let mut server = server_at(address).await;
+    let client = client(address, &["--send-deadline", "10s"]);
+    client.ready().await;
+    let mut kept = Vec::new();
+    for round in 0..12 {
+        let before = client.send("alice", &format!("before {round}")).await;
+        // Under load, so that the end comes in the middle of calls and of the stream.
+        let http = client.address;
+        let load = tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in 0..200 {
+                let answer = http::try_send(http, "load", &format!("{round}/{number}")).await;
+                match answer.status.as_u16() {
+                    200 => acknowledged.push(answer.json()["sendTime"].as_str().unwrap().to_owned()),
+                    503 => assert!(answer.problem().contains("may or may not"), "{}", answer.problem()),
+                    other => panic!("{other}: {:?}", answer.body),
+                }
+            }
+            acknowledged
+        });
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..80_000))).await;
+        server.signal(if round % 2 == 0 { "KILL" } else { "TERM" });
+        server.exit().await;
+        let gone = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+        server = server_at(address).await;
+        let acknowledged = load.await.unwrap();
+        let after = client.send("alice", &format!("after {round}")).await;
+
+        let mut got = Vec::new();
+        support::until("the last message", async || {
+            got.extend(client.flush().await);
+            got.iter().any(|message: &support::Message| message.time == after).then_some(())
+        })
+        .await;
+        assert_increasing(&got);
+        // A server that ends in good order has delivered what it acknowledged; one that is killed may take the last of it along.
+        if round % 2 == 1 {
+            assert_eq!(got[0].time, before, "the buffer survived the server");
+        }
+        assert!(got[0].time >= before);
+        let mut texts: Vec<_> = got.iter().map(|message| &message.text).collect();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), got.len(), "none twice");
+        // What the next server acknowledged was sent over the new stream's connection, so all of it came back.
+        for time in acknowledged.iter().filter(|time| **time > gone) {
+            assert!(
+                got.iter().any(|message| message.time == *time),
+                "{time} is lost, the first server was gone at {gone}"
+            );
+        }
+        kept.extend(got);
+    }
+    assert_increasing(&kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_client_survives_too() {
+    let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
+    let mut server = server_at(address).await;
+    let server_addr = address.to_string();
+    let mut client =
+        program::start(program::CLIENT, &[("MESSENGER_SERVER_ADDR", &server_addr), ("MESSENGER_HTTP_PORT", "0")]);
+    let http = client.address("client listening").await;
+    client.line("stream open").await;
+    post(&mut support::grpc(address).await, "alice", "kept").await;
+    for signal in ["TERM", "KILL", "KILL"] {
+        server.signal(signal);
+        server.exit().await;
+        let line = client.line("stream ended, will reopen").await;
+        assert!(line.contains(&server_addr), "names the server: {line}");
+        server = server_at(address).await;
+        client.line("stream open").await;
+    }
+    post(&mut support::grpc(address).await, "alice", "new").await;
+    let mut texts = Vec::new();
+    support::until("both messages", async || {
+        texts.extend(http::flush(http).await.into_iter().map(|message| message.text));
+        (texts.len() >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(texts, ["kept", "new"]);
+}

@@ -1,0 +1,69 @@
+//! A reader that stops reading slows nobody down, does not grow the server's memory, and is told what happened: it gets all, or its
+//! stream ends with a status.
+
+use crate::support::program;
+use crate::support::{Message, assert_increasing, grpc, post, reader};
+use futures_util::future::join_all;
+use tonic::Code;
+
+const MIB: usize = 1024 * 1024;
+const RETENTION: usize = 8 * MIB;
+const TEXT: usize = 4 * 1024;
+/// Four times what is kept.
+const MESSAGES: usize = 4 * RETENTION / TEXT;
+const ROUND: usize = 256;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_ten_stops() {
+    let (server, address) = program::server(&[("MESSENGER_RETENTION_BYTES", "8MiB")]).await;
+    let stopped = reader(&mut grpc(address).await).await;
+    let (mut nine, mut senders) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        nine.push(reader(&mut grpc(address).await).await);
+    }
+    for _ in 0..4 {
+        senders.push(grpc(address).await);
+    }
+    let before = server.resident();
+
+    let mut order: Vec<Message> = Vec::new();
+    // In rounds that are far less than what is kept: on a busy machine those who read are slower than those who send.
+    for round in 0..MESSAGES / ROUND {
+        let sends = senders.iter_mut().enumerate().map(|(sender, grpc)| async move {
+            for number in round * ROUND / 4..(round + 1) * ROUND / 4 {
+                post(grpc, &format!("sender {sender}"), &format!("{number:0>TEXT$}")).await;
+            }
+        });
+        join_all(sends).await;
+        let orders = join_all(nine.iter_mut().map(|reader| reader.take(ROUND))).await;
+        assert!(orders.iter().all(|other| *other == orders[0]), "nine readers, one order");
+        order.extend_from_slice(&orders[0]);
+    }
+    assert_increasing(&order);
+
+    // The kept messages, and per reader what is under way to it. Far less than what was sent, or than a queue for the one.
+    let grown = server.peak().saturating_sub(before);
+    assert!(grown < RETENTION + 12 * MIB, "grew by {grown} bytes while {} were sent", MESSAGES * TEXT);
+
+    // When it reads again it gets what was on its way (the start of the order, without a gap), and then the reason: a reset, because it
+    // took nothing. `tests/it/foreign.rs` has what a gRPC library makes of it.
+    let (got, status) = stopped.rest().await;
+    let status = status.expect("not a clean end");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(got.len() < MESSAGES);
+    assert_eq!(got, order[..got.len()], "a beginning of the order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_within_the_retention_gets_everything_late() {
+    let (_server, address) = program::server(&[]).await;
+    let mut late = reader(&mut grpc(address).await).await;
+    let mut watch = reader(&mut grpc(address).await).await;
+    let mut sender = grpc(address).await;
+    // 16 MiB: more than any window, less than the 64 MiB that are kept.
+    for number in 0..16 * MIB / TEXT {
+        post(&mut sender, "alice", &format!("{number:0>TEXT$}")).await;
+    }
+    let order = watch.take(16 * MIB / TEXT).await;
+    assert_eq!(late.take(order.len()).await, order);
+}

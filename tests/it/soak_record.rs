@@ -1,0 +1,314 @@
+//! The soak finds what it is for: each thing that must not be is seen in the records, and what may be is not taken for it.
+
+#[path = "../soak/message.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod message;
+#[path = "../soak/record.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod record;
+#[path = "../soak/violation.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+mod violation;
+
+use message::Id;
+use record::{Ledger, ReaderId};
+use violation::Violation;
+
+/// Times as in the room: seconds of one minute.
+fn at(second: u32) -> String {
+    format!("2026-01-01T00:00:{second:02}.000000001Z")
+}
+
+/// A room with two readers, in whose first life so many messages were sent, at the seconds from 1 on.
+fn room(messages: u32) -> (Ledger, [ReaderId; 2], Vec<Id>) {
+    let mut ledger = Ledger::new();
+    ledger.life(at(0));
+    let readers = [ledger.reader("one", at(0)), ledger.reader("other", at(0))];
+    let ids = (0..messages).map(|_| ledger.sending(1)).collect();
+    (ledger, readers, ids)
+}
+
+/// A reader gets these messages, each at the second of its place.
+fn gets(ledger: &mut Ledger, reader: ReaderId, ids: &[Id], places: &[u32]) {
+    for place in places {
+        ledger.received(reader, ids[*place as usize - 1], at(*place));
+    }
+}
+
+fn both_get(ledger: &mut Ledger, readers: [ReaderId; 2], ids: &[Id], places: &[u32]) {
+    for reader in readers {
+        gets(ledger, reader, ids, places);
+    }
+}
+
+fn kind(ledger: &Ledger) -> String {
+    let violation = ledger.violation.as_ref().map_or("none".to_owned(), |violation| format!("{violation:?}"));
+    violation.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_good_room_is_good() {
+    let (mut ledger, readers, ids) = room(4);
+    both_get(&mut ledger, readers, &ids, &[1, 2]);
+    ledger.acknowledged(ids[0], at(1));
+    ledger.unknown();
+    ledger.check(&at(2));
+    both_get(&mut ledger, readers, &ids, &[3, 4]);
+    ledger.acknowledged(ids[2], at(3));
+    assert_eq!(ledger.behind(&at(4)), [""; 0]);
+    ledger.check(&at(4));
+    assert_eq!(ledger.violation, None);
+}
+
+#[test]
+fn a_message_that_another_reader_has_is_lost() {
+    let (mut ledger, [one, other], ids) = room(3);
+    gets(&mut ledger, one, &ids, &[1, 2, 3]);
+    gets(&mut ledger, other, &ids, &[1]);
+    assert_eq!(ledger.behind(&at(3)), ["other"]);
+    gets(&mut ledger, other, &ids, &[3]);
+    ledger.check(&at(3));
+    let lost = Violation::Loss { reader: "other".to_owned(), message: ids[1], time: at(2), acknowledged: false };
+    assert_eq!(ledger.violation, Some(lost));
+}
+
+#[test]
+fn an_acknowledged_message_that_nobody_has_is_lost() {
+    for late in [false, true] {
+        let (mut ledger, readers, ids) = room(3);
+        both_get(&mut ledger, readers, &ids, &[1, 3]);
+        // Before or after the records are compared.
+        if late {
+            ledger.check(&at(3));
+        }
+        ledger.acknowledged(ids[1], at(2));
+        if !late {
+            ledger.check(&at(3));
+        }
+        assert_eq!(kind(&ledger), "Loss", "late: {late}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
+    for (place, found) in [(2, "Loss"), (4, "none")] {
+        let (mut ledger, readers, ids) = room(6);
+        both_get(&mut ledger, readers, &ids, &[1, 3]);
+        ledger.life(at(5));
+        for reader in readers {
+            ledger.gap(reader, 1);
+        }
+        both_get(&mut ledger, readers, &ids, &[6]);
+        ledger.check(&at(6));
+        // Sent in the first life: between messages that all have, or after the last of them.
+        ledger.acknowledged(ids[place as usize - 1], at(place));
+        assert_eq!(kind(&ledger), found);
+    }
+}
+
+#[test]
+fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
+    for told in [true, false] {
+        let (mut ledger, readers, ids) = room(4);
+        both_get(&mut ledger, readers, &ids, &[1]);
+        ledger.received(readers[0], ids[1], at(2));
+        ledger.acknowledged(ids[2], at(3));
+        ledger.life(at(4));
+        if told {
+            for reader in readers {
+                ledger.gap(reader, 1);
+            }
+        }
+        both_get(&mut ledger, readers, &ids, &[4]);
+        ledger.check(&at(4));
+        assert_eq!(kind(&ledger), if told { "none" } else { "UnflaggedGap" });
+        assert_eq!(ledger.counts.gone, 1, "the third");
+    }
+}
+
+#[test]
+fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
+    // In the life before the gap, and in the one after it.
+    for missing in [2, 5] {
+        let (mut ledger, [one, other], ids) = room(6);
+        for place in [1, 2, 3, 5, 6] {
+            if place == 5 {
+                ledger.life(at(4));
+                ledger.gap(one, 1);
+                ledger.gap(other, 1);
+            }
+            gets(&mut ledger, one, &ids, &[place]);
+            if place != missing {
+                gets(&mut ledger, other, &ids, &[place]);
+            }
+        }
+        ledger.check(&at(6));
+        assert_eq!(kind(&ledger), "Loss", "{missing}");
+    }
+}
+
+#[test]
+fn a_gap_without_the_end_of_a_life_is_a_false_one() {
+    let (mut ledger, [one, _], _) = room(1);
+    ledger.gap(one, 1);
+    assert_eq!(kind(&ledger), "FalseGap");
+    let (mut ledger, [one, _], _) = room(1);
+    ledger.life(at(2));
+    ledger.gap(one, 1);
+    assert_eq!(ledger.violation, None, "a life without a message");
+    ledger.gap(one, 1);
+    assert_eq!(kind(&ledger), "FalseGap");
+}
+
+#[test]
+fn a_repeat_and_an_inversion_are_seen() {
+    let (mut ledger, readers, ids) = room(3);
+    both_get(&mut ledger, readers, &ids, &[1, 2]);
+    ledger.received(readers[0], ids[0], at(1));
+    assert_eq!(kind(&ledger), "Repeat");
+
+    // Also the last one before a check, and one from before it.
+    for (again, found) in [(2, "Repeat"), (1, "Inversion")] {
+        let (mut ledger, readers, ids) = room(3);
+        both_get(&mut ledger, readers, &ids, &[1, 2]);
+        ledger.check(&at(2));
+        ledger.received(readers[0], ids[again as usize - 1], at(again));
+        assert_eq!(kind(&ledger), found);
+    }
+
+    let (mut ledger, [one, other], ids) = room(3);
+    gets(&mut ledger, one, &ids, &[1, 2]);
+    gets(&mut ledger, other, &ids, &[2, 1]);
+    assert_eq!(kind(&ledger), "Inversion");
+}
+
+#[test]
+fn a_message_is_in_the_room_once_also_across_lives() {
+    let (mut ledger, [one, other], ids) = room(3);
+    ledger.received(one, ids[0], at(1));
+    ledger.life(at(4));
+    ledger.gap(other, 1);
+    ledger.received(other, ids[0], at(5));
+    assert_eq!(kind(&ledger), "Twice");
+
+    let (mut ledger, [one, other], ids) = room(3);
+    ledger.received(one, ids[0], at(1));
+    ledger.received(other, ids[1], at(1));
+    assert_eq!(kind(&ledger), "TwoAtOnce");
+}
+
+#[test]
+fn what_senders_are_told_is_true() {
+    let (mut ledger, [one, _], ids) = room(3);
+    ledger.received(one, ids[0], at(1));
+    ledger.acknowledged(ids[0], at(2));
+    assert_eq!(kind(&ledger), "WrongTime");
+
+    let (mut ledger, _, ids) = room(3);
+    ledger.acknowledged(ids[0], at(2));
+    ledger.acknowledged(ids[1], at(1));
+    assert_eq!(kind(&ledger), "WrongTime", "sent after the other");
+
+    for first in [true, false] {
+        let (mut ledger, [one, _], ids) = room(3);
+        if first {
+            ledger.refused(ids[0]);
+        }
+        ledger.received(one, ids[0], at(1));
+        if !first {
+            ledger.refused(ids[0]);
+        }
+        assert_eq!(kind(&ledger), "Refused");
+    }
+
+    let (mut ledger, [one, _], _) = room(3);
+    ledger.received(one, Id { sender: 1, number: 3 }, at(1));
+    assert_eq!(kind(&ledger), "Invented");
+}
+
+#[test]
+fn a_killed_reader_begins_anew() {
+    let (mut ledger, [one, other], ids) = room(4);
+    both_get(&mut ledger, [one, other], &ids, &[1]);
+    ledger.received(one, ids[1], at(2));
+    ledger.begin_anew(other, at(2));
+    both_get(&mut ledger, [one, other], &ids, &[3]);
+    ledger.check(&at(3));
+    assert_eq!(ledger.violation, None);
+
+    // Gaps of the record before are nothing to the new one.
+    ledger.life(at(4));
+    ledger.gap(one, 1);
+    ledger.gap(other, 1);
+    let next = [ledger.sending(1)];
+    both_get(&mut ledger, [one, other], &[next[0]; 5], &[5]);
+    assert_eq!(ledger.violation, None);
+    ledger.begin_anew(other, at(5));
+    ledger.life(at(6));
+    ledger.gap(other, 1);
+    assert_eq!(ledger.violation, None);
+    ledger.begin_anew(other, at(5));
+    ledger.received(other, ids[3], at(7));
+    assert_eq!(kind(&ledger), "UnflaggedGap");
+
+    // What comes after its beginning is for it.
+    let (mut ledger, [one, other], ids) = room(4);
+    ledger.begin_anew(other, at(1));
+    gets(&mut ledger, one, &ids, &[1, 2, 3]);
+    gets(&mut ledger, other, &ids, &[3]);
+    ledger.check(&at(3));
+    assert_eq!(kind(&ledger), "Loss");
+}
+
+#[test]
+fn a_life_has_one_epoch() {
+    let (mut ledger, [one, other], _) = room(1);
+    for reader in [one, other, one] {
+        ledger.opened(reader, "first");
+    }
+    // One is there before the other; and a reader may have been elsewhere for a whole life.
+    ledger.life(at(2));
+    ledger.opened(one, "second");
+    ledger.opened(other, "first");
+    ledger.life(at(3));
+    ledger.opened(one, "third");
+    ledger.opened(other, "third");
+    assert_eq!(ledger.violation, None);
+    ledger.opened(other, "second");
+    assert_eq!(kind(&ledger), "OldEpoch");
+
+    let (mut ledger, [one, other], _) = room(1);
+    ledger.opened(one, "first");
+    ledger.opened(other, "second");
+    assert_eq!(kind(&ledger), "NewEpoch");
+}
+
+#[test]
+fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
+    // What a reader has and the next one, after the engine's return, has not.
+    let (mut ledger, [one, other], ids) = room(4);
+    both_get(&mut ledger, [one, other], &ids, &[1]);
+    gets(&mut ledger, one, &ids, &[2, 3]);
+    gets(&mut ledger, other, &ids, &[3]);
+    ledger.check(&at(3));
+    assert_eq!(kind(&ledger), "Loss");
+    // What it still has, once more.
+    let (mut ledger, readers, ids) = room(4);
+    both_get(&mut ledger, readers, &ids, &[1, 2]);
+    ledger.life(at(3));
+    ledger.gap(readers[0], 1);
+    gets(&mut ledger, readers[0], &ids, &[1]);
+    assert_eq!(kind(&ledger), "Repeat");
+}
+
+#[test]
+fn a_text_is_whole_or_it_is_nobodys() {
+    let id = Id { sender: 3, number: 4 };
+    for padding in [0, 1, 70_000] {
+        let text = id.text(padding);
+        assert_eq!(Id::parse(&text), Some(id));
+        assert_eq!(Id::parse(&format!("{text}x")), None);
+        assert_eq!(Id::parse(&text[..text.len() - 1]), None);
+    }
+    assert_eq!(Id::parse("hey"), None);
+}

@@ -1,0 +1,95 @@
+//! Readers that stop hold on to what they were given last, and only for as long as others may still get it too: however many stop, each
+//! at a place of its own, the server's memory does not grow with them, and each is told.
+
+use crate::support;
+use crate::support::{grpc, http2, post, program, soon};
+use h2::{Reason, RecvStream, client};
+use http::Request;
+use tokio::net::TcpStream;
+
+const MIB: usize = 1024 * 1024;
+const RETENTION: usize = 8 * MIB;
+
+/// Calls over a connection whose streams take so many bytes and then no more.
+async fn with_window(address: std::net::SocketAddr, window: u32) -> client::SendRequest<bytes::Bytes> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut settings = client::Builder::new();
+    settings.initial_window_size(window).initial_connection_window_size(1 << 30);
+    let (requests, connection) = soon("the handshake", settings.handshake(socket)).await.unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+/// How the stream ended: with this status, or reset.
+async fn end(mut stream: RecvStream) -> Result<String, Reason> {
+    while let Some(data) = soon("the end", stream.data()).await {
+        data.map_err(|error| error.reason().expect("a reset"))?;
+    }
+    let trailers = soon("trailers", stream.trailers()).await.unwrap().expect("trailers");
+    Ok(trailers["grpc-status"].to_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_at_a_place_of_its_own() {
+    const STOPPED: usize = 60;
+    const TEXT: usize = MIB;
+    let (server, address) = program::server(&[("MESSENGER_RETENTION_BYTES", "8MiB")]).await;
+    let mut requests = with_window(address, 1).await;
+    let mut sender = grpc(address).await;
+    let mut watch = support::reader(&mut grpc(address).await).await;
+    for _ in 0..2 * RETENTION / TEXT {
+        post(&mut sender, "alice", &"x".repeat(TEXT)).await;
+        watch.next().await;
+    }
+    let before = server.resident();
+    let mut stopped = Vec::new();
+    for _ in 0..STOPPED {
+        // Each takes the first byte of the next message, a megabyte that all others have had.
+        stopped.push(http2::reader(&mut requests).await);
+        post(&mut sender, "alice", &"x".repeat(TEXT)).await;
+        watch.next().await;
+    }
+    // What is kept, the lap that a stopped reader stays, and some that are just coming and going. Not sixty.
+    let grown = server.peak().saturating_sub(before);
+    assert!(grown < 12 * MIB, "grew by {grown} bytes");
+    for (number, stream) in stopped.into_iter().enumerate() {
+        if number < STOPPED - 2 * RETENTION / TEXT {
+            assert_eq!(end(stream).await, Err(Reason::ENHANCE_YOUR_CALM), "reader {number}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_takes_nothing_is_told_of_the_shutdown() {
+    let server = support::server(&["--drain-deadline", "60s"]);
+    let mut requests = with_window(server.address, 0).await;
+    let idle = http2::reader(&mut requests).await;
+    server.stop().await;
+    assert_eq!(end(idle).await.as_deref(), Ok("14"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_wait_leave_the_connection_its_window() {
+    // More of them than the window has bytes, over one connection; HTTP/2's default is 64 KiB for all of its streams.
+    const READERS: usize = 66_000;
+    let (_server, address) = program::server(&[]).await;
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut settings = client::Builder::new();
+    settings.initial_max_send_streams(usize::MAX).data_frame_budget(usize::MAX);
+    let (mut requests, connection) = settings.handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let mut readers = Vec::new();
+    for _ in 0..READERS / 1_000 {
+        let calls: Vec<_> = (0..1_000).map(|_| http2::call(&mut requests, "ReadMessages", http2::frame(b""))).collect();
+        for call in calls {
+            readers.push(soon("the headers", call).await.expect("a stream").into_body());
+        }
+    }
+    // A call over the same connection, whose answer has a message, while the room is silent.
+    let request =
+        Request::post("http://localhost/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+    let (answer, mut stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    stream.send_data(http2::frame(b""), true).unwrap();
+    assert_eq!(http2::status(answer).await, "0");
+    drop(readers);
+}

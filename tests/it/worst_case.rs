@@ -1,0 +1,119 @@
+//! All that is bounded, driven to its bound at once, takes no more memory than the README's sum, and everybody else is served.
+
+use std::net::SocketAddr;
+
+use crate::support;
+use crate::support::{assert_increasing, grpc, http2, program, soon};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::client::{self, SendRequest};
+use messenger::proto::SendMessageRequest;
+use messenger::proto::messenger_server_client::MessengerServerClient;
+use tokio::net::TcpStream;
+use tonic::Request;
+
+const MIB: usize = 1024 * 1024;
+
+// The server's settings.
+const RETENTION: usize = 8 * MIB;
+const MESSAGE: usize = MIB;
+const KEYS: usize = 1_000;
+const CONNECTIONS: usize = 50;
+const STREAMS: usize = 200;
+
+/// The sum, as the README has it.
+const SUM: usize = 4 * MIB // the program itself
+    + RETENTION + RETENTION / 4 // the messages, and what stopped readers and half-read pieces hold on to
+    + 3 * MESSAGE // the newest, on its way in
+    + 2 * 16 * MIB // half-sent messages
+    + KEYS * 80
+    + CONNECTIONS * (64 * 1024 + STREAMS * 4 * 1024);
+
+/// The allocator of the static programs keeps more of what was given back to it than glibc's does, as the README says too.
+const MOST: usize = if cfg!(target_env = "musl") { SUM + SUM / 4 } else { SUM };
+
+/// Messages of a megabyte, of ten times what is kept.
+const LARGE: usize = 10 * RETENTION / MIB;
+
+async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut settings = client::Builder::new();
+    settings.initial_window_size(window).initial_connection_window_size(1 << 30).initial_max_send_streams(usize::MAX);
+    let (requests, connection) = soon("the handshake", settings.handshake(socket)).await.unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_at_its_bound() {
+    let (mut server, address) = program::server(&[
+        ("MESSENGER_RETENTION_BYTES", "8MiB"),
+        ("MESSENGER_MAX_MESSAGE_BYTES", "1MiB"),
+        ("MESSENGER_IDEMPOTENCY_KEYS", "1000"),
+        ("MESSENGER_MAX_CONNECTIONS", "50"),
+        ("MESSENGER_MAX_STREAMS", "200"),
+    ])
+    .await;
+    // Two who want to chat.
+    let mut healthy = support::reader(&mut grpc(address).await).await;
+    let mut sender = grpc(address).await;
+    let listener = tokio::spawn(async move { healthy.take(KEYS).await });
+
+    let send = async |sender: &mut MessengerServerClient<_>, number: usize, text: String| {
+        let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text });
+        request.metadata_mut().insert("idempotency-key", number.to_string().parse().unwrap());
+        soon("an answer", sender.send_message(request)).await
+    };
+    let mut attackers = Vec::new();
+    // Readers as many as there may be on so many connections, which take a byte and no more ...
+    let mut stopped = Vec::new();
+    for _ in 0..CONNECTIONS - 10 {
+        let mut requests = connect(address, 1).await;
+        for _ in 0..STREAMS {
+            stopped.push(http2::call(&mut requests, "ReadMessages", http2::frame(b"")));
+        }
+        attackers.push(requests);
+    }
+    for number in 0..LARGE {
+        send(&mut sender, number, "y".repeat(MESSAGE - 100)).await.expect("accepted");
+    }
+    // ... messages that never end, on others ...
+    let half = http2::message(&"x".repeat(MESSAGE - 100));
+    let (mut halves, mut streams) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let mut requests = connect(address, 65_535).await;
+        for _ in 0..STREAMS {
+            let (answer, mut stream) = http2::begin(&mut requests, "SendMessage");
+            stream.send_data(half.slice(..half.len() - 1), false).unwrap();
+            halves.push(answer);
+            streams.push(stream);
+        }
+        attackers.push(requests);
+    }
+    // (all but those for which there is room are refused; then it is full)
+    let mut refused = FuturesUnordered::from_iter(halves);
+    for _ in 0..4 * STREAMS - 16 {
+        soon("a refusal", refused.next()).await.unwrap().expect("a status");
+    }
+    // ... more connections than there may be ...
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(TcpStream::connect(address).await.unwrap());
+    }
+    // ... and all keys taken. The chat goes on.
+    for number in LARGE..2 * KEYS {
+        let answer = send(&mut sender, number, number.to_string()).await;
+        assert_eq!(answer.is_ok(), number < KEYS, "key {number}");
+    }
+    assert_increasing(&soon("the chat", listener).await.unwrap());
+    for answer in stopped {
+        soon("the headers", answer).await.expect("a stream");
+    }
+    let peak = server.peak();
+    assert!(peak < MOST, "{} of {} MiB", peak / MIB, MOST / MIB);
+    eprintln!("{} of {} MiB", peak / MIB, MOST / MIB);
+    drop((attackers, refused, streams, crowd));
+    server.signal("TERM");
+    assert_eq!(server.exit().await.code(), Some(0));
+}

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Generates the messages and the client. The server side is written by hand (`src/server/messenger.rs`), because its stream is
+/// Generates the messages and the client. The server side is written by hand (`src/server/grpc/router.rs`), because its stream is
 /// not the one that generated code would make.
 fn compile_proto() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=messenger/proto/messenger.proto");

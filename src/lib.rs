@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //!
-//! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it. [`room::engine`]: the same for many
+//! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it. [`backend::redis`]: the same for many
 //!   servers, with the order in Redis or Valkey.
 //! - [`server`]: the room as the gRPC service `mes_grpc.MessengerServer`, with health and reflection.
 //! - [`client`]: the stream from a server, the postbox that it fills, the HTTP interface, and its page for people.
@@ -25,6 +25,7 @@
 // A property that is broken panics, and so does a test.
 #![cfg_attr(test, allow(clippy::missing_panics_doc))]
 
+pub mod backend;
 pub mod client;
 pub mod metrics;
 pub mod net;

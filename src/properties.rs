@@ -13,9 +13,9 @@ use crate::net::ServerAddr;
 use crate::send_time::{SendTime, rfc3339};
 use crate::settings::{Bytes, bytes_between, count_between, duration, port};
 
-pub use crate::client::properties::message_body;
+pub use crate::client::http::properties::message_body;
 pub use crate::room::properties::resume;
-pub use crate::server::properties::{metadata, request};
+pub use crate::server::grpc::properties::{metadata, request};
 pub use crate::settings::properties::flag;
 
 /// A property, which panics if the input breaks it.

@@ -12,8 +12,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::postbox::{Held, Postbox};
-use super::sender::SendError;
+use crate::client::inbox::postbox::{Held, Postbox};
+use crate::client::upstream::sender::SendError;
 use crate::net::Counts;
 
 /// The client's counters. Clones are the same ones.

@@ -6,31 +6,12 @@
 //! server <──SendMessage─── sender <──────────── POST /sendMessage
 //! ```
 
-mod access;
-mod backoff;
-mod cross_site;
-mod ended;
-mod health;
-mod history;
-mod hosts;
-mod http;
-mod link;
-mod link_state;
-mod message_body;
-mod message_json;
+mod health_check;
+pub(crate) mod http;
+mod inbox;
 mod metrics;
-mod openapi;
-mod page;
-mod postbox;
-mod probe;
-mod problem;
-#[cfg(any(test, fuzzing))]
-pub mod properties;
-mod repeats;
-mod sender;
 mod settings;
-mod stream;
-mod whole_body;
+mod upstream;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -44,18 +25,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-pub use self::access::{HttpAccess, ServerAccess};
-pub use self::health::check as health_check;
-pub use self::hosts::HostNames;
+pub use self::health_check::check as health_check;
+pub use self::http::hosts::HostNames;
 pub use self::metrics::Metrics;
-pub use self::settings::{HttpSettings, Settings};
+pub use self::settings::{HttpAccess, HttpSettings, ServerAccess, Settings};
 
-use self::history::History;
-use self::http::Chat;
-use self::link::Link;
-use self::postbox::Postbox;
-use self::sender::Sender;
-use self::stream::Streams;
+use self::http::routes::Chat;
+use self::http::sse::Streams;
+use self::inbox::history::History;
+use self::inbox::postbox::Postbox;
+use self::upstream::link::Link;
+use self::upstream::sender::Sender;
 use crate::net::tls::{Acceptor, TlsError};
 use crate::net::{self, Drain, Wire};
 use crate::process;
@@ -87,7 +67,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     let sender = Sender::new(link.state(), ending.subscribe(), settings.http.send_deadline);
     let streams = Streams::new(history, link.state(), ending.subscribe(), metrics.clone());
     let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
-    let router = http::router(chat, streams, &settings.http);
+    let router = http::routes::router(chat, streams, &settings.http);
     // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
     // The set ends it when this function ends or is dropped.
     let mut stream = JoinSet::new();

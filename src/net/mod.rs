@@ -21,7 +21,7 @@ pub mod tls;
 mod token;
 mod vanished;
 mod vitality;
-mod wire;
+mod watched;
 
 pub use self::address::{AddressError, ServerAddr, ServerAddrs, reachable};
 pub use self::answer::Answer;
@@ -41,4 +41,4 @@ pub use self::socket::Socket;
 pub use self::token::{Guard, NoToken, Token, TokenError};
 pub(crate) use self::vanished::Vigilance;
 pub use self::vitality::Gone;
-pub use self::wire::{Lifetime, Outlet, Pulse, Wire};
+pub use self::watched::{Lifetime, Outlet, Pulse, Wire};

@@ -19,7 +19,7 @@ pub struct EpochError;
 
 impl Epoch {
     /// One that no other room has had.
-    pub(super) fn new() -> Result<Self, NoRandomness> {
+    pub(crate) fn new() -> Result<Self, NoRandomness> {
         // Half of the bits are enough: what they are is no secret.
         #[allow(clippy::cast_possible_truncation)]
         random().map(|number| Self(number as u64))

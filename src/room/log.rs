@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::draft::Draft;
+use crate::room::message::Draft;
 use crate::send_time::SendTime;
 
 /// A segment is closed when it has this many bytes, so this is about how much a reader gets at once. A larger message is a

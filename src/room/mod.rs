@@ -8,24 +8,22 @@
 //!   back to it, it is told so. So is one that does not read, before long: what it was given last is memory that is kept for it alone.
 //! - A [`Keeper`] is the room of one process, or one of many processes that have their order from an [`engine`].
 
-mod dispatch;
-mod draft;
-pub mod engine;
 mod epoch;
-mod keeper;
-mod kept;
-mod keys;
+mod error;
+mod idempotency;
+mod limits;
 mod log;
+mod message;
 #[cfg(test)]
 mod model;
-mod not_posted;
 mod posted;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod reader;
 mod resume;
+mod rounds;
 mod sync;
-mod waiting;
+mod waiters;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,21 +33,19 @@ use std::time::{Instant, SystemTime};
 use slab::Slab;
 use tokio::sync::Notify;
 
-pub use self::draft::Draft;
-pub use self::engine::{Refusal, RefusalCounts};
 pub use self::epoch::Epoch;
-pub use self::keeper::{Driver, Keeper, NotOpened};
-pub use self::kept::{EngineNow, Kept, Limits};
-pub use self::keys::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
-pub use self::not_posted::{Closed, NotPosted};
+pub use self::error::{Closed, NotPosted};
+pub use self::idempotency::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
+pub use self::limits::{EngineNow, Kept, Limits};
+pub use self::message::Draft;
 pub use self::posted::Posted;
 pub use self::reader::{End, Frames, Reader};
 pub use self::resume::{NotYet, Opened, Start};
 
-use self::keys::{KeyHasher, Keys, Known};
+use self::idempotency::{KeyHasher, Keys, Known};
 use self::log::{Found, Log};
 use self::sync::{Mutex, MutexGuard, lock};
-use self::waiting::{Ticket, Waiting};
+use self::waiters::{Ticket, Waiting};
 use crate::process::{NoRandomness, test_panic};
 use crate::send_time::{ClockError, SendTime};
 
@@ -101,7 +97,7 @@ impl Room {
     }
 
     /// An empty room with a name that somebody else has given it; all its messages will be later than `birth`.
-    fn in_epoch(limits: Limits, epoch: Epoch, birth: SendTime) -> Self {
+    pub(crate) fn in_epoch(limits: Limits, epoch: Epoch, birth: SendTime) -> Self {
         let state = State {
             log: Log::new(limits.retention, birth),
             keys: Keys::new(limits.keys),
@@ -161,7 +157,7 @@ impl Room {
     }
 
     /// Appends a message that has its time already, which is later than those of all before.
-    fn append_at(&self, draft: Draft, time: SendTime) {
+    pub(crate) fn append_at(&self, draft: Draft, time: SendTime) {
         self.append(self.lock(), draft, time);
     }
 
@@ -184,12 +180,12 @@ impl Room {
     }
 
     /// The same, and says why to its readers.
-    fn end(&self, why: End) {
+    pub(crate) fn end(&self, why: End) {
         self.end_round(&mut Slab::new(), Some(why));
     }
 
     /// Shows readers what was appended before there were any.
-    fn show(&self) {
+    pub(crate) fn show(&self) {
         self.end_round(&mut Slab::new(), None);
     }
 

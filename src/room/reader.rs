@@ -8,8 +8,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::Room;
-use super::engine::{Past, Way};
-use super::waiting::Ticket;
+use crate::backend::redis::{Past, Way};
+use crate::room::waiters::Ticket;
 
 /// What a reader got.
 #[derive(Debug)]
@@ -54,12 +54,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(room: Arc<Room>, position: u64) -> Self {
+    pub(crate) fn new(room: Arc<Room>, position: u64) -> Self {
         Self { room, position, past: None, ticket: None, blocked: None }
     }
 
     /// One that comes from further back than the room reaches.
-    pub(super) fn coming(room: Arc<Room>, past: Past) -> Self {
+    pub(crate) fn coming(room: Arc<Room>, past: Past) -> Self {
         Self { room, position: 0, past: Some(Box::new(past)), ticket: None, blocked: None }
     }
 

@@ -91,14 +91,14 @@ impl Room {
     }
 
     /// Opens a reader of everything after `after`, which may be later than all there is. `None` if something of it is gone already.
-    pub(super) fn open_after(self: &Arc<Self>, after: SendTime) -> Option<Opened> {
+    pub(crate) fn open_after(self: &Arc<Self>, after: SendTime) -> Option<Opened> {
         let reader = Reader::new(Arc::clone(self), self.position_after(after)?);
         Some(Opened { reader, epoch: self.epoch, position: after, resumed: None })
     }
 
     /// Where a reader stands that has had everything up to `after`, which may be later than all there is. `None` if something of what
     /// follows is gone already.
-    pub(super) fn position_after(&self, after: SendTime) -> Option<u64> {
+    pub(crate) fn position_after(&self, after: SendTime) -> Option<u64> {
         let mut state = self.lock();
         let found = if after >= state.log.last() {
             Resume::Within(state.log.end(), Bytes::new())
@@ -111,7 +111,7 @@ impl Room {
     }
 
     /// Whether there is a message with this time, or was one just before those that are kept.
-    pub(super) fn has(&self, time: SendTime) -> bool {
+    pub(crate) fn has(&self, time: SendTime) -> bool {
         let mut state = self.lock();
         if state.log.breaks_at(time) {
             return true;
@@ -122,7 +122,7 @@ impl Room {
     }
 
     /// The time of the last message.
-    pub(super) fn last(&self) -> SendTime {
+    pub(crate) fn last(&self) -> SendTime {
         self.lock().log.last()
     }
 

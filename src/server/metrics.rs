@@ -18,9 +18,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
+use crate::backend::Keeper;
 use crate::net::Counts;
 use crate::proto;
-use crate::room::{EngineNow, Keeper, Kept};
+use crate::room::{EngineNow, Kept};
 
 /// The server's counters. Clones are the same ones.
 #[derive(Debug, Clone, Default)]

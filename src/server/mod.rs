@@ -3,41 +3,26 @@
 //! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
 //! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
 
-mod access;
-mod connection;
-mod engine;
-mod health;
-mod messenger;
-mod metadata;
+mod grpc;
+mod health_check;
+mod http2;
 mod metrics;
-#[cfg(any(test, fuzzing))]
-pub mod properties;
-mod read_messages;
-mod request;
-mod response;
-mod send_message;
 mod settings;
-mod silence;
-mod standard;
-mod timeout;
-mod turn;
 
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
-pub use self::access::Access;
-pub use self::engine::Engine;
-pub use self::health::check as health_check;
+pub use self::health_check::check as health_check;
 pub use self::metrics::Metrics;
-pub use self::settings::Settings;
+pub use self::settings::{Access, Engine, Settings};
 
-use self::health::Serving;
-use self::messenger::Messenger;
+use self::grpc::router::Messenger;
+use self::health_check::Serving;
+use crate::backend::Keeper;
 use crate::net;
 use crate::process::NoRandomness;
-use crate::room::Keeper;
 
 /// Serves the chat on `listener` until `shutdown` completes; returns when everything has ended, at most
 /// [`Settings::drain_deadline`] later.
@@ -65,7 +50,7 @@ pub async fn serve(
         settings.max_message_bytes.0,
         metrics.clone(),
         settings.access.guard.clone(),
-        standard::routes(serving.service()),
+        grpc::health_and_reflection::routes(serving.service()),
     );
     metrics.watch(&keeper);
     let limits = net::Limits { connections: settings.max_connections, drain: settings.drain_deadline };
@@ -79,7 +64,7 @@ pub async fn serve(
             let (messenger, tls) = (messenger.clone(), settings.access.tls.clone());
             async move {
                 let peer = stream.peer_addr().ok();
-                if let Err(error) = connection::serve(stream, tls, messenger, calls, drain).await {
+                if let Err(error) = http2::connection::serve(stream, tls, messenger, calls, drain).await {
                     debug!(?peer, %error, "connection ended");
                 }
             }

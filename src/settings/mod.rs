@@ -3,8 +3,8 @@
 //! What there is to set stands with what it sets: [`crate::server::Settings`], [`crate::client::Settings`],
 //! [`crate::process::LogSettings`].
 
-mod checked;
 mod file;
+mod group;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod secret;
@@ -17,9 +17,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Parser};
 
-pub(crate) use self::checked::checked;
 pub(crate) use self::file::BYTE_ORDER_MARK;
 pub use self::file::{File, FileError};
+pub(crate) use self::group::checked;
 pub use self::secret::{Secret, SecretError};
 pub use self::units::{Bytes, bytes_between, count_between, duration, port};
 

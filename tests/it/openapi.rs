@@ -20,8 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-const DOCUMENT: &str = include_str!("../../src/client/openapi.json");
-const ROUTES: &str = include_str!("../../src/client/http.rs");
+const DOCUMENT: &str = include_str!("../../src/client/http/openapi.json");
+const ROUTES: &str = include_str!("../../src/client/http/routes.rs");
 
 /// The largest body in these tests, and 16 of them is what there is room for.
 const MAX_BODY: usize = 32 * 1024;

@@ -1,6 +1,6 @@
 //! From a sender's server through the engine to all servers, event by event.
 //!
-//! A server hands its messages over in batches: while one is on its way, the next one gathers (`src/room/engine/writer.rs`). It has one
+//! A server hands its messages over in batches: while one is on its way, the next one gathers (`src/backend/redis/append.rs`). It has one
 //! XREAD at the engine, and asks again when it has the answer (`follower.rs`). The engine does one thing after the other; a script's
 //! messages go to those who wait for them before anybody else gets an answer.
 

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use super::costs::{Costs, delivery_bytes};
 use super::hop::Arrived;
 
-/// Rounds that follow each other are this far apart, in ns (`src/room/dispatch.rs`).
+/// Rounds that follow each other are this far apart, in ns (`src/room/rounds.rs`).
 const WINDOW: u64 = 2_500_000;
 /// The readers of a core are followed in so many groups at most: one by one would take long, and tell no more.
 const GROUPS: u64 = 32;

@@ -1,0 +1,31 @@
+//! Asking a server that left a call without an answer whether it answers any. Pings do not tell: a proxy
+//! in between answers them, whatever its server does.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::net::Connection;
+
+/// How long the server may take to say how it is. A server of which nothing comes at all is found before.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Completes when the server has left a call without an answer, and the question after it too. Only for
+/// our own server: a foreign one need not have a health service, nor answer at once.
+pub(crate) async fn hangs(connection: &Connection) {
+    // What was in doubt while the stream was opened is not: it is open.
+    let _ = connection.doubted().now_or_never();
+    loop {
+        connection.doubted().await;
+        // Time counts from when the question leaves: a server that has no room for it is another matter.
+        let reserved = connection.reserve().await;
+        let mut health = HealthClient::with_origin(reserved, connection.origin());
+        // Any answer will do, also one that says no.
+        let answer = health.check(HealthCheckRequest::default());
+        if tokio::time::timeout(PATIENCE, answer).await.is_err() {
+            return;
+        }
+    }
+}

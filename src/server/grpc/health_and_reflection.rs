@@ -1,0 +1,144 @@
+//! The services that every gRPC server has, health and reflection, as tonic serves them: seldom called, so what a call costs does not
+//! matter here.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as _, Frame};
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower_service::Service;
+use tracing::error;
+
+use super::response::{self, CallerGone};
+use crate::proto;
+use crate::server::grpc::deadline::{before, deadline, passed};
+
+/// Bytes of a request to one of these: a name. tonic would wait for 4 MiB from each caller.
+const MAX_REQUEST: usize = 4096;
+
+/// The routes to both. Everything else is `UNIMPLEMENTED`.
+pub(crate) fn routes(health: HealthServer<impl Health>) -> Routes {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::default().add_service(health.max_decoding_message_size(MAX_REQUEST));
+    // Two versions of one protocol: new tools ask for v1, older ones for v1alpha.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => {
+            routes = routes
+                .add_service(v1.max_decoding_message_size(MAX_REQUEST))
+                .add_service(v1alpha.max_decoding_message_size(MAX_REQUEST));
+        }
+        // Only for descriptors that do not parse, and these are part of the program.
+        (Err(error), _) | (_, Err(error)) => error!(%error, "no reflection"),
+    }
+    routes.prepare()
+}
+
+/// One call from beginning to end. Gives the code that it ended with, unless the caller is gone.
+pub(crate) async fn call(
+    routes: Routes,
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Code> {
+    let deadline = match deadline(request.headers()) {
+        Ok(deadline) => deadline,
+        Err(status) => return response::refuse(respond, status),
+    };
+    let mut begun = None;
+    if let Ok(code) = before(deadline, answer(routes, request, respond, &mut begun)).await {
+        return code;
+    }
+    let status = passed("");
+    match begun {
+        None => response::refuse(respond, status),
+        Some(mut stream) => stream.send_trailers(response::trailers(&status)).ok().map(|()| status.code()),
+    }
+}
+
+/// Answers a call. What is `begun` is the stream of the response, once its head has left.
+async fn answer(
+    mut routes: Routes,
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+    begun: &mut Option<SendStream<Bytes>>,
+) -> Option<Code> {
+    let request = request.map(|stream| Body::new(RequestBody(stream)));
+    let Ok::<Response<Body>, Infallible>(response) = routes.call(request).await.map_err(|error| match error {});
+    let (head, mut body) = response.into_parts();
+    let mut code = code(&head.headers);
+    let stream = begun.insert(respond.send_response(Response::from_parts(head, ()), body.is_end_stream()).ok()?);
+    while !body.is_end_stream()
+        && let Ok(Some(frame)) = poll_fn(|cx| poll_frame(&mut body, stream, cx)).await
+    {
+        let sent = match frame.into_data() {
+            Ok(data) => stream.send_data(data, body.is_end_stream()),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                code = self::code(&trailers);
+                stream.send_trailers(trailers)
+            }
+        };
+        sent.ok()?;
+    }
+    code
+}
+
+fn code(headers: &HeaderMap) -> Option<Code> {
+    Status::from_header_map(headers).map(|status| status.code())
+}
+
+/// The next frame of a response, once its caller takes it.
+fn poll_frame(
+    body: &mut Body,
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Frame<Bytes>>, CallerGone>> {
+    if stream.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(CallerGone));
+    }
+    ready!(response::poll_room(stream, cx))?;
+    match ready!(Pin::new(body).poll_frame(cx)) {
+        Some(Ok(frame)) => Poll::Ready(Ok(Some(frame))),
+        // tonic's bodies turn every error into a status.
+        Some(Err(_)) | None => Poll::Ready(Ok(None)),
+    }
+}
+
+/// The body of a request, for tonic.
+struct RequestBody(RecvStream);
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let stream = &mut self.get_mut().0;
+        match ready!(stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                // It fails only for more than has come.
+                let _ = stream.flow_control().release_capacity(data.len());
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => stream
+                .poll_trailers(cx)
+                .map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}

@@ -3,7 +3,7 @@
 //! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
 //! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
 
-mod grpc;
+pub(crate) mod grpc;
 mod health_check;
 mod http2;
 mod metrics;

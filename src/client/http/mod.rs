@@ -8,6 +8,6 @@ pub(super) mod openapi;
 pub(super) mod page;
 pub(super) mod problem;
 #[cfg(any(test, fuzzing))]
-pub mod properties;
+pub(crate) mod properties;
 pub(super) mod routes;
 pub(super) mod sse;

@@ -4,7 +4,7 @@ pub(super) mod deadline;
 pub(super) mod health_and_reflection;
 pub(super) mod metadata;
 #[cfg(any(test, fuzzing))]
-pub mod properties;
+pub(crate) mod properties;
 pub(super) mod read_messages;
 pub(super) mod request;
 pub(super) mod response;

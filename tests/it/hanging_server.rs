@@ -276,9 +276,12 @@ async fn a_client_leaves_a_server_that_freezes_for_the_next() {
     program.line("stream open").await;
     web::send(address, "alice", "hey").await;
     first.signal("STOP");
-    let took = sent_again(address).await;
-    assert!(took < NOTICED, "the first server froze, and a send took {took:?}");
+    let began = Instant::now();
+    // Nothing is sent until then: a call without an answer would make the client leave for that reason.
     program.line("the server is silent").await;
+    sent_again(address).await;
+    let took = began.elapsed();
+    assert!(took < NOTICED, "the first server froze, and a send took {took:?}");
     let metrics = metrics(&mut program).await;
     assert!(metrics.contains("messenger_client_streams_ended_total{reason=\"server silent\"} 1"), "{metrics}");
     first.signal("CONT");

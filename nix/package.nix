@@ -20,8 +20,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../benches/startup.rs
       ../build.rs
       ../deploy
-      ../docs/grafana.json
-      ../docs/operations.md
+      ../docs
       ../fuzz/corpus
       ../messenger/proto
       ../src

@@ -63,7 +63,7 @@ async fn the_room_goes_on_at_the_replica() {
 
 /// The words of the line in the docs that gives a user these rights.
 fn acl(with: &str) -> Vec<String> {
-    let docs = include_str!("../../docs/scaling.md");
+    let docs = include_str!("../../docs/redis.md");
     let line = docs.lines().find(|line| line.starts_with("ACL SETUSER") && line.contains(with)).expect("the line");
     line.replace("PASSWORD", "s3cret").split(' ').map(str::to_owned).collect()
 }

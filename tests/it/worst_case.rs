@@ -1,4 +1,4 @@
-//! All that is bounded, driven to its bound at once, takes no more memory than the README's sum, and everybody else is served.
+//! All that is bounded, driven to its bound at once, takes no more memory than the sum in docs/limits.md, and everybody else is served.
 
 use std::net::SocketAddr;
 
@@ -22,15 +22,15 @@ const KEYS: usize = 1_000;
 const CONNECTIONS: usize = 50;
 const STREAMS: usize = 200;
 
-/// The sum, as the README has it.
+/// The sum, as docs/limits.md has it.
 const SUM: usize = 4 * MIB // the program itself
     + RETENTION + RETENTION / 4 // the messages, and what stopped readers and half-read pieces hold on to
     + 3 * MESSAGE // the newest, on its way in
     + 2 * 16 * MIB // half-sent messages
-    + KEYS * 80
+    + KEYS * 103
     + CONNECTIONS * (64 * 1024 + STREAMS * 4 * 1024);
 
-/// The allocator of the static programs keeps more of what was given back to it than glibc's does, as the README says too.
+/// The allocator of the static programs keeps more of what was given back to it than glibc's does, as docs/limits.md says too.
 const MOST: usize = if cfg!(target_env = "musl") { SUM + SUM / 4 } else { SUM };
 
 /// Messages of a megabyte, of ten times what is kept.

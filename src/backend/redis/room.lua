@@ -21,7 +21,7 @@ local function text(micros) return string.format('%.0f', micros) end
 -- Somebody else can have added an entry whose id is so late that no message can be later: the stream takes none that is not. In the words of
 -- an error, which the room's servers pass on.
 local function ahead(id)
-  return 'AHEAD of all messages is the id ' .. id .. ' in ' .. stream .. ', which is not of this room: see docs/scaling.md'
+  return 'AHEAD of all messages is the id ' .. id .. ' in ' .. stream .. ', which is not of this room: see docs/redis.md'
 end
 
 local had = redis.call('HMGET', state, 'epoch', 'last')

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-use super::Peer;
+use super::read_ahead::Peer;
 
 /// Gives hyper a sleep for each head. hyper asks for one before it reads the head, and polls it after
 /// each look at the socket.

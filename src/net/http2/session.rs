@@ -14,11 +14,11 @@ use tokio::sync::{Notify, watch};
 use tonic::body::Body;
 use tracing::debug;
 
-use super::Pulse;
-use super::answer::{self, Answer, Sending};
+use super::body::{self, Answer, Sending};
 use super::gate::{Full, Gate, Place, UNKNOWN_STREAMS};
-use super::greeting::Greeting;
-use super::vitality::{Gone, Vitality};
+use super::liveness::{Gone, Vitality};
+use super::preface::Greeting;
+use crate::net::Pulse;
 
 /// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy
 /// stream wait for its window, and a reader that falls behind in small frames is cut; this client always
@@ -90,7 +90,7 @@ impl Http2 {
         head.version = Version::HTTP_2;
         let end = body.is_end_stream();
         let (answer, stream) = self.requests.send_request(Request::from_parts(head, ()), end)?;
-        let sending: Option<Sending> = (!end).then(|| Box::pin(answer::send(body, stream)) as Sending);
+        let sending: Option<Sending> = (!end).then(|| Box::pin(body::send(body, stream)) as Sending);
         Ok(Call { answer, sending, place: Some(place), vitality: Arc::clone(&self.vitality) })
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Outlet;
+use crate::net::Outlet;
 
 /// h2's number of streams before the server's SETTINGS have come. No server can announce so many.
 pub(super) const UNKNOWN_STREAMS: usize = usize::MAX - 1;

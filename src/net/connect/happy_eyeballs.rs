@@ -28,7 +28,7 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 
 /// The order in which addresses are tried: both families by turns, as the resolver has ordered each; and last
 /// of all `shunned`, where the server has failed before.
-pub(super) fn order(addresses: Vec<SocketAddr>, shunned: Option<SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn order(addresses: Vec<SocketAddr>, shunned: Option<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
     let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
     let (mut one, mut other) = (one.into_iter(), other.into_iter());
@@ -49,7 +49,7 @@ pub(super) fn order(addresses: Vec<SocketAddr>, shunned: Option<SocketAddr>) -> 
 ///
 /// # Errors
 /// The error of the last one that failed, of those for which `is_worse` is true, if there are such.
-pub(super) async fn race<T, E, F>(
+pub(crate) async fn race<T, E, F>(
     addresses: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> F,
     is_worse: impl Fn(&E) -> bool,

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::vanished::Vigilance;
+use crate::net::Vigilance;
 
 /// How long to wait when a connection can't be accepted (no file descriptors left, mostly): the next try fails too until one
 /// closes.

@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::Socket;
+use crate::net::Socket;
 
 /// Bytes that are read ahead. With more than that unread, the close is not seen.
 const LIMIT: usize = 1024;

@@ -13,14 +13,12 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::gate::Full;
-use super::greeting::Greeting;
-use super::http2::Http2;
-use super::lookup::lookup;
-use super::race::{order, race};
-use super::tls::{self, TlsError};
-use super::vanished::Vigilance;
-use super::vitality::Gone;
-use super::{Lifetime, Reloaded, ServerAddr, Token, Wire};
+use super::liveness::Gone;
+use super::preface::Greeting;
+use super::session::Http2;
+use crate::net::connect::happy_eyeballs::{order, race};
+use crate::net::tls::{self, TlsError};
+use crate::net::{Lifetime, Reloaded, ServerAddr, Token, Vigilance, Wire, lookup};
 use crate::process::test_panic;
 
 /// For TCP to each of the host's addresses.

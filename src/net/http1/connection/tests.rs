@@ -4,8 +4,8 @@ use hyper::service::service_fn;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::super::{Counts, Limits, Wire, serve_connections};
 use super::*;
+use crate::net::{Counts, Limits, Wire, serve_connections};
 
 const LONG: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::Socket;
+use crate::net::Socket;
 use crate::process::test_panic;
 
 /// Bytes of a frame's head.

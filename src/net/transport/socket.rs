@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 use tracing::warn;
 
-use super::Wire;
+use super::watched::Wire;
 
 /// The stream, as HTTP reads and writes it.
 #[derive(Debug)]

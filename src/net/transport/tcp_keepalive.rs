@@ -27,7 +27,7 @@ impl Vigilance {
     /// connection was at. 60 s is longer than a network is away for a moment, such as while a telephone
     /// changes its cell. The interfaces themselves end a connection that takes nothing a little earlier,
     /// where they have something to write to it (README, "What is bounded").
-    pub(super) const ACCEPTED: Self = Self {
+    pub(crate) const ACCEPTED: Self = Self {
         silent: Duration::from_secs(30),
         probe: Duration::from_secs(10),
         probes: 6,
@@ -57,8 +57,8 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
 
-    use super::super::{Counts, Limits, serve_connections};
     use super::*;
+    use crate::net::{Counts, Limits, serve_connections};
 
     #[tokio::test]
     async fn each_accepted_connection_is_watched() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
-use super::Pulse;
+use crate::net::Pulse;
 
 /// How often to look. Time is counted in looks and not by the clock: a moment in which this process did
 /// not run itself says nothing about the server.

@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::answer::Answer;
+use super::body::Answer;
 use super::connection::Connection;
 use super::gate::Place;
 

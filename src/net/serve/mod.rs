@@ -1,0 +1,4 @@
+//! A port: opening it, accepting its connections, and draining them.
+
+pub(crate) mod accept;
+pub(crate) mod listen;

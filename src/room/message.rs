@@ -1,15 +1,12 @@
 //! A message on its way into the room: encoded, all but its time.
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 
 use crate::proto::ReadMessagesResponse;
+use crate::proto::frame::{self, PREFIX_LEN};
 use crate::send_time::SendTime;
-
-/// gRPC's length-prefixed message: one byte that says "not compressed", four of length, big-endian.
-/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
-const FRAME_PREFIX: usize = 5;
 
 /// Room for the time at the end: two bytes of field header, and a `Timestamp` of at most 6 (seconds up to 2^35) + 6 bytes.
 const ENCODED_TIME_MAX: usize = 14;
@@ -29,8 +26,7 @@ impl Draft {
     #[must_use]
     pub fn new(author: String, text: String) -> Self {
         let message = ReadMessagesResponse { author, text, send_time: None };
-        let mut frame = Vec::with_capacity(FRAME_PREFIX + message.encoded_len() + ENCODED_TIME_MAX);
-        frame.put_bytes(0, FRAME_PREFIX);
+        let mut frame = frame::begin(message.encoded_len() + ENCODED_TIME_MAX);
         message.encode_raw(&mut frame);
         Self { frame }
     }
@@ -38,12 +34,12 @@ impl Draft {
     /// The most bytes that a reader's gRPC library will count for this message, whatever its time.
     #[must_use]
     pub fn outgoing_size(&self) -> usize {
-        self.frame.len() - FRAME_PREFIX + ENCODED_TIME_MAX
+        self.frame.len() - PREFIX_LEN + ENCODED_TIME_MAX
     }
 
     /// Author and text, encoded.
     pub(crate) fn message(&self) -> &[u8] {
-        &self.frame[FRAME_PREFIX..]
+        &self.frame[PREFIX_LEN..]
     }
 
     /// Author and text.
@@ -77,8 +73,7 @@ impl Draft {
 fn finish(buffer: &mut Vec<u8>, start: usize, time: SendTime) {
     let time = ReadMessagesResponse { send_time: Some(Timestamp::from(time)), ..Default::default() };
     time.encode_raw(buffer);
-    let length = u32::try_from(buffer.len() - start - FRAME_PREFIX).unwrap_or(u32::MAX);
-    buffer[start + 1..start + FRAME_PREFIX].copy_from_slice(&length.to_be_bytes());
+    frame::set_length(&mut buffer[start..]);
 }
 
 #[cfg(test)]
@@ -99,9 +94,8 @@ mod tests {
             let bytes = draft.into_bytes(time);
             assert_eq!(log[6..], bytes[..]);
 
-            let (prefix, message) = bytes.split_at(FRAME_PREFIX);
-            assert_eq!(prefix[0], 0);
-            assert_eq!(prefix[1..], u32::try_from(message.len()).expect("small").to_be_bytes());
+            let (message, rest) = frame::split(&bytes).expect("a frame");
+            assert_eq!((bytes[0], rest), (0, &[][..]));
             assert!(message.len() <= size && bytes.len() <= frame_size);
             let decoded = ReadMessagesResponse::decode(message).expect("a message");
             assert_eq!(

@@ -13,7 +13,7 @@ use shuttle::thread;
 use slab::Slab;
 
 use super::{Draft, End, Frames, Limits, Reader, Room, Start};
-use crate::proto::ReadMessagesResponse;
+use crate::proto::{ReadMessagesResponse, frame};
 use crate::send_time::SendTime;
 
 const ITERATIONS: usize = 5_000;
@@ -132,11 +132,10 @@ async fn until_woken(reader: &mut Reader) {
 
 fn decode(mut frames: &[u8]) -> Vec<u64> {
     let mut times = Vec::new();
-    while let Some((prefix, rest)) = frames.split_at_checked(5) {
-        let length = u32::from_be_bytes(prefix[1..].try_into().unwrap()) as usize;
-        let time = ReadMessagesResponse::decode(&rest[..length]).unwrap().send_time.unwrap();
+    while let Some((message, rest)) = frame::split(frames) {
+        let time = ReadMessagesResponse::decode(message).unwrap().send_time.unwrap();
         times.push(u64::try_from(time.seconds).unwrap() * 1_000_000_000 + u64::try_from(time.nanos).unwrap());
-        frames = &rest[length..];
+        frames = rest;
     }
     assert!(frames.is_empty(), "whole frames");
     times

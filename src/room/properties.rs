@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::log::SEGMENT;
 use super::{Draft, End, Epoch, Frames, Limits, NotYet, Opened, Reader, Room, Start};
-use crate::proto::ReadMessagesResponse;
+use crate::proto::{ReadMessagesResponse, frame};
 use crate::send_time::SendTime;
 
 const RETENTION: usize = 4 * SEGMENT;
@@ -149,12 +149,11 @@ impl Model {
     fn got(&self, frames: &Frames, mut next: usize) -> usize {
         let mut bytes = &frames.bytes[..];
         assert!(!bytes.is_empty());
-        while let Some((prefix, rest)) = bytes.split_first_chunk::<5>() {
-            let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-            let message = ReadMessagesResponse::decode(&rest[..length]).expect("a message");
+        while let Some((message, rest)) = frame::split(bytes) {
+            let message = ReadMessagesResponse::decode(message).expect("a message");
             assert_eq!(message.author, next.to_string());
             assert_eq!(message.send_time, Some(self.posted[next].0.into()));
-            bytes = &rest[length..];
+            bytes = rest;
             next += 1;
         }
         assert!(bytes.is_empty() && next <= self.published);

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::log::Resume;
 use super::{Epoch, Reader, Room, stamp};
+use crate::proto::frame;
 use crate::send_time::SendTime;
 
 /// Where a reader begins.
@@ -135,16 +136,14 @@ impl Room {
 
 /// Bytes of all frames in `frames` whose messages are not later than `after`, and the time of the last of them.
 fn skip(frames: &[u8], after: SendTime) -> (usize, Option<SendTime>) {
-    let (mut skipped, mut last) = (0, None);
-    while let Some((prefix, rest)) = frames[skipped..].split_at_checked(5) {
-        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        let time = rest.get(..length).and_then(|message| OnlyTime::decode(message).ok()?.send_time);
+    let (mut left, mut last) = (frames, None);
+    while let Some((message, behind)) = frame::split(left) {
+        let time = OnlyTime::decode(message).ok().and_then(|message| message.send_time);
         let time = time.and_then(|time| SendTime::try_from(time).ok()).filter(|time| *time <= after);
         if time.is_none() {
             break;
         }
-        last = time;
-        skipped += 5 + length;
+        (left, last) = (behind, time);
     }
-    (skipped, last)
+    (frames.len() - left.len(), last)
 }

@@ -15,6 +15,7 @@ use tonic::metadata::MetadataValue;
 
 use super::response::{not_accepted, surely_nothing_done};
 use crate::net::{Gathered, Share};
+use crate::proto::frame::{PREFIX_LEN, Prefix};
 use crate::proto::{EPOCH, IDEMPOTENCY_KEY};
 use crate::server::grpc::deadline::passed;
 
@@ -25,9 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const ENCODING: &str = "grpc-encoding";
 /// What gRPC calls no compression.
 const IDENTITY: &str = "identity";
-
-/// A byte that says whether the message is compressed, and four of its length.
-const PREFIX: usize = 5;
 
 /// No message, with or without a status that says why.
 #[derive(Debug)]
@@ -129,11 +127,11 @@ impl<'a> Received<'a> {
             self.piece = chunk;
         } else {
             self.gather();
-            let most = self.length()?.map_or(usize::MAX, |length| PREFIX + length);
+            let most = self.length()?.map_or(usize::MAX, |length| PREFIX_LEN + length);
             self.gathered.add(&chunk, most);
         }
         match self.length()? {
-            Some(length) if self.bytes().len() > PREFIX + length => Err(one_message_only()),
+            Some(length) if self.bytes().len() > PREFIX_LEN + length => Err(one_message_only()),
             _ => Ok(()),
         }
     }
@@ -142,22 +140,22 @@ impl<'a> Received<'a> {
     pub(crate) fn message<M: Message + Default>(self) -> Result<M, Status> {
         let bytes = self.bytes();
         match self.length()? {
-            Some(length) if bytes.len() == PREFIX + length => {}
+            Some(length) if bytes.len() == PREFIX_LEN + length => {}
             None if bytes.is_empty() => return Err(one_message_only()),
             _ => return Err(Status::internal("the request ends in the middle of its message")),
         }
-        M::decode(&bytes[PREFIX..]).map_err(|error| Status::invalid_argument(error.to_string()))
+        M::decode(&bytes[PREFIX_LEN..]).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
     /// The length of the message, once its prefix is there.
     fn length(&self) -> Result<Option<usize>, Status> {
-        let Some(&[compressed, a, b, c, d]) = self.bytes().first_chunk::<PREFIX>() else { return Ok(None) };
+        let Some(Prefix { compressed, length }) = Prefix::read(self.bytes()) else { return Ok(None) };
         match compressed {
             0 => {}
             1 => return Err(compressed_by(self.headers.get(ENCODING).map(HeaderValue::as_bytes))),
             _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
         }
-        let (length, limit) = (u32::from_be_bytes([a, b, c, d]) as usize, self.limit);
+        let limit = self.limit;
         if length > limit {
             let subject = self.subject;
             return Err(Status::resource_exhausted(format!(

@@ -1,11 +1,10 @@
 //! `SendMessage`: one message into the room.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
 use http::{HeaderMap, Request};
-use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -14,7 +13,7 @@ use super::request::{self, NoMessage};
 use super::response::{self, not_accepted, surely_nothing_done};
 use crate::backend::Keeper;
 use crate::net::Share;
-use crate::proto::{EPOCH, SendMessageRequest, SendMessageResponse};
+use crate::proto::{EPOCH, SendMessageRequest, SendMessageResponse, frame};
 use crate::room::{Draft, NotPosted, Posted};
 use crate::server::grpc::deadline::{before, deadline, passed};
 use crate::server::metrics::Metrics;
@@ -46,7 +45,7 @@ pub(crate) async fn call(
         Ok(answer) => {
             // Each of the three fails only when the caller is gone. The message is in the room all the same.
             let mut stream = respond.send_response(response::head(), false).ok()?;
-            stream.send_data(frame(&answer), false).ok()?;
+            stream.send_data(frame::encode(&answer), false).ok()?;
             stream.send_trailers(response::trailers(&Status::ok(""))).ok()?;
             Some(Code::Ok)
         }
@@ -83,16 +82,6 @@ async fn post(
         Posted::Before(_) => metrics.repeated(),
     }
     Ok(SendMessageResponse { send_time: Some(posted.time().into()) })
-}
-
-/// A message with its prefix: not compressed, and its length.
-fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut frame = BytesMut::with_capacity(5 + length);
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    message.encode_raw(&mut frame);
-    frame.freeze()
 }
 
 impl From<NotPosted> for Status {

@@ -11,9 +11,10 @@ use crate::work::Figures;
 const HEADING: &str = "\
 # Performance
 
-The same work for the messenger's server and for what one might use instead: what it costs, and what became of the messages. Written by
-`bench compare`, see [benches/README.md](../benches/README.md) for what each peer is and how it is measured. Figures of another machine will
-differ; the ratios in brackets should not, by much. What the costs mean for many readers: [scaling.md](scaling.md).
+`bench compare` gives the same work to the messenger's server and to other servers, and measures what
+it costs and what happens to the messages. [benches/README.md](../benches/README.md) describes the
+peers and the method. Other machines give other figures, but similar ratios (in brackets).
+[scaling.md](scaling.md) says what the costs mean for many readers.
 
 ![The table as bars](performance.svg)
 
@@ -73,9 +74,11 @@ pub fn markdown(
     }
     writeln!(
         text,
-        "\nMedians of {runs} interleaved runs of {seconds} s each. (0.50x): the messenger's figure is half of the peer's. (50 msg/s): \
-         the peer can't take the work of this row and got so much instead; what it needs for that is no comparison. \
-         –: there is no such work.\n"
+        "\nMedians of {runs} interleaved runs of {seconds} s each.\n\n\
+         - (0.50x): the messenger's figure is half of the peer's.\n\
+         - (50 msg/s): the peer could not take the work of this row and got only so much, so its \
+         figure is not comparable.\n\
+         - –: there is no such work.\n"
     )?;
     for peer in absent {
         writeln!(text, "- Left out: **{}**, {}.", peer.name, peer.why)?;

@@ -1,4 +1,4 @@
-//! Panics that the tests ask for (`tests/panics.rs`), in programs that were built for them: without debug assertions there are none.
+//! Panics that the tests ask for (`tests/it/panics.rs`), in programs that were built for them: without debug assertions there are none.
 
 #[cfg(not(debug_assertions))]
 pub(crate) fn test_panic(_place: &str) {}

@@ -1,6 +1,12 @@
 //! Any UTF-8 goes through unchanged, in every direction.
 
-use crate::support::{Message, client, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, Message, client, post};
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![texts_and_authors_come_back_as_they_were]
+}
 
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = [
@@ -24,9 +30,8 @@ fn texts() -> Vec<String> {
     texts
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn texts_and_authors_come_back_as_they_were() {
-    let server = server(&[]);
+async fn texts_and_authors_come_back_as_they_were(backend: Backend) {
+    let server = backend.server(&[]);
     let clients = [client(server.address, &[]), client(server.address, &[])];
     for client in &clients {
         client.ready().await;

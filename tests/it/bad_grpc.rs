@@ -4,15 +4,29 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support;
+use crate::support::suite::tests;
 use crate::support::{http2, post, program, server};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use libtest_mimic::Trial;
 use messenger::net::{Answer, Connection, ServerAddr};
 use messenger::proto::NOT_ACCEPTED;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        requests_that_do_not_decode,
+        fields_of_the_future_are_ignored,
+        what_is_not_there,
+        what_is_not_grpc_gets_a_status_of_http,
+        what_is_compressed,
+        a_deadline_ends_the_stream,
+        a_deadline_counts_from_the_headers
+    ]
+}
 
 /// A gRPC frame: flag, length, bytes.
 fn frame(flag: u8, length: usize, bytes: &[u8]) -> Bytes {
@@ -64,7 +78,6 @@ async fn raw_at(address: SocketAddr) -> Raw {
     Raw { connection, origin: format!("http://{address}") }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_do_not_decode() {
     let server = server(&[]);
     let mut reader = server.reader().await;
@@ -96,7 +109,6 @@ async fn requests_that_do_not_decode() {
     assert_eq!(reader.next().await.time, time, "the first message there is");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn fields_of_the_future_are_ignored() {
     let server = server(&[]);
     let mut reader = server.reader().await;
@@ -108,7 +120,6 @@ async fn fields_of_the_future_are_ignored() {
     assert_eq!((message.author.as_str(), message.text.as_str()), ("a", ""));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there() {
     let server = server(&[]);
     let mut raw = raw(&server).await;
@@ -119,7 +130,6 @@ async fn what_is_not_there() {
     assert_eq!(Status::from_header_map(other.headers()).unwrap().code(), Code::Unimplemented);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_grpc_gets_a_status_of_http() {
     const SEND: &str = "/mes_grpc.MessengerServer/SendMessage";
     const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -163,7 +173,6 @@ async fn what_is_not_grpc_gets_a_status_of_http() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_compressed() {
     let server = server(&[]);
     let mut reader = server.reader().await;
@@ -187,7 +196,6 @@ async fn what_is_compressed() {
     assert_eq!(reader.next().await.text, "");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_the_stream() {
     let server = server(&[]);
     let mut raw = raw(&server).await;
@@ -214,7 +222,6 @@ async fn a_deadline_ends_the_stream() {
     assert_eq!(support::soon("a message", stream.message()).await.unwrap().unwrap().text, "hey");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_counts_from_the_headers() {
     let server = server(&[]);
     let mut reader = server.reader().await;

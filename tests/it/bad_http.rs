@@ -4,12 +4,28 @@ use std::net::SocketAddr;
 
 use crate::support;
 use crate::support::http::{call, post};
+use crate::support::suite::tests;
 use crate::support::{client, program, server};
 use http::Method;
+use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-#[tokio::test(flavor = "multi_thread")]
+pub fn tests() -> Vec<Trial> {
+    tests![
+        bodies_that_are_no_message,
+        good_bodies_of_every_kind,
+        unknown_paths_and_wrong_methods,
+        pages_of_other_sites_are_kept_out,
+        browsers_are_served_only_under_names_that_strangers_cannot_have,
+        with_a_token_the_name_does_not_matter,
+        a_host_that_is_missing_or_twice_or_none,
+        a_body_that_is_encoded,
+        an_answer_reaches_who_is_still_sending,
+        who_has_said_everything_still_gets_an_answer
+    ]
+}
+
 async fn bodies_that_are_no_message() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -48,7 +64,6 @@ async fn bodies_that_are_no_message() {
     assert_eq!(reader.next().await.time, time, "the first message there is");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn good_bodies_of_every_kind() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -74,7 +89,6 @@ async fn good_bodies_of_every_kind() {
     assert!(got.iter().all(|message| message.author == "alice" && message.text == "hey"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn unknown_paths_and_wrong_methods() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -93,7 +107,6 @@ async fn unknown_paths_and_wrong_methods() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_are_kept_out() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -135,7 +148,6 @@ const BROWSERS: [&[(&str, &str)]; 4] = [
     &[("user-agent", "curl/8.5.0"), ("accept-language", "en")],
 ];
 
-#[tokio::test(flavor = "multi_thread")]
 async fn browsers_are_served_only_under_names_that_strangers_cannot_have() {
     let (_server, address) = program::server(&[]).await;
     let variables = [
@@ -187,7 +199,6 @@ async fn browsers_are_served_only_under_names_that_strangers_cannot_have() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn with_a_token_the_name_does_not_matter() {
     let file = std::env::temp_dir().join(format!("messenger-hosts-{}", std::process::id()));
     std::fs::write(&file, "s3cret").unwrap();
@@ -200,7 +211,6 @@ async fn with_a_token_the_name_does_not_matter() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_missing_or_twice_or_none() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -229,7 +239,6 @@ async fn a_host_that_is_missing_or_twice_or_none() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_encoded() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -261,7 +270,6 @@ async fn raw(address: SocketAddr, request: &[u8], close: bool) -> String {
     answer
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_reaches_who_is_still_sending() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -285,7 +293,6 @@ async fn an_answer_reaches_who_is_still_sending() {
     assert_eq!(client.collect(1).await[0].time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_has_said_everything_still_gets_an_answer() {
     let server = server(&[]);
     let client = client(server.address, &[]);

@@ -3,7 +3,6 @@
 //!
 //! Needs nginx. Without it these tests skip, and say so; where the variable `CI` is `true` they fail.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use crate::support::http::{call, send, try_send};
+use crate::support::suite::{self, tests};
 use crate::support::{Running, fixed_port, grpc, post, program, reader, server, soon, until};
 use bytes::Bytes;
 use http::{Method, Request};
@@ -18,8 +18,19 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        everything_goes_through_at_once,
+        a_client_sends_for_ever,
+        a_proxy_that_takes_no_more_calls_costs_nothing,
+        silence_ends_a_stream_only_without_the_setting,
+        a_proxy_that_restarts_costs_nothing
+    ]
+}
 
 const CONFIGURATION: &str = include_str!("../../deploy/nginx.conf");
 
@@ -29,17 +40,6 @@ struct Nginx {
     folder: PathBuf,
     grpc: SocketAddr,
     http: SocketAddr,
-}
-
-/// Whether nginx is there; if it is not, that is said aloud.
-async fn has_nginx() -> bool {
-    let found = Command::new("nginx").arg("-v").output().await.is_ok_and(|output| output.status.success());
-    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no nginx, and this is CI");
-    if !found {
-        // Not eprintln: the output of a test that passes would not be shown.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: nginx is not installed");
-    }
-    found
 }
 
 /// Puts something else into the configuration, which must be there once.
@@ -157,11 +157,8 @@ impl Events {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_through_at_once() {
-    if !has_nginx().await {
-        return;
-    }
+    suite::require("nginx", "nginx");
     let (server, client, nginx) = chat(CONFIGURATION).await;
     let page = call(nginx.http, Method::GET, "/", &[], "").await;
     assert_eq!(
@@ -201,11 +198,8 @@ async fn everything_goes_through_at_once() {
 }
 
 /// By itself nginx takes no more than a thousand calls on a connection.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_sends_for_ever() {
-    if !has_nginx().await {
-        return;
-    }
+    suite::require("nginx", "nginx");
     let (_server, client, _nginx) = chat(CONFIGURATION).await;
     for number in 0..1500 {
         client.send("alice", &number.to_string()).await;
@@ -214,11 +208,8 @@ async fn a_client_sends_for_ever() {
 }
 
 /// Nor does it end the stream then: the client has to.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_takes_no_more_calls_costs_nothing() {
-    if !has_nginx().await {
-        return;
-    }
+    suite::require("nginx", "nginx");
     let few = replace(CONFIGURATION, "keepalive_requests 1000000000;", "keepalive_requests 10;");
     let (_server, client, nginx) = chat(&few).await;
     for number in 0..35 {
@@ -235,13 +226,10 @@ async fn a_proxy_that_takes_no_more_calls_costs_nothing() {
     assert_eq!(got, 35);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn silence_ends_a_stream_only_without_the_setting() {
     const SHORT: Duration = Duration::from_secs(2);
     const SETTING: &str = "grpc_read_timeout 365d;";
-    if !has_nginx().await {
-        return;
-    }
+    suite::require("nginx", "nginx");
     let server = server(&[]);
     // In place of the default of a minute, which the setting stands against.
     let short = replace(CONFIGURATION, "http {", "http { grpc_read_timeout 2s;");
@@ -259,11 +247,8 @@ async fn silence_ends_a_stream_only_without_the_setting() {
     assert_eq!(whole.next().await.time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_restarts_costs_nothing() {
-    if !has_nginx().await {
-        return;
-    }
+    suite::require("nginx", "nginx");
     let quick = replace(CONFIGURATION, "worker_shutdown_timeout 10s;", "worker_shutdown_timeout 100ms;");
     let (server, client, mut nginx) = chat(&quick).await;
     let mut direct = server.grpc().await;

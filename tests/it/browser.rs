@@ -8,8 +8,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use crate::support;
 use crate::support::browser::{Browser, Driver, ELSEWHERE, ENTER, RELEASE, SHIFT, TAB, driver};
 use crate::support::program::{self, CLIENT, Program, server_at};
+use crate::support::suite::tests;
 use crate::support::{http, post};
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        two_people_talk_whatever_goes_away,
+        who_has_the_token_gets_in,
+        hostile_texts_are_texts,
+        who_reads_what_is_above_is_not_moved,
+        ten_thousand_messages_do_not_stutter,
+        a_name_that_strangers_may_have_shows_nothing_of_the_chat,
+        pictures
+    ]
+}
 
 /// India is 5:30 ahead: a time that was not put into local form is seen by its minutes.
 const ZONE: &str = "Asia/Kolkata";
@@ -50,9 +64,8 @@ async fn texts(browser: &Browser) -> Vec<String> {
     texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk_whatever_goes_away() {
-    let Some(driver) = driver(ZONE).await else { return };
+    let driver = driver(ZONE).await;
     let server_address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let mut server = server_at(server_address).await;
     let (_one, one) = client(server_address, 0, &[]).await;
@@ -154,10 +167,9 @@ async fn two_people_talk_whatever_goes_away() {
     server.exit().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_has_the_token_gets_in() {
     const STATE: &str = "document.getElementById('state').textContent";
-    let Some(driver) = driver(ZONE).await else { return };
+    let driver = driver(ZONE).await;
     let server = support::server(&[]);
     let (_client, client) = client(server.address, 0, &[("MESSENGER_HTTP_TOKEN", "s3cret/+")]).await;
     let browser = driver.open(&format!("http://{client}/")).await;
@@ -180,9 +192,8 @@ async fn who_has_the_token_gets_in() {
     assert_eq!(other.get("location.hash").await, "");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn hostile_texts_are_texts() {
-    let Some(driver) = driver(ZONE).await else { return };
+    let driver = driver(ZONE).await;
     let (_server, server_address) = program::server(&[]).await;
     let (_client, address) = client(server_address, 0, &[]).await;
     let page = open(&driver, address).await;
@@ -263,9 +274,8 @@ async fn hostile_texts_are_texts() {
     page.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_reads_what_is_above_is_not_moved() {
-    let Some(driver) = driver(ZONE).await else { return };
+    let driver = driver(ZONE).await;
     let (_server, server_address) = program::server(&[]).await;
     let (_client, address) = client(server_address, 0, &[]).await;
     let page = open(&driver, address).await;
@@ -307,11 +317,10 @@ async fn who_reads_what_is_above_is_not_moved() {
     page.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_messages_do_not_stutter() {
     const MANY: usize = 10_000;
     const LIVE: usize = 5_000;
-    let Some(driver) = driver(ZONE).await else { return };
+    let driver = driver(ZONE).await;
     let (_server, server_address) = program::server(&[]).await;
     let (_client, address) = client(server_address, 0, &[]).await;
     let mut grpc = support::grpc(server_address).await;
@@ -366,9 +375,8 @@ async fn ten_thousand_messages_do_not_stutter() {
     page.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_strangers_may_have_shows_nothing_of_the_chat() {
-    let Some(driver) = driver(ZONE).await else { return };
+    let driver = driver(ZONE).await;
     let server_address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let _server = server_at(server_address).await;
     let (_client, client) = client(server_address, 0, &[]).await;
@@ -387,10 +395,8 @@ async fn a_name_that_strangers_may_have_shows_nothing_of_the_chat() {
 }
 
 /// Remakes the pictures: `cargo test --test browser -- --ignored pictures`. One is in the README, the others are for the eye.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "makes docs/page.png"]
 async fn pictures() {
-    let driver = driver(ZONE).await.expect("a browser");
+    let driver = driver(ZONE).await;
     let (mut server, server_address) = program::server(&[]).await;
     let (_client, address) = client(server_address, 0, &[]).await;
     let page = driver.open(&format!("http://{address}/")).await;

@@ -2,12 +2,22 @@
 
 use crate::support;
 use crate::support::proxy::{Mode, proxy};
-use crate::support::{client, http, listen, post, server, server_on, until};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, client, http, listen, post, until};
 use ::http::Method;
+use libtest_mimic::Trial;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cut_costs_nothing() {
-    let server = server(&[]);
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![
+        a_cut_costs_nothing,
+        a_reader_that_was_cut_before_its_first_message_misses_nothing,
+        a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body,
+        an_idempotency_key_of_the_users_own_works_over_http
+    ]
+}
+
+async fn a_cut_costs_nothing(backend: Backend) {
+    let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &[]);
     client.ready().await;
@@ -39,9 +49,8 @@ async fn a_cut_costs_nothing() {
     assert_eq!(got, order);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_was_cut_before_its_first_message_misses_nothing() {
-    let server = server(&[]);
+async fn a_reader_that_was_cut_before_its_first_message_misses_nothing(backend: Backend) {
+    let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &[]);
     // A refused send proves that the stream is open, and leaves no message.
@@ -53,15 +62,14 @@ async fn a_reader_that_was_cut_before_its_first_message_misses_nothing() {
     assert_eq!(client.collect(1).await[0].time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body() {
+async fn a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body(backend: Backend) {
     let port = support::fixed_port();
-    let first = server_on(listen(port), &[]);
+    let first = backend.server_on(listen(port), &[]);
     let client = client(first.address, &["--send-deadline", "10s"]);
     client.ready().await;
     client.flush().await;
     first.stop().await;
-    let second = server_on(listen(port), &[]);
+    let second = backend.server_on(listen(port), &[]);
     // Accepted before the client has found the server: the new room has it from its beginning.
     let early = post(&mut second.grpc().await, "alice", "early").await;
     let late = client.send("alice", "late").await;
@@ -79,9 +87,8 @@ async fn a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body() {
     assert_eq!((got, gaps), (vec![early, late], 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idempotency_key_of_the_users_own_works_over_http() {
-    let server = server(&[]);
+async fn an_idempotency_key_of_the_users_own_works_over_http(backend: Backend) {
+    let server = backend.server(&[]);
     let (one, other) = (client(server.address, &[]), client(server.address, &[]));
     let send = async |client: &support::Running, text: &str, key: &str| {
         let body = serde_json::json!({"author": "alice", "text": text}).to_string();

@@ -9,23 +9,31 @@ use std::time::{Duration, SystemTime};
 
 use crate::support;
 use crate::support::program;
+use crate::support::suite::{self, tests};
 use crate::support::{Grpc, Reader, assert_increasing, grpc, http, post, reader, soon, until};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, RESUME_AFTER, SendMessageRequest};
 use tonic::{Code, Request};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        steps_back_and_forth,
+        a_step_in_the_middle_of_many_senders,
+        a_clock_past_the_last_time_is_named_and_no_message_gets_a_wrong_one
+    ]
+}
 
 const HOUR: Duration = Duration::from_hours(1);
 
 /// The library, where Linux distributions have it.
-fn library() -> Option<PathBuf> {
+fn library() -> PathBuf {
+    if cfg!(target_env = "musl") {
+        suite::ignore("a static program loads no library");
+    }
     let directories = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
     let triplets = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files = directories.into_iter().chain(triplets).map(|path| path.join("faketime/libfaketimeMT.so.1"));
-    let found = files.find(|file| file.exists());
-    if found.is_none() {
-        eprintln!("no libfaketime: what happens when the clock steps back is not tested");
-    }
-    assert!(found.is_some() || std::env::var("CI").as_deref() != Ok("true"), "no libfaketime, and this is CI");
-    found
+    files.find(|file| file.exists()).unwrap_or_else(|| suite::missing("libfaketime (Debian: faketime)"))
 }
 
 /// A clock that is so far from the true one.
@@ -80,13 +88,8 @@ async fn resumed(grpc: &mut Grpc, epoch: &str, after: &str) -> Reader {
     Reader { stream: soon("the headers", grpc.read_messages(request)).await.expect("a stream").into_inner() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn steps_back_and_forth() {
-    // A static program takes no library.
-    if cfg!(target_env = "musl") {
-        return eprintln!("a static program: what happens when the clock steps back is not tested");
-    }
-    let Some(library) = library() else { return };
+    let library = library();
     let clock = Clock::new();
     let (_server, address) = server_with(&clock, &library).await;
     let mut sender = grpc(address).await;
@@ -134,12 +137,8 @@ async fn steps_back_and_forth() {
     assert_eq!(watch.next().await.time, last);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_step_in_the_middle_of_many_senders() {
-    if cfg!(target_env = "musl") {
-        return eprintln!("a static program: what happens when the clock steps back is not tested");
-    }
-    let Some(library) = library() else { return };
+    let library = library();
     let clock = Clock::new();
     let (_server, address) = server_with(&clock, &library).await;
     let mut watch = reader(&mut grpc(address).await).await;
@@ -164,12 +163,8 @@ async fn a_step_in_the_middle_of_many_senders() {
     assert_increasing(&watch.take(2000).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_past_the_last_time_is_named_and_no_message_gets_a_wrong_one() {
-    if cfg!(target_env = "musl") {
-        return eprintln!("a static program: what happens when the clock is centuries ahead is not tested");
-    }
-    let Some(library) = library() else { return };
+    let library = library();
     let clock = Clock::new();
     // Also at the start.
     clock.set("+600y");

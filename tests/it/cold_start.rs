@@ -5,9 +5,20 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::support;
-use crate::support::{client, http, program, redis, server, server_on};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, client, http, program};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![
+        server_first,
+        client_first_with_a_send_already_waiting,
+        many_clients_at_once,
+        every_client_has_the_first_message_whatever_starts_first
+    ]
+}
 
 /// The bound of the contract. It is about what the client waits for, not about speed: without the wait a message is missed for good.
 const OWN_BUFFER: Duration = Duration::from_millis(100);
@@ -23,17 +34,15 @@ async fn first_send_comes_back(client: &support::Running, what: &str) {
     assert_eq!(seen[0].time, time, "{what}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn server_first() {
+async fn server_first(backend: Backend) {
     for round in 0..20 {
-        let server = server(&[]);
+        let server = backend.server(&[]);
         let client = client(server.address, &[]);
         first_send_comes_back(&client, &format!("server first, {round}")).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn client_first_with_a_send_already_waiting() {
+async fn client_first_with_a_send_already_waiting(backend: Backend) {
     for round in 0..5 {
         let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
         let client = client(address, &[]);
@@ -41,7 +50,7 @@ async fn client_first_with_a_send_already_waiting() {
         let send = tokio::spawn(async move { http::send(client.address, "alice", "waits").await });
         // From at once to after several tries.
         tokio::time::sleep(Duration::from_millis(60 * round)).await;
-        let _server = server_on(support::listen(address.port()), &[]);
+        let _server = backend.server_on(support::listen(address.port()), &[]);
         let time = send.await.unwrap();
         let answered = Instant::now();
         let mut seen = Vec::new();
@@ -53,9 +62,8 @@ async fn client_first_with_a_send_already_waiting() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_clients_at_once() {
-    let server = server(&[]);
+async fn many_clients_at_once(backend: Backend) {
+    let server = backend.server(&[]);
     let mut starts = tokio::task::JoinSet::new();
     for number in 0..20 {
         let client = client(server.address, &[]);
@@ -82,16 +90,13 @@ fn tries() -> usize {
 
 /// Starts a server and clients at moments that `random` chooses. As soon as all of them answer, a message is
 /// sent through the first client. Gives what is wrong, if something is.
-async fn cold_start(mut random: fastrand::Rng, clients: usize) -> Result<(), String> {
+async fn cold_start(backend: Backend, mut random: fastrand::Rng, clients: usize) -> Result<(), String> {
     let mut delay = || DELAYS[random.usize(..DELAYS.len())];
     let delays: Vec<f64> = (0..=clients).map(|_| delay()).collect();
-    let (port, room) = (support::fixed_port(), redis::room());
+    let port = support::fixed_port();
     let server = async {
         tokio::time::sleep(Duration::from_secs_f64(delays[0])).await;
-        let room =
-            room.as_ref().map(|(url, name)| [("MESSENGER_REDIS_URL", url.as_str()), ("MESSENGER_REDIS_ROOM", name)]);
-        let server =
-            program::server_with((Ipv4Addr::LOCALHOST, port).into(), room.as_ref().map_or(&[], |room| room)).await;
+        let server = backend.program_at((Ipv4Addr::LOCALHOST, port).into()).await;
         support::until("TCP", async || tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()).await;
         server
     };
@@ -121,13 +126,12 @@ async fn cold_start(mut random: fastrand::Rng, clients: usize) -> Result<(), Str
 }
 
 /// One after the other would take minutes, and hardly any of that is work.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_client_has_the_first_message_whatever_starts_first() {
+async fn every_client_has_the_first_message_whatever_starts_first(backend: Backend) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let all = (0..tries() as u64).map(|number| {
         let random = fastrand::Rng::with_seed(seed.wrapping_add(number));
-        cold_start(random, if number % 2 == 0 { 2 } else { 5 })
+        cold_start(backend, random, if number % 2 == 0 { 2 } else { 5 })
     });
     let results: Vec<_> = futures_util::stream::iter(all).buffer_unordered(AT_ONCE).collect().await;
     let wrong: Vec<String> = results.into_iter().filter_map(Result::err).collect();

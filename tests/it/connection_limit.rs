@@ -4,9 +4,15 @@
 use std::net::SocketAddr;
 
 use crate::support;
+use crate::support::suite::tests;
 use crate::support::{client, grpc, http, http2, post, program, server, soon, until};
+use libtest_mimic::Trial;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+
+pub fn tests() -> Vec<Trial> {
+    tests![of_the_server, of_the_client, of_calls_on_one_connection]
+}
 
 /// Whether a connection is closed at once. It stays silent otherwise.
 async fn is_closed(mut socket: TcpStream) {
@@ -14,7 +20,6 @@ async fn is_closed(mut socket: TcpStream) {
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_the_server() {
     let (mut server, address) = program::server(&[("MESSENGER_MAX_CONNECTIONS", "2")]).await;
     let (mut one, mut other) = (grpc(address).await, grpc(address).await);
@@ -39,7 +44,6 @@ async fn try_post(address: SocketAddr) -> Option<String> {
     Some(messenger::send_time::rfc3339(&answer.into_inner().send_time?).to_string())
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_the_client() {
     let server = server(&[]);
     let client = client(server.address, &["--http-max-connections", "2"]);
@@ -65,7 +69,6 @@ async fn of_the_client() {
     until("a place", call).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_calls_on_one_connection() {
     let server = server(&["--max-streams", "2"]);
     let mut requests = http2::open(server.address).await;

@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::program::{self, CHAT, CLIENT, Program, SERVER};
+use crate::support::suite::{self, tests};
 use crate::support::{PATIENCE, Reader, grpc, http, post, reader, server_on, until};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+
+pub fn tests() -> Vec<Trial> {
+    tests![of_the_server, of_the_client, too_few_threads_at_the_start_are_one_line, without_a_further_thread_it_goes_on]
+}
 
 /// All that the process may have open, and which it cannot raise.
 const LIMIT: &str = "ulimit -n 40";
@@ -36,7 +42,6 @@ async fn start_limited(program: &str, what: &str, variables: &[(&str, &str)]) ->
     (program, address)
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_the_server() {
     let (mut server, address) = start_limited(SERVER, "server listening", &[("MESSENGER_SERVER_PORT", "0")]).await;
     let mut sender = grpc(address).await;
@@ -99,7 +104,6 @@ impl Caller {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_the_client() {
     let port = support::fixed_port();
     let server = server_on(support::listen(port), &[]);
@@ -154,20 +158,15 @@ async fn of_the_client() {
 /// Limits of processes hold for all but root: as a user that has no other process.
 const NOBODY: &str = "setpriv --reuid 61234 --clear-groups";
 
-fn is_limited() -> bool {
+fn require_limits() {
     let tools = std::process::Command::new("sh").args(["-c", &format!("{NOBODY} prlimit --version")]).output();
-    let is_limited = tools.is_ok_and(|tools| tools.status.success());
-    if !is_limited {
-        eprintln!("not root, or no `setpriv` and `prlimit`: too few threads are not tested");
+    if !tools.is_ok_and(|tools| tools.status.success()) {
+        suite::missing("root, `setpriv` and `prlimit` (Debian: util-linux)");
     }
-    is_limited
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn too_few_threads_at_the_start_are_one_line() {
-    if !is_limited() {
-        return;
-    }
+    require_limits();
     for program in [SERVER, CLIENT, CHAT] {
         let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
         let setup = format!("exec {NOBODY} prlimit --nproc=3:3 \"$0\"");
@@ -178,11 +177,8 @@ async fn too_few_threads_at_the_start_are_one_line() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn without_a_further_thread_it_goes_on() {
-    if !is_limited() {
-        return;
-    }
+    require_limits();
     let port = support::fixed_port();
     let server = format!("localhost:{port}");
     let variables = [("MESSENGER_SERVER_ADDR", server.as_str()), ("MESSENGER_HTTP_PORT", "0")];

@@ -3,7 +3,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::support;
-use crate::support::{Message, post, reader, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, Message, post, reader};
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![a_thousand_readers_have_every_message]
+}
 
 const READERS: usize = 1_000;
 /// Half of the readers share connections, this many streams on each: more than HTTP/2 libraries allow by default.
@@ -11,10 +17,9 @@ const PER_CONNECTION: usize = 250;
 const SENDERS: usize = 4;
 const EACH: usize = 100;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_readers_have_every_message() {
+async fn a_thousand_readers_have_every_message(backend: Backend) {
     messenger::process::raise_file_limit();
-    let server = server(&[]);
+    let server = backend.server(&[]);
     let mut streams = Vec::new();
     for _ in 0..READERS / 2 {
         streams.push(server.reader().await);

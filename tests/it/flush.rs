@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support;
-use crate::support::{assert_increasing, client, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, assert_increasing, client, post};
+use libtest_mimic::Trial;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_came_in_is_an_empty_array() {
-    let server = server(&[]);
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![nothing_came_in_is_an_empty_array, concurrent_flushes_share_the_messages_out]
+}
+
+async fn nothing_came_in_is_an_empty_array(backend: Backend) {
+    let server = backend.server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
     let answer = support::http::post(client.address, "/getAndFlushMessages", "").await;
@@ -20,10 +25,9 @@ async fn nothing_came_in_is_an_empty_array() {
     assert_eq!(&answer.body[..], b"[]");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_flushes_share_the_messages_out() {
+async fn concurrent_flushes_share_the_messages_out(backend: Backend) {
     const MESSAGES: usize = 3_000;
-    let server = server(&[]);
+    let server = backend.server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
     let done = Arc::new(AtomicBool::new(false));

@@ -5,42 +5,60 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, missing_docs)]
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::support;
+use crate::support::suite::{self, tests};
 use crate::support::{
     Message, PATIENCE, assert_increasing, certificates, client, free_port, http as web, post, program, server, soon,
     until,
 };
 use http::StatusCode;
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 
+pub fn tests() -> Vec<Trial> {
+    tests![
+        foreign_server_first_message_after_a_cold_start,
+        foreign_server_that_starts_after_the_client,
+        foreign_server_one_order_over_two_clients,
+        foreign_server_any_text,
+        foreign_server_that_ends_the_stream_gets_another,
+        foreign_server_restarts_and_the_buffer_survives,
+        foreign_server_that_is_frozen_is_a_504_at_the_deadline,
+        foreign_server_statuses_become_http,
+        foreign_server_times_print_with_nine_digits,
+        foreign_client_many_streams_open_at_once_on_one_connection,
+        foreign_client_readers_and_senders_share_one_order,
+        foreign_client_bad_calls_get_their_statuses,
+        foreign_client_stream_ends_at_its_deadline,
+        foreign_client_that_falls_behind_is_told,
+        foreign_client_under_tls_with_a_token,
+        foreign_client_sees_a_shutdown,
+        foreign_client_asks_for_health
+    ]
+}
+
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/messenger/proto");
 
-/// The Python to use; `None` if there is none that could, which is said aloud.
-fn python() -> Option<&'static str> {
-    static FOUND: OnceLock<Option<String>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
+/// The Python to use, which has gRPC.
+fn python() -> &'static str {
+    static FOUND: LazyLock<Result<String, String>> = LazyLock::new(|| {
         let python = std::env::var("MESSENGER_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        let try_out = std::process::Command::new(&python).args(["-c", "import grpc, grpc_tools"]).output();
-        let problem = match try_out {
-            Ok(output) if output.status.success() => return Some(python),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned(),
-            Err(error) => error.to_string(),
-        };
-        // Not eprintln: the output of a test that passes would not be shown.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: foreign implementations: {python}: {problem}");
-        None
+        match std::process::Command::new(&python).args(["-c", "import grpc, grpc_tools"]).output() {
+            Ok(output) if output.status.success() => Ok(python),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     });
-    assert!(found.is_some() || std::env::var("CI").as_deref() != Ok("true"), "no Python with grpcio, and this is CI");
-    found.as_deref()
+    let missing = |problem| suite::missing(&format!("Python with grpcio and grpcio-tools: {problem}"));
+    FOUND.as_deref().unwrap_or_else(missing)
 }
 
 /// A running Python program.
@@ -121,9 +139,8 @@ async fn collect(client: &support::Running, count: usize) -> Vec<Message> {
 
 /// grpcio holds the response headers back until there is a message: a client that waits for them without a bound never sends the
 /// first one.
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_first_message_after_a_cold_start() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     for round in 0..2 {
         let client = client(address, &[]);
@@ -136,9 +153,8 @@ async fn foreign_server_first_message_after_a_cold_start() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_that_starts_after_the_client() {
-    let Some(python) = python() else { return };
+    let python = python();
     let port = free_port().local_addr().unwrap().port();
     let client = client((Ipv4Addr::LOCALHOST, port).into(), &["--send-deadline", "30s"]);
     let address = client.address;
@@ -149,11 +165,10 @@ async fn foreign_server_that_starts_after_the_client() {
     assert_eq!(collect(&client, 1).await[0].time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_one_order_over_two_clients() {
     const SENDERS: usize = 8;
     const EACH: usize = 40;
-    let Some(python) = python() else { return };
+    let python = python();
     let (_server, address) = foreign_server(python, 0).await;
     let clients = [client(address, &[]), client(address, &[])];
     for client in &clients {
@@ -174,9 +189,8 @@ async fn foreign_server_one_order_over_two_clients() {
     assert_eq!(collect(&clients[1], SENDERS * EACH).await, order);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_any_text() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (_server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
     client.ready().await;
@@ -189,9 +203,8 @@ async fn foreign_server_any_text() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_that_ends_the_stream_gets_another() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
     client.send("alice", "before").await;
@@ -205,9 +218,8 @@ async fn foreign_server_that_ends_the_stream_gets_another() {
     assert_eq!(texts.collect::<Vec<_>>(), ["before", "first", "second"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_restarts_and_the_buffer_survives() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
     client.send("alice", "before").await;
@@ -225,10 +237,9 @@ async fn foreign_server_restarts_and_the_buffer_survives() {
     assert_eq!(texts.collect::<Vec<_>>(), ["before", "after"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_that_is_frozen_is_a_504_at_the_deadline() {
     const DEADLINE: Duration = Duration::from_millis(2500);
-    let Some(python) = python() else { return };
+    let python = python();
     let (server, address) = foreign_server(python, 0).await;
     let with_stream = client(address, &["--send-deadline", "2500ms"]);
     with_stream.ready().await;
@@ -260,9 +271,8 @@ async fn foreign_server_that_is_frozen_is_a_504_at_the_deadline() {
     assert!(unknown <= 2, "two were sent: {seen:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_statuses_become_http() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
     client.ready().await;
@@ -295,9 +305,8 @@ async fn foreign_server_statuses_become_http() {
     assert_eq!(client.flush().await, []);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_server_times_print_with_nine_digits() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (_server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
     client.ready().await;
@@ -313,9 +322,8 @@ async fn foreign_server_times_print_with_nine_digits() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_many_streams_open_at_once_on_one_connection() {
-    let Some(python) = python() else { return };
+    let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["streams", "120"]);
     // It says so when all have their headers, with no message anywhere.
@@ -323,11 +331,10 @@ async fn foreign_client_many_streams_open_at_once_on_one_connection() {
     assert_eq!(client.json().await, 120);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_readers_and_senders_share_one_order() {
     const SENDERS: usize = 4;
     const EACH: usize = 100;
-    let Some(python) = python() else { return };
+    let python = python();
     let server = server(&[]);
     let mut reader = server.reader().await;
     // As many again from here, at the same time.
@@ -361,9 +368,8 @@ async fn foreign_client_readers_and_senders_share_one_order() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_bad_calls_get_their_statuses() {
-    let Some(python) = python() else { return };
+    let python = python();
     let server = server(&[]);
     let mut reader = server.reader().await;
     let mut client = Python::client(python, server.address, &["statuses"]);
@@ -382,9 +388,8 @@ async fn foreign_client_bad_calls_get_their_statuses() {
     assert_eq!(reader.next().await.text.len(), (4 << 20) - 64, "nothing but the good one is in the room");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_stream_ends_at_its_deadline() {
-    let Some(python) = python() else { return };
+    let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["deadline", "1.5"]);
     assert_eq!(client.json().await, true, "a message before the deadline");
@@ -393,10 +398,9 @@ async fn foreign_client_stream_ends_at_its_deadline() {
     assert!((1.4..PATIENCE.as_secs_f64()).contains(&ended[1].as_f64().unwrap()), "{ended}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_that_falls_behind_is_told() {
     const SENT: u64 = 40;
-    let Some(python) = python() else { return };
+    let python = python();
     let server = server(&["--retention-bytes", "8MiB"]);
     let mut client = Python::client(python, server.address, &["slow"]);
     assert_eq!(client.json().await, "open");
@@ -411,11 +415,10 @@ async fn foreign_client_that_falls_behind_is_told() {
     assert_eq!(ended[1], "RESOURCE_EXHAUSTED");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_under_tls_with_a_token() {
     const SENDERS: usize = 4;
     const EACH: usize = 100;
-    let Some(python) = python() else { return };
+    let python = python();
     let (directory, ca) = (certificates::directory(), certificates::ca("the CA"));
     let ca_file = directory.write("ca.pem", &ca.certificate);
     let identity = directory.identity("server", &ca.sign(&["localhost"]));
@@ -447,9 +450,8 @@ async fn foreign_client_under_tls_with_a_token() {
 const SERVING: [u8; 2] = [8, 1];
 const NOT_SERVING: [u8; 2] = [8, 2];
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_sees_a_shutdown() {
-    let Some(python) = python() else { return };
+    let python = python();
     let (mut server, address) = program::server(&[]).await;
     let mut client = Python::client(python, address, &["end"]);
     assert_eq!(client.json().await, json!(SERVING));
@@ -461,9 +463,8 @@ async fn foreign_client_sees_a_shutdown() {
     assert!(server.exit().await.success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn foreign_client_asks_for_health() {
-    let Some(python) = python() else { return };
+    let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["health", "", messenger::proto::SERVICE, "nobody"]);
     let answers = client.json().await;

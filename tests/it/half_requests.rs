@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::raw_http2::{self, DATA, FRAME, Outcome, Raw, frame, streams};
+use crate::support::suite::tests;
 use crate::support::{http2, post, program, soon};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
+use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+pub fn tests() -> Vec<Trial> {
+    tests![over_grpc, over_http, not_for_ever, tiny_pieces_hold_no_more_than_they_are]
+}
 
 const MIB: usize = 1024 * 1024;
 /// What the server and the client have room for where the largest is 1 MiB.
@@ -26,7 +32,6 @@ fn begin(requests: &mut h2::client::SendRequest<Bytes>, text: &str) -> (Response
     (answer, stream, last)
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn over_grpc() {
     let (server, address) = program::server(&[("MESSENGER_MAX_MESSAGE_BYTES", "1MiB")]).await;
     let mut reader = support::reader(&mut support::grpc(address).await).await;
@@ -72,7 +77,6 @@ async fn over_grpc() {
     assert!(grown < (2 * ROOM + 2 * ROOM + 16) * MIB, "grew by {grown} bytes");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn over_http() {
     const MORE: usize = 4;
     let server = support::server(&[]);
@@ -112,7 +116,6 @@ async fn over_http() {
     assert_eq!(soon("an answer", status(&mut socket)).await, "200", "there is room again");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn not_for_ever() {
     let (_server, address) = program::server(&[]).await;
     let mut requests = http2::open(address).await;
@@ -125,7 +128,6 @@ async fn not_for_ever() {
     assert_eq!(reader.next().await.time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn tiny_pieces_hold_no_more_than_they_are() {
     const CALLS: u32 = 3000;
     /// Less than one buffer that a connection is read into, and more than a call takes.

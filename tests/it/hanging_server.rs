@@ -12,14 +12,36 @@ use crate::support;
 use crate::support::program::{self, Program};
 use crate::support::raw_http2::{END_HEADERS, HEADERS, INITIAL_WINDOW, PING, frame, header, settings, window_update};
 use crate::support::siege::MIB;
+use crate::support::suite::tests;
 use crate::support::{free_port, http as web, until};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use h2::Reason;
 use h2::server::{Builder, Connection, SendResponse};
 use http::{HeaderMap, Method, Request, Response};
+use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        a_frozen_server_costs_nothing_and_each_deadline_holds,
+        a_server_that_takes_one_call_at_once_leaves_none_for_sends,
+        a_server_that_takes_no_calls_at_all,
+        a_server_that_takes_a_hundred_calls_and_ends_none,
+        a_server_that_resets_each_call,
+        a_server_that_says_goodbye_again_and_again,
+        a_server_that_reads_nothing,
+        a_client_leaves_a_server_that_freezes_for_the_next,
+        a_stream_goes_on_when_a_frozen_server_thaws_without_a_gap_or_a_repeat,
+        a_server_that_says_nothing_is_left_at_each_step_of_opening,
+        a_client_leaves_a_server_that_answers_pings_and_no_calls,
+        a_server_of_another_make_is_asked_once_a_call_got_no_answer,
+        a_server_of_another_make_that_answers_pings_is_kept,
+        servers_that_end_each_stream_are_not_tried_without_a_pause,
+        a_server_that_hangs_before_the_headers_is_not_ready_again_and_again
+    ]
+}
 
 const SENDS: usize = 200;
 /// The deadline of each send, and the latest moment for its answer on a busy machine.
@@ -109,7 +131,6 @@ fn all(status: u16, detail: &str) -> BTreeMap<(u16, String), usize> {
     BTreeMap::from([((status, detail.to_owned()), SENDS)])
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_server_costs_nothing_and_each_deadline_holds() {
     let (server, address) = program::server(&[]).await;
     let client = Client::of(address, "stream open").await;
@@ -118,7 +139,6 @@ async fn a_frozen_server_costs_nothing_and_each_deadline_holds() {
     server.signal("CONT");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_one_call_at_once_leaves_none_for_sends() {
     let (_server, address) = program::server(&[("MESSENGER_MAX_STREAMS", "1")]).await;
     let client = Client::of(address, "nothing can be sent over this connection").await;
@@ -165,7 +185,6 @@ fn is_stream<T>(request: &Request<T>) -> bool {
     request.uri().path().ends_with("/ReadMessages")
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_no_calls_at_all() {
     let client = Client::of(server(0, |_, _| {}), "calls to the server can't leave").await;
     let why = "the server takes no calls on this connection";
@@ -173,7 +192,6 @@ async fn a_server_that_takes_no_calls_at_all() {
     assert_eq!(client.waves("hey").await, all(503, &format!("{why}: the message was not sent")));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_a_hundred_calls_and_ends_none() {
     let client = Client::of(server(100, |_, _| {}), "stream open").await;
     let answers = client.waves("hey").await;
@@ -184,7 +202,6 @@ async fn a_server_that_takes_a_hundred_calls_and_ends_none() {
     assert!(unknown >= 95 && unknown + refused == SENDS, "{answers:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_resets_each_call() {
     let client = Client::of(server(1000, |call, _| call.send_reset(Reason::INTERNAL_ERROR)), "stream open").await;
     // It is tried again until the deadline: the server of this epoch may still tell.
@@ -194,7 +211,6 @@ async fn a_server_that_resets_each_call() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_goodbye_again_and_again() {
     let treat: Treat = |_, connection| connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     let client = Client::of(server(1000, treat), "stream open").await;
@@ -235,7 +251,6 @@ fn server_that_reads_nothing() -> SocketAddr {
     address
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_reads_nothing() {
     let mut client = Client::of(server_that_reads_nothing(), "stream open").await;
     let answers = client.waves(&"x".repeat(100_000)).await;
@@ -267,7 +282,6 @@ async fn metrics(program: &mut Program) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_leaves_a_server_that_freezes_for_the_next() {
     let (first, a) = program::server(&[]).await;
     let (_second, b) = program::server(&[]).await;
@@ -287,7 +301,6 @@ async fn a_client_leaves_a_server_that_freezes_for_the_next() {
     first.signal("CONT");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_when_a_frozen_server_thaws_without_a_gap_or_a_repeat() {
     let (server, address) = program::server(&[]).await;
     let mut client = Client::of(address, "stream open").await;
@@ -372,7 +385,6 @@ async fn until_closed(socket: &mut TcpStream) {
     while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_nothing_is_left_at_each_step_of_opening() {
     let (_server, healthy) = program::server(&[]).await;
     let steps = [Silent::Accepted, Silent::Greeted].map(|silent| async move {
@@ -383,7 +395,6 @@ async fn a_server_that_says_nothing_is_left_at_each_step_of_opening() {
     join_all(steps).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_leaves_a_server_that_answers_pings_and_no_calls() {
     // As a proxy does whose server hangs.
     let first = server(1000, |_, _| {});
@@ -396,7 +407,6 @@ async fn a_client_leaves_a_server_that_answers_pings_and_no_calls() {
     program.line("the server answers no calls").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_another_make_is_asked_once_a_call_got_no_answer() {
     let mut client = Client::of(silent_server(Silent::Opened), "stream open").await;
     let answer = web::try_send(client.address, "alice", "hey").await;
@@ -406,7 +416,6 @@ async fn a_server_of_another_make_is_asked_once_a_call_got_no_answer() {
     assert!(began.elapsed() < NOTICED, "{:?}", began.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_another_make_that_answers_pings_is_kept() {
     let mut client = Client::of(silent_server(Silent::ToCallsOnly), "stream open").await;
     for _ in 0..5 {
@@ -418,7 +427,6 @@ async fn a_server_of_another_make_that_answers_pings_is_kept() {
     assert_eq!(client.ready().await.0, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn servers_that_end_each_stream_are_not_tried_without_a_pause() {
     let connections = Arc::<AtomicUsize>::default();
     let servers = [(), ()].map(|()| counting_server(Silent::Ending, Arc::clone(&connections)).to_string());
@@ -433,7 +441,6 @@ async fn servers_that_end_each_stream_are_not_tried_without_a_pause() {
     assert!(made <= most, "{made} connections");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_before_the_headers_is_not_ready_again_and_again() {
     let mut client = Client::of(silent_server(Silent::Greeted), "the server is silent").await;
     let began = Instant::now();

@@ -1,6 +1,8 @@
 //! The standard health service answers for the server and for its one service; reflection tells tools what there is.
 
+use crate::support::suite::tests;
 use crate::support::{Running, server, soon};
+use libtest_mimic::Trial;
 use messenger::net::{Connection, ServerAddr};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -11,6 +13,10 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+pub fn tests() -> Vec<Trial> {
+    tests![health_is_serving_until_the_shutdown, reflection_has_the_interface_and_all_that_it_imports]
+}
+
 async fn connect(server: &Running) -> (Connection, http::Uri) {
     let address = ServerAddr::local(server.address);
     (Connection::open(&address).await.unwrap(), address.origin())
@@ -20,7 +26,6 @@ fn ask(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn health_is_serving_until_the_shutdown() {
     let server = server(&[]);
     let (connection, origin) = connect(&server).await;
@@ -46,7 +51,6 @@ async fn health_is_serving_until_the_shutdown() {
     stop.await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn reflection_has_the_interface_and_all_that_it_imports() {
     let server = server(&[]);
     let (connection, origin) = connect(&server).await;

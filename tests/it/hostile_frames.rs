@@ -4,11 +4,16 @@
 use crate::support::raw_http2::Outcome::{Ends, Resets};
 use crate::support::raw_http2::*;
 use crate::support::siege::{Besieged, KIB, MIB};
+use crate::support::suite::tests;
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests![headers, frames_that_break_the_rules]
+}
 
 /// What the server may grow by: nothing stays of any of it but some buffers.
 const MOST: usize = 4 * MIB;
 
-#[tokio::test(flavor = "multi_thread")]
 async fn headers() {
     // `:path` and the rest, and then what is too much. The limit is 16 KiB.
     let block = |more: &[u8]| [&call("ReadMessages"), more].concat();
@@ -44,7 +49,6 @@ async fn headers() {
     server.stands(MOST).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn frames_that_break_the_rules() {
     let open = begin(1, "SendMessage");
     let with = |frame: Vec<u8>| [&open[..], &frame].concat();

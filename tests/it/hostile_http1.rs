@@ -8,9 +8,22 @@ use crate::support;
 use crate::support::http;
 use crate::support::raw_http2::{PREFACE, STUCK, noise, settings};
 use crate::support::siege::{Besieged, KIB, MIB};
+use crate::support::suite::tests;
+use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        requests_that_are_none,
+        one_request_that_could_be_two,
+        slowness,
+        five_thousand_idle_connections,
+        thousands_of_requests_and_no_look_at_the_answers,
+        flushes_that_nobody_reads
+    ]
+}
 
 /// What a connection may take with which little is done.
 const CONNECTION: usize = 20 * KIB;
@@ -41,7 +54,6 @@ fn request(headers: &str, body: &str) -> Vec<u8> {
     format!("POST /sendMessage HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}").into_bytes()
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_none() {
     const MESSAGE: &str = r#"{"author":"smuggler","text":"hey"}"#;
     let chunked = |body: &str| request("Transfer-Encoding: chunked\r\n", body);
@@ -86,7 +98,6 @@ async fn requests_that_are_none() {
     client.stands(FLOOD + count * READ_BUFFER).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn one_request_that_could_be_two() {
     // Chunks and a length: whoever counts the bytes otherwise sees another request among them. RFC 9112, 6.1: it may be answered, and then
     // the connection ends.
@@ -100,7 +111,6 @@ async fn one_request_that_could_be_two() {
     client.stands(FLOOD).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn slowness() {
     const EACH: usize = 100;
     let client = Besieged::client().await;
@@ -132,7 +142,6 @@ async fn slowness() {
     client.stands(FLOOD + count * EACH * CONNECTION).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_idle_connections() {
     let client = Besieged::client().await;
     // Or as many as one process may have here, which this one and the client each have an end of.
@@ -152,7 +161,6 @@ async fn five_thousand_idle_connections() {
     client.stands(FLOOD + count * CONNECTION).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_requests_and_no_look_at_the_answers() {
     // Their answers are more than the kernel takes for us.
     const REQUESTS: usize = 200_000;
@@ -174,7 +182,6 @@ async fn thousands_of_requests_and_no_look_at_the_answers() {
     client.stands(FLOOD + CONNECTIONS * READ_BUFFER).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn flushes_that_nobody_reads() {
     const MESSAGES: usize = 32;
     let mut left_open = Vec::new();

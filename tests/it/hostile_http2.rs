@@ -7,7 +7,13 @@ use crate::support;
 use crate::support::raw_http2::Outcome::{Ends, Lives};
 use crate::support::raw_http2::*;
 use crate::support::siege::{Besieged, KIB, MIB};
+use crate::support::suite::tests;
+use libtest_mimic::Trial;
 use tokio::task::JoinSet;
+
+pub fn tests() -> Vec<Trial> {
+    tests![floods, floods_from_who_does_not_read, ten_thousand_streams, windows, slowness]
+}
 
 /// Many enough for whatever grows with each to be seen beside the buffers of one connection.
 const COUNT: u32 = 100_000;
@@ -29,7 +35,6 @@ fn each(frames: impl Fn(u32) -> Vec<u8> + Send + 'static) -> Frames {
     Box::new(streams(COUNT).map(frames))
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn floods() {
     let send = || begin(1, "SendMessage");
     let attacks: [(&str, Vec<u8>, Frames, Outcome); 14] = [
@@ -66,7 +71,6 @@ async fn floods() {
     server.stands(FLOOD).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn floods_from_who_does_not_read() {
     let server = Besieged::server().await;
     let mut left_open = Vec::new();
@@ -83,7 +87,6 @@ async fn floods_from_who_does_not_read() {
     server.stands(FLOOD).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_streams() {
     const STREAMS: u32 = COUNT / 10;
     let server = Besieged::server().await;
@@ -108,7 +111,6 @@ async fn ten_thousand_streams() {
     server.stands(FLOOD + count * STREAMS as usize * CALL).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn windows() {
     const READERS: u32 = 1_000;
     let server = Besieged::server().await;
@@ -139,7 +141,6 @@ async fn windows() {
     server.stands(FLOOD + 5 * READERS as usize * CALL).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn slowness() {
     const EACH: usize = 100;
     // A connection with its buffers.

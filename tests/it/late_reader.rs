@@ -4,12 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{assert_increasing, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, assert_increasing, post};
+use libtest_mimic::Trial;
 use tokio::sync::watch;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn headers_come_before_any_message() {
-    let server = server(&[]);
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![headers_come_before_any_message, late_readers_under_load_get_a_whole_end_of_the_order]
+}
+
+async fn headers_come_before_any_message(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     post(&mut grpc, "alice", "before").await;
     // Returns with the headers; nothing is sent meanwhile.
@@ -19,10 +24,9 @@ async fn headers_come_before_any_message() {
     assert_eq!((message.text.as_str(), &message.time), ("after", &time));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn late_readers_under_load_get_a_whole_end_of_the_order() {
+async fn late_readers_under_load_get_a_whole_end_of_the_order(backend: Backend) {
     const READERS: usize = 100;
-    let server = server(&[]);
+    let server = backend.server(&[]);
     let mut first = server.reader().await;
     let stop = Arc::new(AtomicBool::new(false));
     let (acknowledged, latest) = watch::channel(String::new());

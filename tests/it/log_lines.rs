@@ -1,7 +1,13 @@
 //! Every line of the log is on the page for those who run the programs, with its level: what it means, and what to do.
 
+use crate::support::suite::tests;
+use libtest_mimic::Trial;
 use std::fs;
 use std::path::Path;
+
+pub fn tests() -> Vec<Trial> {
+    tests![every_line_of_the_log_is_explained]
+}
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
@@ -24,8 +30,7 @@ fn lines(folder: &Path, all: &mut Vec<(String, String)>) {
     }
 }
 
-#[test]
-fn every_line_of_the_log_is_explained() {
+async fn every_line_of_the_log_is_explained() {
     let mut all = Vec::new();
     lines(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
     assert!(all.len() > 20, "{all:?}");

@@ -4,11 +4,22 @@
 use std::task::Poll;
 
 use crate::support;
+use crate::support::suite::tests;
 use crate::support::{http, http2, program};
 use ::http::Method;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use h2::Reason;
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        ten_thousand_in_one_breath,
+        given_up_before_they_were_looked_at,
+        readers_that_stop_beside_readers_that_do_not,
+        cancelled_readers_leave_a_silent_room
+    ]
+}
 
 const READERS: usize = 1_000;
 /// More than a stream's window, which is 64 KiB, takes.
@@ -20,7 +31,6 @@ async fn server() -> (program::Program, std::net::SocketAddr) {
     program::server(&[("RUST_LOG", "info,messenger=debug")]).await
 }
 
-#[tokio::test]
 async fn ten_thousand_in_one_breath() {
     const CALLS: usize = 10_000;
     let (server, address) = server().await;
@@ -57,7 +67,6 @@ async fn ten_thousand_in_one_breath() {
     }
 }
 
-#[tokio::test]
 async fn given_up_before_they_were_looked_at() {
     let (server, address) = server().await;
     let (mut requests, mut connection) = http2::connect(address).await;
@@ -77,7 +86,6 @@ async fn given_up_before_they_were_looked_at() {
     assert_eq!(reader.next().await.text, "from another client");
 }
 
-#[tokio::test]
 async fn readers_that_stop_beside_readers_that_do_not() {
     let (_server, address) = server().await;
     let mut requests = http2::open(address).await;
@@ -99,7 +107,6 @@ async fn readers_that_stop_beside_readers_that_do_not() {
     }
 }
 
-#[tokio::test]
 async fn cancelled_readers_leave_a_silent_room() {
     let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_METRICS_PORT", "0")];
     let mut server = program::start(program::SERVER, &ports);

@@ -1,16 +1,21 @@
 //! A server with a small retention lives within a small memory, whatever its readers and senders do.
 //!
-//! Needs a memory cgroup that can be made: root, and cgroups of version 1 or 2 with the memory controller. Where there is none this
-//! test skips, and says so.
+//! Needs root, and cgroups of version 1 or 2 with the memory controller.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::program::{self, SERVER};
+use crate::support::suite::{self, tests};
 use crate::support::{Message, assert_increasing, grpc, post, reader};
+use libtest_mimic::Trial;
 use tokio::task::JoinSet;
 use tonic::Code;
+
+pub fn tests() -> Vec<Trial> {
+    tests![stopped_readers_and_heavy_senders]
+}
 
 const MIB: usize = 1024 * 1024;
 const LIMIT: usize = 64 * MIB;
@@ -25,14 +30,10 @@ const ROUND: usize = 4 * MIB / TEXT;
 struct Group(PathBuf);
 
 impl Group {
-    /// `None` where there are none, or a limit is not one.
-    fn new() -> Option<Self> {
+    fn new() -> Self {
         let roots = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(Path::new);
         let group = roots.into_iter().find_map(|root| Self::within(root).filter(Self::is_a_limit));
-        if group.is_none() {
-            eprintln!("no memory cgroup can be made here: life in a small memory is not tested");
-        }
-        group
+        group.unwrap_or_else(|| suite::missing("root and a memory cgroup"))
     }
 
     fn within(root: &Path) -> Option<Self> {
@@ -81,9 +82,8 @@ impl Drop for Group {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn stopped_readers_and_heavy_senders() {
-    let Some(group) = Group::new() else { return };
+    let group = Group::new();
     let killed = group.killed();
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_RETENTION_BYTES", "8MiB")];
     let mut server = program::start_after(&group.enter(), SERVER, &variables);

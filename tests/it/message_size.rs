@@ -1,15 +1,24 @@
 //! A message that a reader's gRPC library would refuse (more than 4 MiB as it goes out) is refused at the door; the largest that is
 //! not reaches everybody.
 
-use crate::support::{client, http, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, client, http, post};
+use libtest_mimic::Trial;
 use messenger::proto::SendMessageRequest;
 use tonic::Code;
 
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![
+        the_largest_message_reaches_readers_with_default_limits,
+        refusals_have_one_code_whoever_refuses,
+        over_http_it_is_413_and_names_the_limit
+    ]
+}
+
 const LIMIT: usize = 4 * 1024 * 1024;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_largest_message_reaches_readers_with_default_limits() {
-    let server = server(&[]);
+async fn the_largest_message_reaches_readers_with_default_limits(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     // As any gRPC client has it: tonic's default is the usual 4 MiB.
     let mut reader = server.reader().await;
@@ -41,9 +50,8 @@ async fn the_largest_message_reaches_readers_with_default_limits() {
     assert_eq!(reader.next().await.text, "still here", "nothing was changed by the refused ones");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_have_one_code_whoever_refuses() {
-    let server = server(&[]);
+async fn refusals_have_one_code_whoever_refuses(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     for size in [LIMIT, LIMIT + 1, 2 * LIMIT, 20 * LIMIT] {
         let request = SendMessageRequest { author: String::new(), text: "x".repeat(size) };
@@ -53,9 +61,8 @@ async fn refusals_have_one_code_whoever_refuses() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn over_http_it_is_413_and_names_the_limit() {
-    let server = server(&["--max-message-bytes", "1MiB"]);
+async fn over_http_it_is_413_and_names_the_limit(backend: Backend) {
+    let server = backend.server(&["--max-message-bytes", "1MiB"]);
     let client = client(server.address, &[]);
     client.ready().await;
     let answer = http::try_send(client.address, "alice", &"x".repeat(LIMIT / 4)).await;

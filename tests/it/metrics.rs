@@ -9,12 +9,29 @@ use std::process::Stdio;
 use crate::support;
 use crate::support::program::{self, CHAT, CLIENT, Program, SERVER};
 use crate::support::redis::Engine;
-use crate::support::{grpc, http as web, http2, post, reader, soon, until};
+use crate::support::suite::{self, tests, tests_of_each_backend};
+use crate::support::{Backend, grpc, http as web, http2, post, reader, soon, until};
 use http::Method;
+use libtest_mimic::Trial;
 use messenger::proto::{IDEMPOTENCY_KEY, SendMessageRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Request;
+
+pub fn tests() -> Vec<Trial> {
+    let mut tests = tests![
+        of_the_server,
+        of_the_client,
+        of_both_in_one,
+        the_dashboard_shows_what_there_is,
+        of_those_who_do_not_get_in,
+        of_a_room_in_an_engine,
+        whoever_does_not_ask_for_open_metrics_gets_the_older_format,
+        kept_connections_leave_room_for_others
+    ];
+    tests.extend(tests_of_each_backend![of_messages_that_come_again]);
+    tests
+}
 
 const MIB: usize = 1024 * 1024;
 
@@ -65,7 +82,6 @@ fn handled(kind: &str, method: &str, code: &str) -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_the_server() {
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_RETENTION_BYTES", "8MiB")];
     let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
@@ -114,7 +130,6 @@ async fn of_the_server() {
     assert_eq!(after[unknown], 50.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_the_client() {
     let port = support::fixed_port();
     let server = support::server_on(support::listen(port), &[]);
@@ -161,7 +176,6 @@ async fn of_the_client() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_both_in_one() {
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
     let (_chat, address, metrics) = start(CHAT, &variables, "client listening").await;
@@ -173,7 +187,6 @@ async fn of_both_in_one() {
     assert_eq!(answer.status, 404);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_shows_what_there_is() {
     const PREFIXES: [&str; 4] = ["messenger_", "grpc_", "http_", "process_"];
     let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../docs/grafana.json")).unwrap();
@@ -200,7 +213,6 @@ async fn the_dashboard_shows_what_there_is() {
     assert!(shown >= 15, "{shown}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_those_who_do_not_get_in() {
     let tokens = [("MESSENGER_TOKEN", "s3cret"), ("MESSENGER_HTTP_TOKEN", "other")];
     let variables = [&[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")], &tokens[..]].concat();
@@ -219,9 +231,8 @@ async fn of_those_who_do_not_get_in() {
     shows(metrics, "http_requests_total{method=\"POST\",path=\"/sendMessage\",status=\"401\"}", 3.0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn of_a_room_in_an_engine() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     let url = engine.url();
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", url.as_str())];
     let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
@@ -237,49 +248,38 @@ async fn of_a_room_in_an_engine() {
     shows(metrics, "messenger_engine_lost_total", 1.0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_messages_that_come_again() {
-    let engine = Engine::start(&[]);
-    let url = engine.as_ref().map(Engine::url);
-    let kept_by_an_engine = url.as_deref().map(|url| ("MESSENGER_REDIS_URL", url));
-    for more in [None].into_iter().chain(kept_by_an_engine.map(Some)) {
-        let variables: Vec<_> = [("MESSENGER_SERVER_PORT", "0")].into_iter().chain(more).collect();
-        let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
-        let mut grpc = grpc(address).await;
-        let mut times = Vec::new();
-        for _ in 0..3 {
-            let request = || {
-                let mut request =
-                    Request::new(SendMessageRequest { author: "alice".to_owned(), text: "hey".to_owned() });
-                request.metadata_mut().insert(IDEMPOTENCY_KEY, "a-key".parse().unwrap());
-                request
-            };
-            let answer = until("the room", async || grpc.send_message(request()).await.ok()).await;
-            times.push(answer.into_inner().send_time);
-        }
-        assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
-        post(&mut grpc, "alice", "another").await;
-        shows(metrics, "messenger_messages_total", 2.0).await;
-        shows(metrics, "messenger_messages_repeated_total", 2.0).await;
+async fn of_messages_that_come_again(backend: Backend) {
+    let room = backend.variables();
+    let room = room.iter().map(|(name, value)| (*name, value.as_str()));
+    let variables: Vec<_> = [("MESSENGER_SERVER_PORT", "0")].into_iter().chain(room).collect();
+    let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
+    let mut grpc = grpc(address).await;
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let request = || {
+            let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text: "hey".to_owned() });
+            request.metadata_mut().insert(IDEMPOTENCY_KEY, "a-key".parse().unwrap());
+            request
+        };
+        let answer = until("the room", async || grpc.send_message(request()).await.ok()).await;
+        times.push(answer.into_inner().send_time);
     }
+    assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+    post(&mut grpc, "alice", "another").await;
+    shows(metrics, "messenger_messages_total", 2.0).await;
+    shows(metrics, "messenger_messages_repeated_total", 2.0).await;
 }
 
-/// What Prometheus's own tool says of numbers; without the tool nothing, unless the variable `CI` is `true`.
+/// Checks the numbers with Prometheus's own tool.
 async fn promtool(text: &str) {
+    suite::require("promtool", "prometheus");
     let command = tokio::process::Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
-    let mut promtool = match command {
-        Ok(promtool) => promtool,
-        Err(error) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "no promtool, and this is CI: {error}");
-            return eprintln!("no promtool (Debian: prometheus): whether it takes the numbers is not tested");
-        }
-    };
+    let mut promtool = command.unwrap();
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
     let status = soon("promtool", promtool.wait()).await.unwrap();
     assert!(status.success(), "{status}, see above what it says of\n{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn whoever_does_not_ask_for_open_metrics_gets_the_older_format() {
     let (_server, server, server_metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
     let addr = server.to_string();
@@ -322,7 +322,6 @@ async fn read_over(connection: &mut TcpStream) -> bool {
     answer.contains("\r\nconnection: keep-alive\r\n")
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn kept_connections_leave_room_for_others() {
     const KEPT: usize = 16;
     let (_server, _, metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;

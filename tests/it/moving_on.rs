@@ -10,9 +10,20 @@ use crate::support;
 use crate::support::program::{self, CLIENT, Program, SERVER};
 use crate::support::redis::Engine;
 use crate::support::space::{Hosts, Space};
+use crate::support::suite::tests;
 use crate::support::{assert_increasing, http, server, until};
+use libtest_mimic::Trial;
 use messenger::net;
 use tokio::io::AsyncWriteExt;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        servers_are_killed_in_turn_and_the_chat_goes_on,
+        the_next_one_is_found_at_once_among_those_that_are_not_there,
+        every_address_of_a_name_is_tried,
+        a_resolver_that_hangs_is_not_in_the_way_of_the_second_server
+    ]
+}
 
 async fn server_of(engine: &Engine, port: u16) -> Program {
     let (url, port) = (engine.url(), port.to_string());
@@ -27,10 +38,9 @@ async fn client_of(servers: &str) -> (Program, SocketAddr) {
     (client, address)
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn servers_are_killed_in_turn_and_the_chat_goes_on() {
     const KILLS: usize = 6;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let ports = [support::fixed_port(), support::fixed_port(), support::fixed_port()];
     let mut servers = Vec::new();
     for port in ports {
@@ -84,7 +94,6 @@ async fn servers_are_killed_in_turn_and_the_chat_goes_on() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_next_one_is_found_at_once_among_those_that_are_not_there() {
     let server = server(&[]);
     let (mut client, address) =
@@ -120,10 +129,9 @@ fn listen_badly(address: SocketAddr, bad: Bad) {
     });
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn every_address_of_a_name_is_tried() {
     // Whichever of the two the resolver names first, it is the bad one in one of the cases.
-    let Some(hosts) = Hosts::new("127.0.0.1 two\n127.0.0.2 two\n") else { return };
+    let hosts = Hosts::new("127.0.0.1 two\n127.0.0.2 two\n");
     for bad in [Bad::Closes, Bad::AnswersHttp1, Bad::Hangs] {
         for (bad_at, good_at) in [([127, 0, 0, 1], [127, 0, 0, 2]), ([127, 0, 0, 2], [127, 0, 0, 1])] {
             let port = support::fixed_port();
@@ -139,9 +147,8 @@ async fn every_address_of_a_name_is_tried() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_resolver_that_hangs_is_not_in_the_way_of_the_second_server() {
-    let Some(space) = Space::new("a resolver that hangs") else { return };
+    let space = Space::new();
     space.resolver_hangs();
     let mut server = space.start(SERVER, &[("MESSENGER_SERVER_PORT", "1000")]);
     server.line("server listening").await;

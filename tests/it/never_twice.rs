@@ -3,11 +3,20 @@
 
 use crate::support;
 use crate::support::proxy::{Mode, proxy};
-use crate::support::{client, http, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, client, http, post};
+use libtest_mimic::Trial;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_whose_answer_is_lost_goes_through_once() {
-    let server = server(&[]);
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![
+        a_send_whose_answer_is_lost_goes_through_once,
+        a_send_whose_server_is_gone_for_good_is_not_repeated,
+        a_send_that_finds_no_connection_waits_and_goes_through_once
+    ]
+}
+
+async fn a_send_whose_answer_is_lost_goes_through_once(backend: Backend) {
+    let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &["--send-deadline", "10s"]);
     client.ready().await;
@@ -38,10 +47,9 @@ async fn a_send_whose_answer_is_lost_goes_through_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_whose_server_is_gone_for_good_is_not_repeated() {
+async fn a_send_whose_server_is_gone_for_good_is_not_repeated(backend: Backend) {
     let port = support::fixed_port();
-    let first = support::server_on(support::listen(port), &[]);
+    let first = backend.server_on(support::listen(port), &[]);
     let proxy = proxy(first.address);
     let client = client(proxy.address, &["--send-deadline", "10s"]);
     client.ready().await;
@@ -52,7 +60,7 @@ async fn a_send_whose_server_is_gone_for_good_is_not_repeated() {
     assert_eq!(room.next().await.text, "hey", "the first server has it");
     proxy.set(Mode::Cut);
     first.stop().await;
-    let second = support::server_on(support::listen(port), &[]);
+    let second = backend.server_on(support::listen(port), &[]);
     let mut room = second.reader().await;
     proxy.set(Mode::Pass);
     let answer = send.await.unwrap();
@@ -62,9 +70,8 @@ async fn a_send_whose_server_is_gone_for_good_is_not_repeated() {
     assert_eq!(room.next().await.time, time, "the first message of the second server");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_that_finds_no_connection_waits_and_goes_through_once() {
-    let server = server(&[]);
+async fn a_send_that_finds_no_connection_waits_and_goes_through_once(backend: Backend) {
+    let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &["--send-deadline", "10s"]);
     client.ready().await;

@@ -3,15 +3,20 @@
 use std::collections::HashMap;
 
 use crate::support;
-use crate::support::{Message, assert_increasing, client, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, Message, assert_increasing, client, post};
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![concurrent_senders_make_one_order]
+}
 
 const SENDERS: usize = 8;
 const EACH: usize = 150;
 const ROUNDS: usize = 4;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_senders_make_one_order() {
-    let server = server(&[]);
+async fn concurrent_senders_make_one_order(backend: Backend) {
+    let server = backend.server(&[]);
     let clients = [client(server.address, &[]), client(server.address, &[])];
     for client in &clients {
         client.ready().await;

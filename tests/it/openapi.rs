@@ -6,19 +6,30 @@
 //! `true` they fail.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::support;
 use crate::support::http::{call, post};
+use crate::support::suite::{self, tests};
 use crate::support::{client, free_port, program, server, server_on, until};
 use http::Method;
+use libtest_mimic::Trial;
 use messenger::send_time::SendTime;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        every_reference_has_something_to_refer_to_and_every_component_is_referred_to,
+        every_route_is_in_it_with_every_method,
+        every_operation_gives_every_answer_that_it_lists,
+        schemathesis_finds_nothing,
+        schemathesis_finds_nothing_while_the_server_is_away
+    ]
+}
 
 const DOCUMENT: &str = include_str!("../../src/client/http/openapi.json");
 const ROUTES: &str = include_str!("../../src/client/http/routes.rs");
@@ -210,8 +221,7 @@ async fn ask(address: SocketAddr, method: &Method, path: &str, headers: &str, bo
     answer(begin(address, method, path, headers, body.len(), body.as_bytes()).await).await
 }
 
-#[test]
-fn every_reference_has_something_to_refer_to_and_every_component_is_referred_to() {
+async fn every_reference_has_something_to_refer_to_and_every_component_is_referred_to() {
     fn references<'a>(value: &'a Value, all: &mut BTreeSet<&'a str>) {
         match value {
             Value::Object(map) => {
@@ -234,7 +244,6 @@ fn every_reference_has_something_to_refer_to_and_every_component_is_referred_to(
     assert_eq!(all, components.iter().map(String::as_str).collect());
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn every_route_is_in_it_with_every_method() {
     let document = Document::read();
     let routes = ROUTES.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
@@ -259,7 +268,6 @@ async fn every_route_is_in_it_with_every_method() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn every_operation_gives_every_answer_that_it_lists() {
     let mut document = Document::read();
     let operations = document.operations();
@@ -461,16 +469,11 @@ fn other_server(answers: bool) -> SocketAddr {
     address
 }
 
-/// Whether schemathesis is there; if it is not, that is said aloud.
-async fn has_schemathesis() -> bool {
-    let found = tokio::process::Command::new("schemathesis").arg("--version").output().await;
-    let found = found.is_ok_and(|output| output.status.success());
-    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no schemathesis, and this is CI");
-    if !found {
-        // Not eprintln: the output of a test that passes would not be shown.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: schemathesis is not installed");
+fn require_schemathesis() {
+    let version = std::process::Command::new("schemathesis").arg("--version").output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        suite::missing("schemathesis (PyPI: schemathesis)");
     }
-    found
 }
 
 /// Runs it against the client at `address`, and gives what it says.
@@ -502,11 +505,8 @@ async fn schemathesis(address: SocketAddr, arguments: &[&str]) -> String {
     said
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn schemathesis_finds_nothing() {
-    if !has_schemathesis().await {
-        return;
-    }
+    require_schemathesis();
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -515,11 +515,8 @@ async fn schemathesis_finds_nothing() {
 }
 
 /// Then a message can't be sent, which the client says as the document has it, and everything else is as ever.
-#[tokio::test(flavor = "multi_thread")]
 async fn schemathesis_finds_nothing_while_the_server_is_away() {
-    if !has_schemathesis().await {
-        return;
-    }
+    require_schemathesis();
     let gone = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let client = client(gone, &["--send-deadline", "10ms"]);
     assert_eq!(post(client.address, "/sendMessage", MESSAGE).await.status, 503);

@@ -8,6 +8,7 @@ use crate::support;
 use crate::support::http::{call, flush};
 use crate::support::program::{self, CHAT, CLIENT};
 use crate::support::proxy::{Mode, proxy};
+use crate::support::suite::tests;
 use crate::support::{Message, client, listen, listen_again, post, server, server_on, soon, until};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -15,8 +16,25 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        the_page_may_do_nothing_but_what_it_needs,
+        the_stream_is_what_the_chat_says_and_takes_nothing_from_a_flush,
+        whatever_is_cut_each_message_comes_once,
+        a_gap_is_told_in_its_place_and_once,
+        a_place_that_is_not_known_is_a_gap,
+        who_is_too_slow_is_told_and_costs_nothing,
+        there_is_an_end_to_how_many_may_be_open,
+        whoever_closes_gives_the_place_back_at_once,
+        whoever_closes_only_its_own_side_still_reads,
+        open_pages_do_not_hold_up_the_end,
+        the_state_of_the_server_is_told
+    ]
+}
 
 const MIB: usize = 1024 * 1024;
 
@@ -123,7 +141,6 @@ impl Events {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_page_may_do_nothing_but_what_it_needs() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -181,7 +198,6 @@ async fn the_page_may_do_nothing_but_what_it_needs() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_stream_is_what_the_chat_says_and_takes_nothing_from_a_flush() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -210,7 +226,6 @@ async fn the_stream_is_what_the_chat_says_and_takes_nothing_from_a_flush() {
     assert_eq!(events.take(1).await, ["after the flush"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_cut_each_message_comes_once() {
     const READERS: usize = 4;
     const MESSAGES: usize = 4_000;
@@ -273,7 +288,6 @@ async fn whatever_is_cut_each_message_comes_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_told_in_its_place_and_once() {
     let port = support::fixed_port();
     let first = server_on(listen(port), &[]);
@@ -304,7 +318,6 @@ async fn a_gap_is_told_in_its_place_and_once() {
     third.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_not_known_is_a_gap() {
     let server = server(&[]);
     let one = client(server.address, &[]);
@@ -331,7 +344,6 @@ async fn a_place_that_is_not_known_is_a_gap() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_is_too_slow_is_told_and_costs_nothing() {
     const LIMIT: usize = MIB;
     let (_server, server_address) = program::server(&[]).await;
@@ -401,7 +413,6 @@ async fn who_is_too_slow_is_told_and_costs_nothing() {
     assert!(numbers.len() * 4096 > LIMIT / 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn there_is_an_end_to_how_many_may_be_open() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -441,7 +452,6 @@ async fn open(address: SocketAddr) -> (TcpStream, String) {
     (page, String::from_utf8_lossy(&answer).into_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn whoever_closes_gives_the_place_back_at_once() {
     // Shorter than the silence after which something is written to them.
     const AT_ONCE: Duration = Duration::from_secs(10);
@@ -476,7 +486,6 @@ async fn whoever_closes_gives_the_place_back_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn whoever_closes_only_its_own_side_still_reads() {
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -498,7 +507,6 @@ async fn whoever_closes_only_its_own_side_still_reads() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn open_pages_do_not_hold_up_the_end() {
     for signal in ["TERM", "INT"] {
         let mut chat = program::start(
@@ -525,7 +533,6 @@ async fn open_pages_do_not_hold_up_the_end() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_state_of_the_server_is_told() {
     let server = server(&[]);
     let proxy = proxy(server.address);

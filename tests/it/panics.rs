@@ -2,21 +2,39 @@
 //! room half changed, ends the program with status 1 and one line.
 //!
 //! The programs panic where they are asked to (`src/process/test_panic.rs`), which only those that are built for tests can be.
-#![cfg_attr(not(debug_assertions), allow(dead_code, unused_imports))]
-
 use std::net::SocketAddr;
 
 use crate::support;
 use crate::support::certificates::directory;
 use crate::support::program::{self, CHAT, CLIENT, Program, SERVER};
 use crate::support::redis::Engine;
+use crate::support::suite::{self, tests};
 use crate::support::{grpc, http as web, post, reader, soon, until};
 use http::{Method, StatusCode};
+use libtest_mimic::Trial;
 use messenger::net::{Connection, http2_error};
 use messenger::proto::SendMessageRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Status;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        in_a_call_ends_that_call,
+        in_a_reader_ends_its_stream,
+        in_a_connection_ends_that_connection,
+        while_files_are_read_again_leaves_what_was_read,
+        in_a_handler_is_a_500,
+        in_what_wakes_the_readers_ends_the_program,
+        under_the_rooms_lock_ends_the_program,
+        in_the_clients_stream_or_buffer_ends_the_program,
+        in_the_clients_connection_leaves_no_silent_client,
+        over_a_closed_socket_no_more_calls_are_made,
+        in_what_waits_for_a_second_signal_ends_the_program,
+        in_what_follows_or_writes_the_engine_ends_the_program,
+        no_released_program_can_be_asked_to
+    ]
+}
 
 const INTERNAL: Option<h2::Reason> = Some(h2::Reason::INTERNAL_ERROR);
 
@@ -71,9 +89,15 @@ async fn ends(mut program: Program, name: &str, reason: &str) {
     assert!(last.starts_with(&format!("{name}: ")) && last.contains(reason), "{log:#?}");
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
+/// Programs that were built without debug assertions have no code that panics on request.
+fn only_when_it_can_panic() {
+    if !cfg!(debug_assertions) {
+        suite::ignore("these programs cannot be asked to panic");
+    }
+}
+
 async fn in_a_call_ends_that_call() {
+    only_when_it_can_panic();
     let (server, address, metrics) = start(SERVER, "call:2", &[]).await;
     let mut connection = grpc(address).await;
     let mut reader = reader(&mut connection).await;
@@ -84,9 +108,8 @@ async fn in_a_call_ends_that_call() {
     goes_on(server, metrics, "call").await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_a_reader_ends_its_stream() {
+    only_when_it_can_panic();
     let (server, address, metrics) = start(SERVER, "reader", &[]).await;
     let mut connection = grpc(address).await;
     let status = match soon("headers", connection.read_messages(())).await {
@@ -100,9 +123,8 @@ async fn in_a_reader_ends_its_stream() {
     goes_on(server, metrics, "reader").await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_a_connection_ends_that_connection() {
+    only_when_it_can_panic();
     let (server, address, metrics) = start(SERVER, "connection:2", &[]).await;
     let mut reader = reader(&mut grpc(address).await).await;
     soon("an answer", grpc(address).await.send_message(hey())).await.expect_err("a panic");
@@ -111,9 +133,8 @@ async fn in_a_connection_ends_that_connection() {
     goes_on(server, metrics, "connection").await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn while_files_are_read_again_leaves_what_was_read() {
+    only_when_it_can_panic();
     let directory = directory();
     let file = directory.write("token", "one");
     let (mut server, _, metrics) = start(SERVER, "reload", &[("MESSENGER_TOKEN_FILE", &file)]).await;
@@ -129,9 +150,8 @@ async fn while_files_are_read_again_leaves_what_was_read() {
     assert_eq!(server.exit().await.code(), Some(0));
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_a_handler_is_a_500() {
+    only_when_it_can_panic();
     let server = support::server(&[]);
     let (client, address, metrics) = start_client(server.address, "handler").await;
     let message = r#"{"author": "alice", "text": "hey"}"#;
@@ -144,9 +164,8 @@ async fn in_a_handler_is_a_500() {
     server.stop().await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_what_wakes_the_readers_ends_the_program() {
+    only_when_it_can_panic();
     for (program, name) in [(SERVER, "messenger-server"), (CHAT, "messenger")] {
         let (program, address, _) = start(program, "dispatcher", &[]).await;
         // The message is accepted, and its sender may or may not hear of that.
@@ -155,17 +174,15 @@ async fn in_what_wakes_the_readers_ends_the_program() {
     }
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn under_the_rooms_lock_ends_the_program() {
+    only_when_it_can_panic();
     let (server, address, _) = start(SERVER, "room", &[]).await;
     soon("an answer", grpc(address).await.send_message(hey())).await.expect_err("a panic");
     ends(server, "messenger-server", "half changed").await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_the_clients_stream_or_buffer_ends_the_program() {
+    only_when_it_can_panic();
     let server = support::server(&[]);
     for place in ["link", "postbox"] {
         let (client, address, _) = start_client(server.address, place).await;
@@ -179,9 +196,8 @@ async fn in_the_clients_stream_or_buffer_ends_the_program() {
     server.stop().await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_the_clients_connection_leaves_no_silent_client() {
+    only_when_it_can_panic();
     let server = support::server(&[]);
     // The first writes open the connection and the stream; the later ones are made while it is open.
     let writes = (1..=8).map(|write| format!("client socket:{write}"));
@@ -222,7 +238,6 @@ async fn in_the_clients_connection_leaves_no_silent_client() {
 }
 
 /// So that a stream ends with its socket in every case, and the client opens the next one.
-#[tokio::test(flavor = "multi_thread")]
 async fn over_a_closed_socket_no_more_calls_are_made() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string().parse().unwrap();
@@ -237,9 +252,8 @@ async fn over_a_closed_socket_no_more_calls_are_made() {
     soon("the end of the connection", connection.retired()).await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_what_waits_for_a_second_signal_ends_the_program() {
+    only_when_it_can_panic();
     let server = support::server(&[]);
     let variables = [("MESSENGER_SERVER_ADDR", &*server.address.to_string()), ("MESSENGER_HTTP_DRAIN_DEADLINE", "1h")];
     let (client, address, _) = start(CLIENT, "signals", &variables).await;
@@ -254,10 +268,9 @@ async fn in_what_waits_for_a_second_signal_ends_the_program() {
     server.stop().await;
 }
 
-#[cfg_attr(not(debug_assertions), ignore = "these programs can't be asked to panic")]
-#[tokio::test(flavor = "multi_thread")]
 async fn in_what_follows_or_writes_the_engine_ends_the_program() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    only_when_it_can_panic();
+    let engine = Engine::start(&[]);
     for place in ["follower", "writer"] {
         let (server, address, _) = start(SERVER, place, &[("MESSENGER_REDIS_URL", &engine.url())]).await;
         if place == "writer" {
@@ -267,9 +280,10 @@ async fn in_what_follows_or_writes_the_engine_ends_the_program() {
     }
 }
 
-#[cfg_attr(debug_assertions, ignore = "these programs can be asked to panic")]
-#[test]
-fn no_released_program_can_be_asked_to() {
+async fn no_released_program_can_be_asked_to() {
+    if cfg!(debug_assertions) {
+        suite::ignore("these programs can be asked to panic");
+    }
     for program in [SERVER, CLIENT, CHAT] {
         let bytes = std::fs::read(program).unwrap();
         let name = b"MESSENGER_TEST_PANIC";

@@ -1,10 +1,23 @@
 //! A message that is sent again under its idempotency key is in the room once, and every answer is the same.
 
-use crate::support;
-use crate::support::{Grpc, post, server};
+use crate::support::suite::{tests, tests_of_each_backend};
+use crate::support::{Backend, Grpc, post, server};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    let mut tests = tests_of_each_backend![
+        however_often_it_comes,
+        however_many_send_it_at_once,
+        a_key_is_for_one_message,
+        what_is_no_key_is_refused,
+        in_another_life_of_the_room_it_is_refused
+    ];
+    tests.extend(tests![with_too_many_keys_further_ones_must_wait]);
+    tests
+}
 
 async fn send(grpc: &mut Grpc, text: &str, metadata: &[(&'static str, &str)]) -> Result<String, Status> {
     let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() });
@@ -15,9 +28,8 @@ async fn send(grpc: &mut Grpc, text: &str, metadata: &[(&'static str, &str)]) ->
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn however_often_it_comes() {
-    let server = server(&[]);
+async fn however_often_it_comes(backend: Backend) {
+    let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k1")]).await.unwrap();
     for _ in 0..5 {
@@ -31,9 +43,8 @@ async fn however_often_it_comes() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn however_many_send_it_at_once() {
-    let server = server(&[]);
+async fn however_many_send_it_at_once(backend: Backend) {
+    let server = backend.server(&[]);
     let mut reader = server.reader().await;
     let mut connections = Vec::new();
     for _ in 0..8 {
@@ -52,9 +63,8 @@ async fn however_many_send_it_at_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_for_one_message() {
-    let server = server(&[]);
+async fn a_key_is_for_one_message(backend: Backend) {
+    let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k")]).await.unwrap();
     let status = send(&mut grpc, "ho", &[(IDEMPOTENCY_KEY, "k")]).await.unwrap_err();
@@ -63,9 +73,8 @@ async fn a_key_is_for_one_message() {
     assert_eq!(reader.take(2).await.into_iter().map(|message| message.time).collect::<Vec<_>>(), [time, last]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_key_is_refused() {
-    let server = server(&[]);
+async fn what_is_no_key_is_refused(backend: Backend) {
+    let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let long = "k".repeat(129);
     for key in ["", "two words", &long] {
@@ -77,9 +86,8 @@ async fn what_is_no_key_is_refused() {
     assert_eq!(reader.next().await.time, time, "the first there is");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_another_life_of_the_room_it_is_refused() {
-    let server = server(&[]);
+async fn in_another_life_of_the_room_it_is_refused(backend: Backend) {
+    let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let key = (IDEMPOTENCY_KEY, "k");
     let status = send(&mut grpc, "hey", &[key, (EPOCH, "0123456789abcdef")]).await.unwrap_err();
@@ -91,12 +99,7 @@ async fn in_another_life_of_the_room_it_is_refused() {
     assert_eq!(reader.next().await.time, time, "the first there is");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn with_too_many_keys_further_ones_must_wait() {
-    if support::redis::is_everywhere() {
-        // An engine bounds its own memory.
-        return;
-    }
     let server = server(&["--idempotency-keys", "1000"]);
     let mut grpc = server.grpc().await;
     let first = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap();

@@ -1,10 +1,15 @@
 //! However a request is cut into frames, and whatever happens to the calls around it, it is one message.
 
+use crate::support::suite::tests;
 use crate::support::{http2, server};
 use bytes::Bytes;
 use h2::Reason;
+use libtest_mimic::Trial;
 
-#[tokio::test(flavor = "multi_thread")]
+pub fn tests() -> Vec<Trial> {
+    tests![in_frames_of_one_byte, with_trailers, beside_calls_that_never_end_and_calls_that_were_given_up]
+}
+
 async fn in_frames_of_one_byte() {
     let server = server(&[]);
     let mut reader = server.reader().await;
@@ -19,7 +24,6 @@ async fn in_frames_of_one_byte() {
     assert_eq!(reader.next().await.text, text);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn with_trailers() {
     let server = server(&[]);
     let mut reader = server.reader().await;
@@ -31,7 +35,6 @@ async fn with_trailers() {
     assert_eq!(reader.next().await.text, "hey");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn beside_calls_that_never_end_and_calls_that_were_given_up() {
     const MIB: usize = 1024 * 1024;
     let server = server(&[]);

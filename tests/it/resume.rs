@@ -3,11 +3,25 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support;
-use crate::support::{Grpc, Message, Reader, assert_increasing, post, server, soon};
+use crate::support::suite::{tests, tests_of_each_backend};
+use crate::support::{Backend, Grpc, Message, Reader, assert_increasing, post, server, soon};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, WAITING};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    let mut tests = tests_of_each_backend![
+        from_every_position_comes_exactly_the_rest,
+        between_two_messages_is_a_position_too,
+        another_life_of_the_room_is_a_gap,
+        a_wait_reaches_back_to_its_beginning_and_no_further,
+        what_is_no_position_is_refused,
+        readers_that_are_cut_all_the_time_miss_nothing
+    ];
+    tests.extend(tests![what_is_no_longer_kept_is_a_gap_and_said_so]);
+    tests
+}
 
 /// What the headers of a stream say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +56,8 @@ async fn resume(grpc: &mut Grpc, epoch: &str, after: &str) -> (Reader, Headers) 
     open(grpc, &[(RESUME_AFTER, after), (EPOCH, epoch)]).await.expect("a stream")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn from_every_position_comes_exactly_the_rest() {
-    let server = server(&[]);
+async fn from_every_position_comes_exactly_the_rest(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (mut reader, Headers { epoch, position, resumed }) = open(&mut grpc, &[]).await.unwrap();
     assert_eq!(resumed, None, "nobody asked");
@@ -69,9 +82,8 @@ async fn from_every_position_comes_exactly_the_rest() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn between_two_messages_is_a_position_too() {
-    let server = server(&[]);
+async fn between_two_messages_is_a_position_too(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, .. }) = open(&mut grpc, &[]).await.unwrap();
     let first = post(&mut grpc, "alice", "one").await;
@@ -82,12 +94,7 @@ async fn between_two_messages_is_a_position_too() {
     assert_eq!(reader.next().await.time, second);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_longer_kept_is_a_gap_and_said_so() {
-    // With an engine it is still in the stream: `further_back.rs`.
-    if support::redis::is_everywhere() {
-        return;
-    }
     let server = server(&["--retention-bytes", "8MiB"]);
     let mut grpc = server.grpc().await;
     let (mut reader, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
@@ -115,9 +122,8 @@ async fn what_is_no_longer_kept_is_a_gap_and_said_so() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn another_life_of_the_room_is_a_gap() {
-    let server = server(&[]);
+async fn another_life_of_the_room_is_a_gap(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let time = post(&mut grpc, "alice", "hey").await;
     let (mut reader, headers) = resume(&mut grpc, "0123456789abcdef", "2125-09-20T10:58:42.665193557Z").await;
@@ -127,9 +133,8 @@ async fn another_life_of_the_room_is_a_gap() {
     assert_eq!(reader.next().await.time, time, "everything there is");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_reaches_back_to_its_beginning_and_no_further() {
-    let server = server(&[]);
+async fn a_wait_reaches_back_to_its_beginning_and_no_further(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
     let before = post(&mut grpc, "alice", "before").await;
@@ -159,9 +164,8 @@ async fn a_wait_reaches_back_to_its_beginning_and_no_further() {
     assert_eq!(reader.next().await.time, next);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_position_is_refused() {
-    let server = server(&[]);
+async fn what_is_no_position_is_refused(backend: Backend) {
+    let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
     let cases: [(&[(&'static str, &str)], &str); 12] = [
@@ -185,10 +189,9 @@ async fn what_is_no_position_is_refused() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readers_that_are_cut_all_the_time_miss_nothing() {
+async fn readers_that_are_cut_all_the_time_miss_nothing(backend: Backend) {
     const MESSAGES: usize = 3_000;
-    let server = server(&[]);
+    let server = backend.server(&[]);
     let mut watch = server.reader().await;
     let mut readers = tokio::task::JoinSet::new();
     for reader in 0..6 {

@@ -8,13 +8,30 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use crate::support::siege::MIB;
-use crate::support::{client, http, program, server_on};
+use crate::support::suite::{tests, tests_of_each_backend};
+use crate::support::{Backend, client, http, program};
+use libtest_mimic::Trial;
 use messenger::proto::SendMessageResponse;
 use prost::Message;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-#[tokio::test(flavor = "multi_thread")]
+pub fn tests() -> Vec<Trial> {
+    let mut tests = tests_of_each_backend![
+        a_send_goes_through_when_the_server_returns,
+        a_server_that_is_frozen_costs_nothing_and_the_deadline_holds,
+        sends_during_a_shutdown_are_in_the_room_once_or_refused
+    ];
+    tests.extend(tests![
+        the_deadline_passes_with_503_and_nobody_waits_for_it,
+        a_server_that_never_answers_gives_504,
+        a_port_that_only_takes_connections_is_no_server,
+        a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_goes_on,
+        refusals_without_an_end_are_over_at_the_deadline
+    ]);
+    tests
+}
+
 async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
     let gone = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let client = client(gone, &["--send-deadline", "1500ms"]);
@@ -35,9 +52,8 @@ async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_goes_through_when_the_server_returns() {
-    let first = server_on(support::listen(support::fixed_port()), &[]);
+async fn a_send_goes_through_when_the_server_returns(backend: Backend) {
+    let first = backend.server_on(support::listen(support::fixed_port()), &[]);
     let server_address = first.address;
     let client = client(server_address, &[]);
     client.ready().await;
@@ -46,7 +62,7 @@ async fn a_send_goes_through_when_the_server_returns() {
     let sends: Vec<_> = (0..10)
         .map(|number| tokio::spawn(async move { http::send(address, "alice", &number.to_string()).await }))
         .collect();
-    let server = server_on(support::listen(server_address.port()), &[]);
+    let server = backend.server_on(support::listen(server_address.port()), &[]);
     let mut times = Vec::new();
     for send in sends {
         times.push(send.await.unwrap());
@@ -61,7 +77,6 @@ async fn a_send_goes_through_when_the_server_returns() {
     server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_never_answers_gives_504() {
     // Speaks HTTP/2 and answers no call: the message may have arrived, so the answer must not say it has not.
     let silent = support::free_port();
@@ -83,7 +98,6 @@ async fn a_server_that_never_answers_gives_504() {
     assert_eq!(answer.problem(), "the server gave no answer in time: the message may or may not be in the chat");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_only_takes_connections_is_no_server() {
     let silent = support::free_port();
     let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
@@ -101,9 +115,8 @@ async fn a_port_that_only_takes_connections_is_no_server() {
     assert_eq!(answer.problem(), "the server is away: the message was not sent");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_frozen_costs_nothing_and_the_deadline_holds() {
-    let (server, server_address) = program::server(&[]).await;
+async fn a_server_that_is_frozen_costs_nothing_and_the_deadline_holds(backend: Backend) {
+    let (server, server_address) = backend.program(&[]).await;
     let server_address = server_address.to_string();
     let variables = [
         ("MESSENGER_SERVER_ADDR", server_address.as_str()),
@@ -128,10 +141,9 @@ async fn a_server_that_is_frozen_costs_nothing_and_the_deadline_holds() {
     server.signal("CONT");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sends_during_a_shutdown_are_in_the_room_once_or_refused() {
+async fn sends_during_a_shutdown_are_in_the_room_once_or_refused(backend: Backend) {
     for round in 0..8 {
-        let first = server_on(support::listen(support::fixed_port()), &[]);
+        let first = backend.server_on(support::listen(support::fixed_port()), &[]);
         let server_address = first.address;
         let client = client(server_address, &["--send-deadline", "10s"]);
         client.ready().await;
@@ -148,7 +160,7 @@ async fn sends_during_a_shutdown_are_in_the_room_once_or_refused() {
         tokio::time::sleep(Duration::from_millis(round)).await;
         let next = async {
             first.stop().await;
-            server_on(support::listen(server_address.port()), &[])
+            backend.server_on(support::listen(server_address.port()), &[])
         };
         let before = async {
             tokio::join!(next, async {
@@ -217,7 +229,6 @@ fn that_parts(listener: TcpListener, messages: usize) {
     });
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_goes_on() {
     let listener = support::free_port();
     let client = client(listener.local_addr().unwrap(), &["--send-deadline", "10s"]);
@@ -227,7 +238,6 @@ async fn a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_g
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn refusals_without_an_end_are_over_at_the_deadline() {
     let listener = support::free_port();
     let client = client(listener.local_addr().unwrap(), &["--send-deadline", "1500ms"]);

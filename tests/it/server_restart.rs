@@ -6,9 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::support;
 use crate::support::program::{self, server_at};
+use crate::support::suite::tests;
 use crate::support::{assert_increasing, client, http, post};
+use libtest_mimic::Trial;
 
-#[tokio::test(flavor = "multi_thread")]
+pub fn tests() -> Vec<Trial> {
+    tests![kills_and_restarts_at_random_moments, the_real_client_survives_too]
+}
+
 async fn kills_and_restarts_at_random_moments() {
     let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let mut server = server_at(address).await;
@@ -67,7 +72,6 @@ async fn kills_and_restarts_at_random_moments() {
     assert_increasing(&kept);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_real_client_survives_too() {
     let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let mut server = server_at(address).await;

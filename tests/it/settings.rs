@@ -5,12 +5,28 @@ use std::process::Output;
 
 use crate::support;
 use crate::support::program::{self, CHAT, CLIENT, SERVER, output};
+use crate::support::suite::tests;
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        bad_values_name_the_variable_and_the_value,
+        a_variable_that_is_not_utf8_is_named,
+        bad_flags_are_one_line_too,
+        a_flag_wins_over_its_variable,
+        a_port_in_use_is_said_in_one_line,
+        help_and_version_are_there,
+        the_health_check_tells_serving_from_not,
+        the_log_is_text_or_json_and_never_has_a_message_in_it,
+        a_terminal_has_colours_unless_its_user_wants_none,
+        a_secret_is_never_shown_however_malformed
+    ]
+}
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn bad_values_name_the_variable_and_the_value() {
     let cases = [
         (SERVER, "MESSENGER_SERVER_PORT", "99999"),
@@ -59,7 +75,6 @@ async fn bad_values_name_the_variable_and_the_value() {
 }
 
 #[cfg(unix)]
-#[tokio::test(flavor = "multi_thread")]
 async fn a_variable_that_is_not_utf8_is_named() {
     use std::os::unix::ffi::OsStrExt;
     let value = std::ffi::OsStr::from_bytes(b"\xff");
@@ -68,7 +83,6 @@ async fn a_variable_that_is_not_utf8_is_named() {
     assert!(stderr(&output).contains("MESSENGER_SERVER_PORT is \u{fffd}: not UTF-8"), "{}", stderr(&output));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn bad_flags_are_one_line_too() {
     for (program, flags, expected) in [
         (SERVER, &["--server-port", "99999"][..], "--server-port"),
@@ -85,7 +99,6 @@ async fn bad_flags_are_one_line_too() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_flag_wins_over_its_variable() {
     let (_server, address) = program::server(&[]).await;
     let good = address.port().to_string();
@@ -93,7 +106,6 @@ async fn a_flag_wins_over_its_variable() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_said_in_one_line() {
     let taken = support::free_port();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -111,7 +123,6 @@ async fn a_port_in_use_is_said_in_one_line() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn help_and_version_are_there() {
     for program in [SERVER, CLIENT, CHAT] {
         let help = output(program, &["--help"], &[]).await;
@@ -131,7 +142,6 @@ async fn help_and_version_are_there() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_health_check_tells_serving_from_not() {
     let (mut server, address) = program::server(&[]).await;
     let server_port = address.port().to_string();
@@ -166,7 +176,6 @@ async fn the_health_check_tells_serving_from_not() {
     assert_eq!((status, line.lines().count()), (Some(1), 1), "{line}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_text_or_json_and_never_has_a_message_in_it() {
     for format in ["text", "json"] {
         let (mut server, address) = program::server(&[("MESSENGER_LOG_FORMAT", format), ("RUST_LOG", "trace")]).await;
@@ -182,7 +191,6 @@ async fn the_log_is_text_or_json_and_never_has_a_message_in_it() {
 }
 
 #[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_has_colours_unless_its_user_wants_none() {
     use std::process::Stdio;
     use tokio::io::{AsyncBufReadExt, BufReader};
@@ -211,8 +219,7 @@ async fn a_terminal_has_colours_unless_its_user_wants_none() {
 }
 
 #[cfg(unix)]
-#[test]
-fn a_secret_is_never_shown_however_malformed() {
+async fn a_secret_is_never_shown_however_malformed() {
     use std::ffi::{OsStr, OsString};
     use std::os::unix::ffi::OsStrExt;
     let variables: &[(&str, &[u8])] = &[

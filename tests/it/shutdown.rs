@@ -4,21 +4,36 @@
 use std::time::{Duration, Instant};
 
 use crate::support;
+use crate::support::Backend;
 use crate::support::program::{self, CHAT, CLIENT};
+use crate::support::suite::{tests, tests_of_each_backend};
 use crate::support::{grpc, http2, post, reader};
+use libtest_mimic::Trial;
 use messenger::net::{Connection, ServerAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
+pub fn tests() -> Vec<Trial> {
+    let mut tests = tests_of_each_backend![
+        both_signals_end_streams_with_a_status,
+        peers_that_never_read_do_not_hold_it_up,
+        who_has_no_call_does_not_hold_it_up,
+        a_call_that_is_half_there_is_finished,
+        a_client_ends_with_requests_running_and_peers_that_hang,
+        a_second_signal_ends_at_once
+    ];
+    tests.extend(tests![the_whole_chat_ends_in_good_order]);
+    tests
+}
+
 /// The bound of the contract, on a machine that may be busy.
 const BOUND: Duration = Duration::from_secs(3);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn both_signals_end_streams_with_a_status() {
+async fn both_signals_end_streams_with_a_status(backend: Backend) {
     for signal in ["TERM", "INT"] {
-        let (mut server, address) = program::server(&[]).await;
+        let (mut server, address) = backend.program(&[]).await;
         let mut readers = Vec::new();
         for _ in 0..20 {
             readers.push(reader(&mut grpc(address).await).await);
@@ -38,9 +53,8 @@ async fn both_signals_end_streams_with_a_status() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn peers_that_never_read_do_not_hold_it_up() {
-    let (mut server, address) = program::server(&[]).await;
+async fn peers_that_never_read_do_not_hold_it_up(backend: Backend) {
+    let (mut server, address) = backend.program(&[]).await;
     // One that has stopped in the middle of a stream with more on its way than any buffer takes, one that has not even begun, and
     // one that keeps a stream of another service open.
     let stopped = reader(&mut grpc(address).await).await;
@@ -63,10 +77,9 @@ async fn peers_that_never_read_do_not_hold_it_up() {
     drop((stopped, silent, other));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_call_does_not_hold_it_up() {
+async fn who_has_no_call_does_not_hold_it_up(backend: Backend) {
     // A drain that takes as long as it likes: each must end by itself.
-    let (mut server, address) = program::server(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
+    let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let silent = TcpStream::connect(address).await.unwrap();
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(b"PRI * HTTP/2.0").await.unwrap();
@@ -81,9 +94,8 @@ async fn who_has_no_call_does_not_hold_it_up() {
     drop((silent, half, idle, was_busy));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_half_there_is_finished() {
-    let (mut server, address) = program::server(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
+async fn a_call_that_is_half_there_is_finished(backend: Backend) {
+    let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let mut requests = http2::open(address).await;
     let stream = http2::reader(&mut requests).await;
     let (answer, mut half) = http2::begin(&mut requests, "SendMessage");
@@ -97,10 +109,9 @@ async fn a_call_that_is_half_there_is_finished() {
     drop(stream);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_ends_with_requests_running_and_peers_that_hang() {
+async fn a_client_ends_with_requests_running_and_peers_that_hang(backend: Backend) {
     for (server, signal) in [(true, "TERM"), (false, "INT")] {
-        let (_server, address) = program::server(&[]).await;
+        let (_server, address) = backend.program(&[]).await;
         let server_addr = if server { address.to_string() } else { "localhost:1".to_owned() };
         let mut client =
             program::start(CLIENT, &[("MESSENGER_SERVER_ADDR", &server_addr), ("MESSENGER_HTTP_PORT", "0")]);
@@ -134,10 +145,9 @@ async fn a_client_ends_with_requests_running_and_peers_that_hang() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_at_once(backend: Backend) {
     // A drain that would take a minute.
-    let (mut server, address) = program::server(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
+    let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let _stopped = reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;
     for _ in 0..30 {
@@ -150,7 +160,6 @@ async fn a_second_signal_ends_at_once() {
     assert_eq!(server.exit().await.code(), Some(130));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_chat_ends_in_good_order() {
     let mut chat = program::start(CHAT, &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")]);
     let address = chat.address("server listening").await;

@@ -1,10 +1,15 @@
 //! A reader that stops reading slows nobody down, does not grow the server's memory, and is told what happened: it gets all, or its
 //! stream ends with a status.
 
-use crate::support::program;
-use crate::support::{Message, assert_increasing, grpc, post, reader};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, Message, assert_increasing, grpc, post, reader};
 use futures_util::future::join_all;
+use libtest_mimic::Trial;
 use tonic::Code;
+
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![one_of_ten_stops, a_reader_within_the_retention_gets_everything_late]
+}
 
 const MIB: usize = 1024 * 1024;
 const RETENTION: usize = 8 * MIB;
@@ -13,9 +18,8 @@ const TEXT: usize = 4 * 1024;
 const MESSAGES: usize = 4 * RETENTION / TEXT;
 const ROUND: usize = 256;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_of_ten_stops() {
-    let (server, address) = program::server(&[("MESSENGER_RETENTION_BYTES", "8MiB")]).await;
+async fn one_of_ten_stops(backend: Backend) {
+    let (server, address) = backend.program(&[("MESSENGER_RETENTION_BYTES", "8MiB")]).await;
     let stopped = reader(&mut grpc(address).await).await;
     let (mut nine, mut senders) = (Vec::new(), Vec::new());
     for _ in 0..9 {
@@ -54,9 +58,8 @@ async fn one_of_ten_stops() {
     assert_eq!(got, order[..got.len()], "a beginning of the order");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_within_the_retention_gets_everything_late() {
-    let (_server, address) = program::server(&[]).await;
+async fn a_reader_within_the_retention_gets_everything_late(backend: Backend) {
+    let (_server, address) = backend.program(&[]).await;
     let mut late = reader(&mut grpc(address).await).await;
     let mut watch = reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;

@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::program;
-use crate::support::{client, post, server};
+use crate::support::suite::tests_of_each_backend;
+use crate::support::{Backend, client, post};
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests_of_each_backend![a_lagging_reader_and_a_stopped_client_get_all]
+}
 
 const MESSAGES: usize = 30_000;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lagging_reader_and_a_stopped_client_get_all() {
-    let server = server(&[]);
+async fn a_lagging_reader_and_a_stopped_client_get_all(backend: Backend) {
+    let server = backend.server(&[]);
     let mut lagging = server.reader().await;
     let near = client(server.address, &[]);
     near.ready().await;

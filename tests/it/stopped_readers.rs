@@ -2,10 +2,20 @@
 //! at a place of its own, the server's memory does not grow with them, and each is told.
 
 use crate::support;
+use crate::support::suite::tests;
 use crate::support::{grpc, http2, post, program, soon};
 use h2::{Reason, RecvStream, client};
 use http::Request;
+use libtest_mimic::Trial;
 use tokio::net::TcpStream;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        each_at_a_place_of_its_own,
+        one_that_takes_nothing_is_told_of_the_shutdown,
+        readers_that_wait_leave_the_connection_its_window
+    ]
+}
 
 const MIB: usize = 1024 * 1024;
 const RETENTION: usize = 8 * MIB;
@@ -29,7 +39,6 @@ async fn end(mut stream: RecvStream) -> Result<String, Reason> {
     Ok(trailers["grpc-status"].to_str().unwrap().to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn each_at_a_place_of_its_own() {
     const STOPPED: usize = 60;
     const TEXT: usize = MIB;
@@ -59,7 +68,6 @@ async fn each_at_a_place_of_its_own() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn one_that_takes_nothing_is_told_of_the_shutdown() {
     let server = support::server(&["--drain-deadline", "60s"]);
     let mut requests = with_window(server.address, 0).await;
@@ -68,7 +76,6 @@ async fn one_that_takes_nothing_is_told_of_the_shutdown() {
     assert_eq!(end(idle).await.as_deref(), Ok("14"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn readers_that_wait_leave_the_connection_its_window() {
     // More of them than the window has bytes, over one connection; HTTP/2's default is 64 KiB for all of its streams.
     const READERS: usize = 66_000;

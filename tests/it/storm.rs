@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::program::{self, CLIENT, Program};
+use crate::support::suite::tests;
 use crate::support::{grpc, http, http2, post, reader, until};
+use libtest_mimic::Trial;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+pub fn tests() -> Vec<Trial> {
+    tests![over_the_server, over_the_client]
+}
 
 const CONNECTIONS: usize = 4000;
 /// At once.
@@ -86,7 +92,6 @@ async fn calm(program: &Program, before: usize) {
     until("as many files as before", async || (program.files() <= before).then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn over_the_server() {
     let (server, address) = program::server(&[]).await;
     let mut readers = Vec::new();
@@ -125,7 +130,6 @@ async fn over_the_server() {
     assert!(orders[0].iter().all(|message| message.author == "alice" && message.text != "never"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn over_the_client() {
     let server = support::server(&[]);
     let server_addr = server.address.to_string();

@@ -7,15 +7,38 @@ use std::time::{Duration, SystemTime};
 use crate::support;
 use crate::support::certificates::{Ca, Directory, ca, connector, directory, rsa_key, try_grpc};
 use crate::support::program::{self, CHAT, CLIENT, Program, SERVER, output, start};
+use crate::support::suite::tests;
 use crate::support::{Grpc, http, post, reader, soon, until};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use libtest_mimic::Trial;
 use messenger::net::Wire;
 use messenger::net::tls::{HTTP1, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::{self, AlertDescription, pki_types::pem::PemObject};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        the_whole_chat,
+        the_end_is_in_good_order,
+        many_small_messages_in_order,
+        a_client_does_not_take_another_for_its_server,
+        clients_that_must_show_a_certificate,
+        health_checks_know_their_own,
+        the_http_side,
+        the_chat_in_one_process_trusts_itself,
+        certificates_change_while_it_runs,
+        certificates_that_are_not_valid_now_are_a_warning,
+        files_that_an_editor_has_marked_are_read,
+        what_is_no_tls_and_tls_where_none_is,
+        versions_and_protocols,
+        a_hangup_ends_what_has_no_files_to_read_again,
+        a_hangup_ends_nothing_after_nohup,
+        wrong_files_are_one_line_before_a_port_opens
+    ]
+}
 
 /// A directory with a CA, and a certificate for this machine.
 struct Files {
@@ -62,7 +85,6 @@ async fn comes_back(client: SocketAddr, text: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_chat() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
@@ -82,7 +104,6 @@ async fn the_whole_chat() {
     until("its message", async || http::flush(one).await.iter().any(|seen| seen.time == last).then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_end_is_in_good_order() {
     let files = files();
     let (mut server, port) = files.server(&[]).await;
@@ -103,7 +124,6 @@ async fn the_end_is_in_good_order() {
     assert!(!server.log.iter().any(|line| line.contains("drain deadline")), "{:#?}", server.log);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn many_small_messages_in_order() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
@@ -130,7 +150,6 @@ async fn many_small_messages_in_order() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_does_not_take_another_for_its_server() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
@@ -149,7 +168,6 @@ async fn a_client_does_not_take_another_for_its_server() {
     comes_back(client, "hey").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn clients_that_must_show_a_certificate() {
     let files = files();
     let clients = ca("the CA of clients");
@@ -176,7 +194,6 @@ async fn clients_that_must_show_a_certificate() {
     assert_eq!(texts, ["still there"], "and nothing from those who were refused");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn health_checks_know_their_own() {
     let files = files();
     // Neither the server's CA nor the machine's name is in what they trust; of the clients' CA they have nothing to show.
@@ -220,7 +237,6 @@ async fn https(address: SocketAddr, ca: &str, path: &str) -> (u16, Bytes) {
     (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_http_side() {
     let files = files();
     let (_server, address) = program::server(&[]).await;
@@ -245,7 +261,6 @@ async fn the_http_side() {
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_chat_in_one_process_trusts_itself() {
     let files = files();
     let own = files.directory.identity("own", &ca("its own").sign(&["somewhere.example"]));
@@ -273,7 +288,6 @@ async fn the_chat_in_one_process_trusts_itself() {
     comes_back(address, "ho").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn certificates_change_while_it_runs() {
     let files = files();
     let (mut server, port) = files.server(&[]).await;
@@ -316,7 +330,6 @@ async fn certificates_change_while_it_runs() {
     assert_eq!(stream.next().await.text, "the end");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_are_not_valid_now_are_a_warning() {
     const EXPIRED: &str = "the certificate has expired, peers will refuse it";
     let files = files();
@@ -358,7 +371,6 @@ async fn certificates_that_are_not_valid_now_are_a_warning() {
     assert!(!server.whole_log().await.iter().any(|line| line.contains("the certificate")), "{:#?}", server.log);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn files_that_an_editor_has_marked_are_read() {
     let files = files();
     for name in ["server.pem", "server.key", "ca.pem"] {
@@ -371,7 +383,6 @@ async fn files_that_an_editor_has_marked_are_read() {
     comes_back(client, "hey").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_tls_and_tls_where_none_is() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
@@ -398,7 +409,6 @@ async fn what_is_no_tls_and_tls_where_none_is() {
     post(&mut support::grpc(address).await, "alice", "hey").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn versions_and_protocols() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
@@ -431,7 +441,6 @@ async fn versions_and_protocols() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_ends_what_has_no_files_to_read_again() {
     // A token that is in a variable is no file.
     let variables = [
@@ -454,7 +463,6 @@ async fn a_hangup_ends_what_has_no_files_to_read_again() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_ends_nothing_after_nohup() {
     for name in [SERVER, CLIENT, CHAT] {
         let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
@@ -480,7 +488,6 @@ fn http_pair<'a>(certificate: &'a str, key: &'a str) -> Vec<(&'static str, &'a s
     vec![("MESSENGER_HTTP_TLS_CERT", certificate), ("MESSENGER_HTTP_TLS_KEY", key)]
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn wrong_files_are_one_line_before_a_port_opens() {
     let files = files();
     let (certificate, key) = (files.server.0.as_str(), files.server.1.as_str());

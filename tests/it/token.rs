@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use crate::support;
 use crate::support::certificates::directory;
 use crate::support::program::{self, CLIENT, Program, SERVER, output, start};
+use crate::support::suite::tests;
 use crate::support::{Grpc, http as web, post, soon, until};
 use http::Method;
+use libtest_mimic::Trial;
 use messenger::net::{Connection, ServerAddr};
 use messenger::proto::SendMessageRequest;
 use messenger::proto::messenger_server_client::MessengerServerClient;
@@ -17,6 +19,17 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        each_call_needs_it_and_health_does_not,
+        a_refusal_comes_before_anything_else,
+        the_client_sends_it_and_says_when_it_is_not_taken,
+        it_changes_while_the_programs_run,
+        the_http_side,
+        a_bad_one_is_one_line_and_help_does_not_show_it
+    ]
+}
 
 const TOKEN: &str = "the-secret-token";
 
@@ -52,7 +65,6 @@ async fn client(server: SocketAddr, more: &[(&str, &str)]) -> (Program, SocketAd
     (client, address)
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn each_call_needs_it_and_health_does_not() {
     let directory = directory();
     let server = support::server(&["--token-file", &directory.write("token", &format!("{TOKEN}\n"))]);
@@ -91,7 +103,6 @@ async fn each_call_needs_it_and_health_does_not() {
 }
 
 /// Which method does not exist is told only to those who may call.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_comes_before_anything_else() {
     let directory = directory();
     let server = support::server(&["--token-file", &directory.write("token", TOKEN)]);
@@ -107,7 +118,6 @@ async fn a_refusal_comes_before_anything_else() {
     assert_eq!(support::http2::status(answer).await, "16");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_client_sends_it_and_says_when_it_is_not_taken() {
     let trace = ("RUST_LOG", "trace");
     let (mut server, address) = program::server(&[("MESSENGER_TOKEN", TOKEN), trace]).await;
@@ -139,7 +149,6 @@ async fn the_client_sends_it_and_says_when_it_is_not_taken() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn it_changes_while_the_programs_run() {
     let directory = directory();
     let (server_file, client_file) = (directory.write("server", TOKEN), directory.write("client", TOKEN));
@@ -170,7 +179,6 @@ async fn it_changes_while_the_programs_run() {
     assert_eq!(stream.next().await.text, "and still");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_http_side() {
     let server = support::server(&[]);
     let variables = [("MESSENGER_HTTP_TOKEN", TOKEN), ("RUST_LOG", "trace")];
@@ -218,7 +226,6 @@ async fn the_http_side() {
     assert!(!client.log.iter().any(|line| line.contains(TOKEN)), "{:#?}", client.log);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_one_is_one_line_and_help_does_not_show_it() {
     let directory = directory();
     let (empty, good) = (directory.write("empty", "\n"), directory.write("good", TOKEN));

@@ -3,15 +3,21 @@
 use std::net::SocketAddr;
 
 use crate::support;
+use crate::support::suite::tests;
 use crate::support::{assert_increasing, grpc, http2, program, soon};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::client::{self, SendRequest};
+use libtest_mimic::Trial;
 use messenger::proto::SendMessageRequest;
 use messenger::proto::messenger_server_client::MessengerServerClient;
 use tokio::net::TcpStream;
 use tonic::Request;
+
+pub fn tests() -> Vec<Trial> {
+    tests![everything_at_its_bound]
+}
 
 const MIB: usize = 1024 * 1024;
 
@@ -45,7 +51,6 @@ async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
     requests
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn everything_at_its_bound() {
     let (mut server, address) = program::server(&[
         ("MESSENGER_RETENTION_BYTES", "8MiB"),

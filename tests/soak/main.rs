@@ -1,244 +1,94 @@
-//! A chat whose network and whose processes are broken at random, for as long as is asked for: no message is lost without a word,
-//! none comes twice, and all readers see one order.
+//! Chats whose networks and processes are broken at random: no message is lost without notice, none comes twice,
+//! and all readers see one order.
 //!
-//! One server, which is killed again and again and returns at once or a while later; clients and gRPC readers, each behind a bad
-//! network of its own ([`proxy`]); senders of all kinds. Every message has a text of its own, and what every reader has seen is
-//! checked against what the senders were told and what the other readers have ([`record`]): some of it with each message, the rest at
-//! a moment of calm in each life of the server.
+//! Every message has a text of its own. What every reader has seen is checked against what the senders were told and
+//! what the other readers have ([`record`]): some of it with each message, the rest at moments of calm.
 //!
-//! `cargo test` runs a short form with a new seed each time. The soak: `cargo test --release --test soak -- --seed 7`
+//! `cargo test` runs a short form with a new seed each time. The soaks themselves:
+//! `cargo test --release --test soak -- --servers 1 --seed 7` and `… --servers 3 --seed 7`.
 #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
-#[path = "../acceptance/arguments.rs"]
-#[allow(dead_code)]
-mod acceptance_arguments;
 mod arguments;
 mod clients;
 mod faults;
-mod flags;
 mod journal;
 mod message;
 mod network;
+mod one_server;
 mod proxy;
 mod readers;
 mod record;
+mod record_tests;
 mod senders;
 #[path = "../it/support/mod.rs"]
 mod support;
+mod three_servers;
 mod violation;
 mod world;
 
-use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{Mutex, oneshot};
-use tokio::task::JoinSet;
+use clap::Parser;
+use libtest_mimic::Trial;
 
 use self::arguments::Arguments;
-use self::clients::Client;
-use self::faults::{Acts, Done, Server};
-use self::flags::Request;
-use self::network::Network;
-use self::world::{Pace, World};
+use self::support::suite;
+use self::world::World;
 
-const CLIENTS: usize = 5;
-const READERS: usize = 6;
 const PROGRESS: Duration = Duration::from_secs(5);
-const PACE: Pace = Pace { pause: Duration::from_millis(25), peace: Duration::from_millis(700) };
 
 fn main() -> ExitCode {
-    let arguments = match Request::to_run("soak", arguments::parse(std::env::args().skip(1))) {
-        Ok(arguments) => arguments,
-        Err(status) => return status,
-    };
-    println!("soak: seed {}, until {} cuts and {} kills", arguments.seed, arguments.cuts, arguments.kills);
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let status = runtime.block_on(async {
-        let soak = Soak::begin(arguments.seed).await;
-        let totals = Arc::clone(&soak.totals);
-        let world = Arc::clone(&soak.world);
-        let outcome = tokio::select! {
-            biased;
-            failure = world.failed() => Err(failure),
-            () = soak.run(&arguments) => Ok(()),
-            never = report(&world, &totals) => never,
-        };
-        let line = totals.line(&world);
-        match outcome {
-            Ok(()) => {
-                println!("soak: seed {}: {line}: no loss unflagged, no repeat, one order", arguments.seed);
-                ExitCode::SUCCESS
-            }
-            Err(failure) => {
-                println!("soak: seed {}: {line}: FAILED\n{failure}", arguments.seed);
-                println!("again: cargo test --release --test soak -- --seed {}", arguments.seed);
-                ExitCode::FAILURE
-            }
-        }
-    });
-    runtime.shutdown_background();
-    status
-}
-
-/// Says now and then how far it is.
-async fn report(world: &World, totals: &Totals) -> ! {
-    loop {
-        tokio::time::sleep(PROGRESS).await;
-        println!("soak: {}", totals.line(world));
+    let mut arguments = Arguments::parse();
+    // One after the other: a soak needs the whole machine, and it watches for panics in the whole process.
+    arguments.tests.test_threads = Some(1);
+    let is_short = arguments.is_short();
+    let mut trials = record_tests::tests();
+    if let Some(one) = arguments.one_server() {
+        trials.push(trial("one_server", move || one_server::run(one, is_short)));
     }
-}
-
-/// What the lines say besides what the ledger and the network know.
-#[derive(Debug)]
-struct Totals {
-    start: Instant,
-    kills: AtomicU64,
-    done: std::sync::Mutex<Done>,
-    /// How long clients took to read again after the server's return.
-    returns: std::sync::Mutex<Vec<Duration>>,
-}
-
-struct Soak {
-    world: Arc<World>,
-    totals: Arc<Totals>,
-    server: Server,
-    clients: Vec<Arc<Mutex<Client>>>,
-    random: fastrand::Rng,
-    /// What is being done to clients.
-    running: JoinSet<()>,
-}
-
-impl Soak {
-    /// Starts everything. All readers read when this returns, and nothing is broken yet.
-    async fn begin(seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let world = World::new(vec![(Ipv4Addr::LOCALHOST, support::fixed_port()).into()], PACE);
-        world.fail_with_any_panic();
-        let server = Server::start(&world).await;
-        let mut clients = Vec::new();
-        for number in 0..CLIENTS {
-            // The first one has a good network.
-            let name = format!("client {}", ["Ada", "Ben", "Cem", "Dov", "Eva"][number]);
-            let network =
-                if number == 0 { Network::good(world.servers.clone()) } else { world.bad_network(&name, &mut random) };
-            // Some give a message up long before the server returns.
-            let deadline = ["5s", "300ms"][number % 2];
-            clients.push(Arc::new(Mutex::new(Client::start(&world, name, Arc::new(network), deadline).await)));
-        }
-        for number in 0..READERS {
-            let (sender, opened) = oneshot::channel();
-            let name = format!("reader {}", number + 1);
-            let network = world.bad_network(&name, &mut random);
-            readers::start(&world, name, Arc::new(network), random.fork(), sender);
-            support::soon("a reader", opened).await.expect("it reads");
-        }
-        let mut sender = 0..;
-        let mut sender = || sender.next().map(|number: u16| number + 1).expect("another");
-        for client in &clients {
-            let client = client.lock().await;
-            for _ in 0..2 {
-                senders::over_http(&world, sender(), &client.name, client.address.subscribe(), random.fork());
-            }
-        }
-        for _ in 0..3 {
-            senders::over_grpc(&world, sender(), random.fork());
-            senders::with_keys(&world, sender(), random.fork());
-        }
-        let totals = Totals {
-            start: Instant::now(),
-            kills: AtomicU64::new(0),
-            done: std::sync::Mutex::default(),
-            returns: std::sync::Mutex::default(),
-        };
-        Self { world, totals: Arc::new(totals), server, clients, random, running: JoinSet::new() }
+    if let Some(three) = arguments.three_servers() {
+        trials.push(trial("three_servers_and_a_redis_that_keeps_everything", move || {
+            three_servers::run(three, true, is_short)
+        }));
+        trials.push(trial("three_servers_and_a_redis_that_loses_messages", move || {
+            three_servers::run(three, false, is_short)
+        }));
     }
+    libtest_mimic::run(&arguments.tests, trials).exit_code()
+}
 
-    /// One life of the server after the other, until there was enough of everything.
-    async fn run(mut self, arguments: &Arguments) {
-        let mut acts = Acts::default();
-        let mut acknowledged = 0;
+fn trial<F>(name: &str, soak: impl FnOnce() -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = Result<(), String>>,
+{
+    Trial::ignorable_test(name, move || suite::run(soak()))
+}
+
+/// Runs a soak until it is done, or until something is wrong; `line` tells how far it is.
+async fn watch(
+    name: String,
+    is_short: bool,
+    world: &World,
+    line: impl Fn() -> String,
+    soak: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let progress = async {
         loop {
-            self.world.calm.send_replace(false);
-            for _ in 0..2 {
-                self.sleep(100..1000).await;
-                let act = acts.next(&mut self.random);
-                let mut done = *self.totals.done.lock().unwrap();
-                done.act(act, &self.server, &self.clients, &mut self.random, &mut self.running).await;
-                *self.totals.done.lock().unwrap() = done;
+            tokio::time::sleep(PROGRESS).await;
+            if !is_short {
+                println!("{name}: {}", line());
             }
-            self.sleep(100..500).await;
-            self.check().await;
-            let before = std::mem::replace(&mut acknowledged, self.world.note(|ledger| ledger.counts.acknowledged));
-            if acknowledged < before + 20 {
-                self.world.fail(&format!("STANDSTILL: {} messages acknowledged in this life", acknowledged - before));
-            }
-            let enough = self.world.counters.cuts.load(Ordering::Relaxed) >= arguments.cuts;
-            if enough && self.totals.kills.load(Ordering::Relaxed) >= arguments.kills {
-                return;
-            }
-            self.world.calm.send_replace(false);
-            // In the middle of everything, and before the next moment of calm.
-            self.sleep(50..800).await;
-            self.kill(arguments.return_within).await;
         }
+    };
+    let outcome = tokio::select! {
+        biased;
+        failure = world.failed() => Err(failure),
+        () = soak => Ok(()),
+        () = progress => Ok(()),
+    };
+    if !is_short {
+        println!("{name}: {}", line());
     }
-
-    async fn sleep(&mut self, milliseconds: std::ops::Range<u64>) {
-        tokio::time::sleep(Duration::from_millis(self.random.u64(milliseconds))).await;
-    }
-
-    async fn kill(&mut self, return_within: Duration) {
-        let before = faults::states(&self.clients);
-        let stopped = self.random.u8(..4) == 0;
-        // Long enough, now and then, that clients have become used to its being away.
-        let range = if self.random.u8(..4) == 0 { 500..4000 } else { 0..300 };
-        let away = self.random.u64(range);
-        self.server.kill(stopped, Duration::from_millis(away)).await;
-        self.totals.kills.fetch_add(1, Ordering::Relaxed);
-        let times = self.server.return_times(&self.clients, before, return_within).await;
-        self.totals.returns.lock().unwrap().extend(times);
-    }
-
-    /// A moment of calm, in which everybody comes to the same message, and all records are compared.
-    async fn check(&mut self) {
-        self.world.calm.send_replace(true);
-        while self.running.join_next().await.is_some() {}
-        let mark = self.server.mark().await;
-        self.world.compare(&mark, String::new).await;
-    }
-}
-
-impl Totals {
-    fn line(&self, world: &World) -> String {
-        let counts = world.note(|ledger| ledger.counts);
-        let done = *self.done.lock().unwrap();
-        let mut returns = self.returns.lock().unwrap().clone();
-        returns.sort();
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let network = &world.counters;
-        format!(
-            "{:.0} s, {} cuts, {} of them half-open first, {} stalls, {} delays, {} server kills, {} client kills, {} stops; \
-             {} messages acknowledged, {} of unknown fate, {} refused, {} deliveries; {} gone with a killed server, {} gaps told; \
-             reading again {:.0?} after the server's return in the median, {:.0?} at most",
-            self.start.elapsed().as_secs_f64(),
-            of(&network.cuts),
-            of(&network.half_open),
-            of(&network.stalls),
-            of(&network.delays),
-            of(&self.kills),
-            done.client_kills,
-            done.stops,
-            counts.acknowledged,
-            counts.unknown,
-            counts.refused,
-            counts.received,
-            counts.gone,
-            counts.gaps,
-            returns.get(returns.len() / 2).copied().unwrap_or_default(),
-            returns.last().copied().unwrap_or_default(),
-        )
-    }
+    outcome.map_err(|failure| format!("{name}: {}\n{failure}", line()))
 }

@@ -13,8 +13,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-pub use super::message::{Id, Time};
-use super::violation::Violation;
+pub use crate::message::{Id, Time};
+use crate::violation::Violation;
 
 /// One reader's record, as long as it is one: a client that is killed begins a new one.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::message::{Id, Time};
+use crate::message::{Id, Time};
 
 /// What must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! `GET /openapi.json`: the HTTP interface for programs that read about programs. The document stands in this folder, and
-//! `tests/openapi.rs` holds it against what the routes do.
+//! `tests/it/openapi.rs` holds it against what the routes do.
 
 use axum::body::Bytes;
 use axum::http::{HeaderValue, header};

@@ -1,6 +1,5 @@
 //! A real browser, driven over WebDriver (<https://www.w3.org/TR/webdriver2/>) by Chromium's own chromedriver.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{http as web, soon};
+use super::{http as web, soon, suite};
 
 pub const ENTER: &str = "\u{e007}";
 pub const TAB: &str = "\u{e004}";
@@ -46,9 +45,10 @@ pub struct Browser {
     process: u64,
 }
 
-/// Starts the driver; `None` where there is no Chromium, which is said aloud, and is a failure where the variable `CI` is `true`.
+/// Starts the driver.
 /// Its browsers are in this time zone.
-pub async fn driver(zone: &str) -> Option<Driver> {
+pub async fn driver(zone: &str) -> Driver {
+    suite::require("chromedriver", "chromium-driver");
     let turn = ONE_TEST.lock().await;
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{}", std::process::id()));
     let mut command = Command::new("chromedriver");
@@ -59,13 +59,6 @@ pub async fn driver(zone: &str) -> Option<Driver> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    if std::process::Command::new("chromedriver").arg("--version").output().is_err() {
-        // Not eprintln: the output of a test that passes would not be shown.
-        let _ =
-            writeln!(std::io::stderr(), "SKIPPED: the page in a browser: no chromedriver (Debian: chromium-driver)");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "no Chromium, and this is CI");
-        return None;
-    }
     std::fs::create_dir_all(&folder).expect("a folder");
     let mut child = command.kill_on_drop(true).spawn().expect("chromedriver starts");
     let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
@@ -77,7 +70,7 @@ pub async fn driver(zone: &str) -> Option<Driver> {
     };
     // It goes on to say things, and must not get stuck at that.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Some(Driver { _child: child, address: (Ipv4Addr::LOCALHOST, port).into(), folder, _turn: turn })
+    Driver { _child: child, address: (Ipv4Addr::LOCALHOST, port).into(), folder, _turn: turn }
 }
 
 impl Driver {

@@ -1,6 +1,7 @@
 //! What the tests share: servers and clients on free ports, readers, HTTP calls, and the real programs.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
+mod backend;
 pub mod browser;
 pub mod certificates;
 pub mod http;
@@ -12,6 +13,9 @@ pub mod raw_http2;
 pub mod redis;
 pub mod siege;
 pub mod space;
+pub mod suite;
+
+pub use self::backend::Backend;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -108,9 +112,7 @@ pub fn server(flags: &[&str]) -> Running {
 }
 
 pub fn server_on(listener: TcpListener, flags: &[&str]) -> Running {
-    let room = redis::room().map(|(url, name)| ["--redis-url".to_owned(), url, "--redis-room".to_owned(), name]);
-    let flags: Vec<&str> = flags.iter().copied().chain(room.iter().flatten().map(String::as_str)).collect();
-    let settings: server::Settings = settings(&flags);
+    let settings: server::Settings = settings(flags);
     start(listener, |listener, shutdown| async move {
         server::serve(listener, &settings, &server::Metrics::default(), shutdown).await.expect("a room");
     })

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{redis, soon, until};
+use super::{soon, until};
 
 pub const SERVER: &str = env!("CARGO_BIN_EXE_messenger-server");
 pub const CLIENT: &str = env!("CARGO_BIN_EXE_messenger-client");
@@ -183,11 +183,7 @@ impl Program {
 
 /// Starts the server's program on a free port.
 pub async fn server(variables: &[(&str, &str)]) -> (Program, SocketAddr) {
-    let mut variables = [&[("MESSENGER_SERVER_PORT", "0")], variables].concat();
-    let room = redis::room();
-    if let Some((url, name)) = &room {
-        variables.extend([("MESSENGER_REDIS_URL", url.as_str()), ("MESSENGER_REDIS_ROOM", name)]);
-    }
+    let variables = [&[("MESSENGER_SERVER_PORT", "0")], variables].concat();
     let mut program = start(SERVER, &variables);
     let address = program.address("server listening").await;
     (program, address)

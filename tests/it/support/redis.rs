@@ -4,25 +4,18 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, fixed_port, program as processes};
+use super::{PATIENCE, fixed_port, program as processes, suite};
 
 /// The program.
 pub fn program() -> String {
     std::env::var("MESSENGER_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned())
 }
 
-/// Says aloud that there is none, and fails where there must be one.
-pub fn is_there() -> bool {
-    let program = program();
-    let found = Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!("no {program}: a room in an engine is not tested");
-    }
-    assert!(found || std::env::var("CI").as_deref() != Ok("true"), "no {program}, and this is CI");
-    found
+/// Requires the program.
+pub fn require() {
+    suite::require(&program(), "redis-server");
 }
 
 /// An engine with a directory of its own. Both go with this, and if this process is killed the engine goes all the same.
@@ -46,16 +39,16 @@ struct Process {
 pub const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 impl Engine {
-    /// Starts one, with these options besides a port, a directory and no snapshots. `None` where there is no such program.
-    pub fn start(options: &[&str]) -> Option<Self> {
-        let mut engine = Self::new(options)?;
+    /// Starts one, with these options besides a port, a directory and no snapshots.
+    pub fn start(options: &[&str]) -> Self {
+        let mut engine = Self::new(options);
         engine.start_again();
-        Some(engine)
+        engine
     }
 
     /// Starts a sentinel that watches over this engine under the name `room`, and gives it up after half a second.
-    pub fn sentinel(master: &Self) -> Option<Self> {
-        let mut sentinel = Self::new(&[])?;
+    pub fn sentinel(master: &Self) -> Self {
+        let mut sentinel = Self::new(&[]);
         sentinel.sentinel = true;
         let config = format!(
             "port {}\nbind 127.0.0.1\nsentinel monitor room 127.0.0.1 {} 1\nsentinel down-after-milliseconds room 500\n\
@@ -64,18 +57,16 @@ impl Engine {
         );
         std::fs::write(sentinel.directory.join("sentinel.conf"), config).expect("a file");
         sentinel.start_again();
-        Some(sentinel)
+        sentinel
     }
 
-    fn new(options: &[&str]) -> Option<Self> {
-        if !is_there() {
-            return None;
-        }
+    fn new(options: &[&str]) -> Self {
+        require();
         let directory =
             std::env::temp_dir().join(format!("messenger-redis-{}-{}", std::process::id(), fastrand::u64(..)));
         std::fs::create_dir(&directory).expect("a directory");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Some(Self { port: fixed_port(), options, directory, process: None, sentinel: false })
+        Self { port: fixed_port(), options, directory, process: None, sentinel: false }
     }
 
     /// Starts it, with what it has on disk.
@@ -152,19 +143,4 @@ impl Drop for Engine {
         }
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Whether the servers of this test have their room in an engine although the test does not ask for it: the same tests over both.
-pub fn is_everywhere() -> bool {
-    module_path!().starts_with("same_promises::")
-}
-
-/// A room of its own in an engine that all tests of a process share, where that [is so](is_everywhere): its URL, and its name.
-pub fn room() -> Option<(String, String)> {
-    static ENGINE: LazyLock<Mutex<Option<Engine>>> = LazyLock::new(|| Mutex::new(Engine::start(&[])));
-    if !is_everywhere() {
-        return None;
-    }
-    let url = ENGINE.lock().unwrap().as_ref().map(Engine::url);
-    url.map(|url| (url, format!("room-{:x}", fastrand::u64(..))))
 }

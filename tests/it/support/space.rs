@@ -5,19 +5,17 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::program::{self, Program};
+use super::suite;
 
 fn run(command: &str) -> bool {
     let run = Command::new("sh").args(["-c", command]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     run.is_ok_and(|status| status.success())
 }
 
-fn is_root(what: &str) -> bool {
-    let is_root = run("unshare -m true && ip netns list");
-    if !is_root {
-        eprintln!("not root, or no `ip` and `unshare`: {what} is not tested");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "no root, and this is CI");
+fn require_root() {
+    if !run("unshare -m true && ip netns list") {
+        suite::missing("root, `ip` and `unshare` (Debian: iproute2, util-linux)");
     }
-    is_root
 }
 
 /// This machine with another /etc/hosts.
@@ -25,13 +23,11 @@ fn is_root(what: &str) -> bool {
 pub struct Hosts(PathBuf);
 
 impl Hosts {
-    pub fn new(lines: &str) -> Option<Self> {
-        if !is_root("a name with several addresses") {
-            return None;
-        }
+    pub fn new(lines: &str) -> Self {
+        require_root();
         let file = std::env::temp_dir().join(format!("messenger-hosts-{}-{}", std::process::id(), fastrand::u64(..)));
         fs::write(&file, lines).expect("a file");
-        Some(Self(file))
+        Self(file)
     }
 
     pub fn start(&self, program: &str, variables: &[(&str, &str)]) -> Program {
@@ -51,14 +47,12 @@ impl Drop for Hosts {
 pub struct Space(String);
 
 impl Space {
-    pub fn new(what: &str) -> Option<Self> {
-        if !is_root(what) {
-            return None;
-        }
+    pub fn new() -> Self {
+        require_root();
         let space = Self(format!("messenger-{:x}", fastrand::u64(..)));
         assert!(run(&format!("ip netns add {}", space.0)), "a namespace");
         space.ip("link set lo up");
-        Some(space)
+        space
     }
 
     pub fn ip(&self, arguments: &str) {

@@ -1,18 +1,29 @@
 //! The soak finds what it is for: each thing that must not be is seen in the records, and what may be is not taken for it.
 
-#[path = "../soak/message.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
-mod message;
-#[path = "../soak/record.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
-mod record;
-#[path = "../soak/violation.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
-mod violation;
+use crate::message::Id;
+use crate::record::{Ledger, ReaderId};
+use crate::support::suite::tests;
+use crate::violation::Violation;
+use libtest_mimic::Trial;
 
-use message::Id;
-use record::{Ledger, ReaderId};
-use violation::Violation;
+pub fn tests() -> Vec<Trial> {
+    tests![
+        a_good_room_is_good,
+        a_message_that_another_reader_has_is_lost,
+        an_acknowledged_message_that_nobody_has_is_lost,
+        an_answer_that_is_heard_of_in_the_next_life_counts_too,
+        what_goes_with_the_server_is_a_gap_and_must_be_told,
+        a_gap_excuses_nothing_of_a_life_that_goes_on,
+        a_gap_without_the_end_of_a_life_is_a_false_one,
+        a_repeat_and_an_inversion_are_seen,
+        a_message_is_in_the_room_once_also_across_lives,
+        what_senders_are_told_is_true,
+        a_killed_reader_begins_anew,
+        a_life_has_one_epoch,
+        where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen,
+        a_text_is_whole_or_it_is_nobodys
+    ]
+}
 
 /// Times as in the room: seconds of one minute.
 fn at(second: u32) -> String {
@@ -46,8 +57,7 @@ fn kind(ledger: &Ledger) -> String {
     violation.split(' ').next().unwrap_or_default().to_owned()
 }
 
-#[test]
-fn a_good_room_is_good() {
+async fn a_good_room_is_good() {
     let (mut ledger, readers, ids) = room(4);
     both_get(&mut ledger, readers, &ids, &[1, 2]);
     ledger.acknowledged(ids[0], at(1));
@@ -60,8 +70,7 @@ fn a_good_room_is_good() {
     assert_eq!(ledger.violation, None);
 }
 
-#[test]
-fn a_message_that_another_reader_has_is_lost() {
+async fn a_message_that_another_reader_has_is_lost() {
     let (mut ledger, [one, other], ids) = room(3);
     gets(&mut ledger, one, &ids, &[1, 2, 3]);
     gets(&mut ledger, other, &ids, &[1]);
@@ -72,8 +81,7 @@ fn a_message_that_another_reader_has_is_lost() {
     assert_eq!(ledger.violation, Some(lost));
 }
 
-#[test]
-fn an_acknowledged_message_that_nobody_has_is_lost() {
+async fn an_acknowledged_message_that_nobody_has_is_lost() {
     for late in [false, true] {
         let (mut ledger, readers, ids) = room(3);
         both_get(&mut ledger, readers, &ids, &[1, 3]);
@@ -89,8 +97,7 @@ fn an_acknowledged_message_that_nobody_has_is_lost() {
     }
 }
 
-#[test]
-fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
+async fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
     for (place, found) in [(2, "Loss"), (4, "none")] {
         let (mut ledger, readers, ids) = room(6);
         both_get(&mut ledger, readers, &ids, &[1, 3]);
@@ -106,8 +113,7 @@ fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
     }
 }
 
-#[test]
-fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
+async fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
     for told in [true, false] {
         let (mut ledger, readers, ids) = room(4);
         both_get(&mut ledger, readers, &ids, &[1]);
@@ -126,8 +132,7 @@ fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
     }
 }
 
-#[test]
-fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
+async fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
     // In the life before the gap, and in the one after it.
     for missing in [2, 5] {
         let (mut ledger, [one, other], ids) = room(6);
@@ -147,8 +152,7 @@ fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
     }
 }
 
-#[test]
-fn a_gap_without_the_end_of_a_life_is_a_false_one() {
+async fn a_gap_without_the_end_of_a_life_is_a_false_one() {
     let (mut ledger, [one, _], _) = room(1);
     ledger.gap(one, 1);
     assert_eq!(kind(&ledger), "FalseGap");
@@ -160,8 +164,7 @@ fn a_gap_without_the_end_of_a_life_is_a_false_one() {
     assert_eq!(kind(&ledger), "FalseGap");
 }
 
-#[test]
-fn a_repeat_and_an_inversion_are_seen() {
+async fn a_repeat_and_an_inversion_are_seen() {
     let (mut ledger, readers, ids) = room(3);
     both_get(&mut ledger, readers, &ids, &[1, 2]);
     ledger.received(readers[0], ids[0], at(1));
@@ -182,8 +185,7 @@ fn a_repeat_and_an_inversion_are_seen() {
     assert_eq!(kind(&ledger), "Inversion");
 }
 
-#[test]
-fn a_message_is_in_the_room_once_also_across_lives() {
+async fn a_message_is_in_the_room_once_also_across_lives() {
     let (mut ledger, [one, other], ids) = room(3);
     ledger.received(one, ids[0], at(1));
     ledger.life(at(4));
@@ -197,8 +199,7 @@ fn a_message_is_in_the_room_once_also_across_lives() {
     assert_eq!(kind(&ledger), "TwoAtOnce");
 }
 
-#[test]
-fn what_senders_are_told_is_true() {
+async fn what_senders_are_told_is_true() {
     let (mut ledger, [one, _], ids) = room(3);
     ledger.received(one, ids[0], at(1));
     ledger.acknowledged(ids[0], at(2));
@@ -226,8 +227,7 @@ fn what_senders_are_told_is_true() {
     assert_eq!(kind(&ledger), "Invented");
 }
 
-#[test]
-fn a_killed_reader_begins_anew() {
+async fn a_killed_reader_begins_anew() {
     let (mut ledger, [one, other], ids) = room(4);
     both_get(&mut ledger, [one, other], &ids, &[1]);
     ledger.received(one, ids[1], at(2));
@@ -260,8 +260,7 @@ fn a_killed_reader_begins_anew() {
     assert_eq!(kind(&ledger), "Loss");
 }
 
-#[test]
-fn a_life_has_one_epoch() {
+async fn a_life_has_one_epoch() {
     let (mut ledger, [one, other], _) = room(1);
     for reader in [one, other, one] {
         ledger.opened(reader, "first");
@@ -283,8 +282,7 @@ fn a_life_has_one_epoch() {
     assert_eq!(kind(&ledger), "NewEpoch");
 }
 
-#[test]
-fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
+async fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
     // What a reader has and the next one, after the engine's return, has not.
     let (mut ledger, [one, other], ids) = room(4);
     both_get(&mut ledger, [one, other], &ids, &[1]);
@@ -301,8 +299,7 @@ fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
     assert_eq!(kind(&ledger), "Repeat");
 }
 
-#[test]
-fn a_text_is_whole_or_it_is_nobodys() {
+async fn a_text_is_whole_or_it_is_nobodys() {
     let id = Id { sender: 3, number: 4 };
     for padding in [0, 1, 70_000] {
         let text = id.text(padding);

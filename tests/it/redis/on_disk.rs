@@ -7,18 +7,27 @@ use std::time::{Duration, Instant};
 use crate::support;
 use crate::support::program::{self, SERVER};
 use crate::support::redis::{Engine, ON_DISK};
+use crate::support::suite::{self, tests};
 use crate::support::{Grpc, Reader, Running, assert_increasing, server, until};
+use libtest_mimic::Trial;
 use messenger::proto::{IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::{Code, Request, Status};
 
-/// Whether this engine can say what is on disk.
-fn knows_disks(engine: &Engine) -> bool {
-    let known = engine.run::<Vec<redis::Value>>(&["COMMAND", "INFO", "WAITAOF"]) != [redis::Value::Nil];
-    if !known {
-        eprintln!("this engine has no WAITAOF: what is on disk is not tested");
+pub fn tests() -> Vec<Trial> {
+    tests![
+        an_engine_that_never_says_so_leaves_the_outcome_unknown,
+        a_disk_that_is_slow_makes_senders_wait_and_not_each_other,
+        a_replica_has_to_have_it_on_its_disk_too,
+        an_engine_that_can_not_do_it_is_given_no_message
+    ]
+}
+
+/// Requires an engine that can tell what is on disk.
+fn require_waitaof(engine: &Engine) {
+    if engine.run::<Vec<redis::Value>>(&["COMMAND", "INFO", "WAITAOF"]) == [redis::Value::Nil] {
+        suite::ignore("this engine has no WAITAOF");
     }
-    known
 }
 
 fn of(engine: &Engine, more: &[&str]) -> Running {
@@ -38,13 +47,10 @@ async fn reader(server: &Running) -> Reader {
     until("a stream", async || Some(Reader { stream: grpc.read_messages(()).await.ok()?.into_inner() })).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_never_says_so_leaves_the_outcome_unknown() {
     // Only the kernel knows when it writes.
-    let Some(engine) = Engine::start(&["--appendonly", "yes", "--appendfsync", "no"]) else { return };
-    if !knows_disks(&engine) {
-        return;
-    }
+    let engine = Engine::start(&["--appendonly", "yes", "--appendfsync", "no"]);
+    require_waitaof(&engine);
     let server = of(&engine, &[]);
     let mut reader = reader(&server).await;
     let mut grpc = server.grpc().await;
@@ -58,13 +64,10 @@ async fn an_engine_that_never_says_so_leaves_the_outcome_unknown() {
     assert_eq!([reader.next().await.time, reader.next().await.time], [time, next], "once");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_slow_makes_senders_wait_and_not_each_other() {
     const SENDERS: usize = 600;
-    let Some(engine) = Engine::start(&["--appendonly", "yes", "--appendfsync", "everysec"]) else { return };
-    if !knows_disks(&engine) {
-        return;
-    }
+    let engine = Engine::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    require_waitaof(&engine);
     let server = of(&engine, &[]);
     let mut reader = reader(&server).await;
     let grpc = server.grpc().await;
@@ -85,14 +88,11 @@ async fn a_disk_that_is_slow_makes_senders_wait_and_not_each_other() {
     assert_increasing(&reader.take(3 * SENDERS).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_has_to_have_it_on_its_disk_too() {
-    let Some(engine) = Engine::start(&ON_DISK) else { return };
-    if !knows_disks(&engine) {
-        return;
-    }
+    let engine = Engine::start(&ON_DISK);
+    require_waitaof(&engine);
     let port = engine.port.to_string();
-    let replica = Engine::start(&[&ON_DISK[..], &["--replicaof", "127.0.0.1", &port]].concat()).expect("another");
+    let replica = Engine::start(&[&ON_DISK[..], &["--replicaof", "127.0.0.1", &port]].concat());
     let server = of(&engine, &["--redis-replicas", "1"]);
     let mut grpc = server.grpc().await;
     until("the replica", async || send(&mut grpc, "one", "1").await.ok()).await;
@@ -102,10 +102,9 @@ async fn a_replica_has_to_have_it_on_its_disk_too() {
     assert!(status.message().contains("0 of 1 replicas"), "{status}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_can_not_do_it_is_given_no_message() {
     // Without a file there is nothing to wait for; and before 7.2 there is no such command.
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let url = engine.url();
     let mut server = program::start(
         SERVER,

@@ -5,11 +5,21 @@
 use std::time::{Duration, Instant};
 
 use crate::support::netns::Lab;
+use crate::support::suite::tests;
 use crate::support::{Grpc, Message, PATIENCE, Reader, assert_increasing, soon, until};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, RESUME_AFTER, RESUMED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catches_up,
+        a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_saw_more_is_told,
+        a_master_without_replicas_soon_takes_nothing_that_it_might_lose
+    ]
+}
 
 /// For the failure of a send at a server that is cut off.
 const BOUND: Duration = Duration::from_secs(8);
@@ -70,9 +80,8 @@ fn texts(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.text.as_str()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catches_up() {
-    let Some(mut lab) = Lab::new(&["engine", "far", "near"]) else { return };
+    let mut lab = Lab::new(&["engine", "far", "near"]);
     lab.engine("engine", 6379, &[]).await;
     let url = format!("redis://{}:6379", lab.data("engine"));
     let variables = [("MESSENGER_REDIS_URL", url.as_str())];
@@ -106,9 +115,8 @@ async fn a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catch
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_saw_more_is_told() {
-    let Some(mut lab) = Lab::new(&["left", "right"]) else { return };
+    let mut lab = Lab::new(&["left", "right"]);
     let master = lab.data("left").to_string();
     lab.engine("left", 6379, &[]).await;
     for port in [6379, 6380] {
@@ -198,9 +206,8 @@ async fn a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_s
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_master_without_replicas_soon_takes_nothing_that_it_might_lose() {
-    let Some(mut lab) = Lab::new(&["left", "right"]) else { return };
+    let mut lab = Lab::new(&["left", "right"]);
     let limits = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
     let master = lab.data("left").to_string();
     lab.engine("left", 6379, &limits).await;

@@ -6,16 +6,27 @@ use crate::support;
 use crate::support::certificates::{Directory, ca, directory};
 use crate::support::program::{self, SERVER, output};
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{Running, post, server, until};
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        the_room_is_the_same,
+        a_server_shows_its_certificate_to_an_engine_that_asks_for_one,
+        who_is_not_the_engine_gets_nothing,
+        half_a_setting_is_refused_before_a_port_opens
+    ]
+}
 
 /// An engine that also listens with the certificate of `name`.
-fn engine(files: &Directory, name: &str, more: &[&str]) -> Option<(Engine, String)> {
+fn engine(files: &Directory, name: &str, more: &[&str]) -> (Engine, String) {
     let port = support::fixed_port().to_string();
     let (certificate, key, ca) = (format!("{name}.pem"), format!("{name}.key"), "ca.pem");
     let [certificate, key, ca] = [&certificate, &key, ca].map(|file| files.path(file));
     let tls = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
-    let engine = Engine::start(&[&tls, more].concat())?;
-    Some((engine, format!("rediss://localhost:{port}")))
+    let engine = Engine::start(&[&tls, more].concat());
+    (engine, format!("rediss://localhost:{port}"))
 }
 
 /// A CA, the engine's identity, and a server's.
@@ -48,10 +59,9 @@ async fn complaint(settings: &[(&str, &str)]) -> String {
     server.line("the engine is away").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_room_is_the_same() {
     let files = files();
-    let Some((engine, url)) = engine(&files, "engine", &["--tls-auth-clients", "no"]) else { return };
+    let (engine, url) = engine(&files, "engine", &["--tls-auth-clients", "no"]);
     let servers = [of(&url, &files, &[]), server(&["--redis-url", &engine.url()])];
     let mut other = servers[1].reader().await;
     let time = post(&mut servers[0].grpc().await, "alice", "under TLS").await;
@@ -59,10 +69,9 @@ async fn the_room_is_the_same() {
     chats(&servers[0]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_shows_its_certificate_to_an_engine_that_asks_for_one() {
     let files = files();
-    let Some((_engine, url)) = engine(&files, "engine", &["--tls-auth-clients", "yes"]) else { return };
+    let (_engine, url) = engine(&files, "engine", &["--tls-auth-clients", "yes"]);
     let (certificate, key) = (files.path("server.pem"), files.path("server.key"));
     chats(&of(&url, &files, &["--redis-tls-cert", &certificate, "--redis-tls-key", &key])).await;
     let ca = files.path("ca.pem");
@@ -76,16 +85,15 @@ async fn a_server_shows_its_certificate_to_an_engine_that_asks_for_one() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_the_engine_gets_nothing() {
     let files = files();
     files.write("other.pem", &ca("another").certificate);
     files.identity("elsewhere", &ca("the CA").sign(&["elsewhere"]));
-    let Some((engine_there, url)) = engine(&files, "engine", &["--tls-auth-clients", "no"]) else { return };
+    let (engine_there, url) = engine(&files, "engine", &["--tls-auth-clients", "no"]);
     let other = files.path("other.pem");
     let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &other)]).await;
     assert!(line.contains("not signed by the CA"), "{line}");
-    let Some((_engine, url)) = engine(&files, "elsewhere", &["--tls-auth-clients", "no"]) else { return };
+    let (_engine, url) = engine(&files, "elsewhere", &["--tls-auth-clients", "no"]);
     let ca = files.path("ca.pem");
     let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &ca)]).await;
     assert!(line.contains("no TLS with localhost"), "{line}");
@@ -95,7 +103,6 @@ async fn who_is_not_the_engine_gets_nothing() {
     assert!(line.contains("gives no answer"), "{line}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn half_a_setting_is_refused_before_a_port_opens() {
     let files = files();
     let (ca, key) = (files.path("ca.pem"), files.path("server.key"));

@@ -8,11 +8,25 @@ use std::time::Duration;
 
 use crate::support::program::{self, Program, SERVER};
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{Grpc, client, grpc, http as web, post, reader, soon, until};
 use http::Method;
+use libtest_mimic::Trial;
 use messenger::proto::{IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        what_has_the_wrong_type,
+        what_its_user_may_not_do,
+        what_there_is_no_memory_for,
+        what_is_not_later_than_an_entry_of_somebody_else,
+        what_a_replica_does_not_take,
+        new_streams_and_clients_are_told_too,
+        a_server_that_is_not_let_in
+    ]
+}
 
 const PASSWORD: &str = "s3cret";
 const STREAM: &str = "{messenger}:stream";
@@ -67,7 +81,7 @@ fn about_engine(server: &mut Program, from: usize) -> Vec<String> {
 
 /// Makes the engine refuse by `spoil`, and no longer by `mend`.
 async fn refuses(says: &str, spoil: &[&[&str]], mend: &[&[&str]]) {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let (mut server, address, metrics) = start(&engine).await;
     let mut grpc = grpc(address).await;
     until("the engine", async || send(&mut grpc, "first").await.ok()).await;
@@ -117,13 +131,11 @@ async fn refuses(says: &str, spoil: &[&[&str]], mend: &[&[&str]]) {
     assert!(!log.iter().any(|line| line.contains(PASSWORD)), "{log:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_has_the_wrong_type() {
     let spoil: [&[&str]; 2] = [&["RENAME", STREAM, "{messenger}:saved"], &["SET", STREAM, "x"]];
     refuses("WRONGTYPE", &spoil, &[&["RENAME", "{messenger}:saved", STREAM]]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_its_user_may_not_do() {
     for command in ["xadd", "set", "hset", "evalsha"] {
         let (deny, allow) = (format!("-{command}"), format!("+{command}"));
@@ -132,12 +144,10 @@ async fn what_its_user_may_not_do() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_there_is_no_memory_for() {
     refuses("OOM", &[&["CONFIG", "SET", "maxmemory", "1"]], &[&["CONFIG", "SET", "maxmemory", "0"]]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_later_than_an_entry_of_somebody_else() {
     for id in ["18446744073709551615-0", "18446744073709551615-18446744073709551615", "9999999999999999-7"] {
         // As the docs say that it is mended.
@@ -149,14 +159,12 @@ async fn what_is_not_later_than_an_entry_of_somebody_else() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_replica_does_not_take() {
     refuses("READONLY", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn new_streams_and_clients_are_told_too() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     engine.run::<String>(&["SET", STREAM, "x"]);
     let (mut server, address, metrics) = start(&engine).await;
     let client = client(address, &["--send-deadline", "1s"]);
@@ -179,9 +187,8 @@ async fn new_streams_and_clients_are_told_too() {
     assert_eq!(lines.iter().filter(|line| line.contains("WRONGTYPE")).count(), 1, "{lines:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_let_in() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     engine.run::<String>(&["ACL", "SETUSER", "app", "on", ">other", "~*", "+@all"]);
     let (mut server, address, _) = start_as(&engine, PASSWORD).await;
     server.line("WRONGPASS").await;

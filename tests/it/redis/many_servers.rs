@@ -6,11 +6,27 @@
 use std::collections::HashMap;
 
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{Grpc, Message, Reader, Running, assert_increasing, post, server, soon};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, POSITION, RESUME_AFTER, RESUMED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        senders_at_each_make_one_order_at_all,
+        who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before,
+        nor_at_one_that_lags_behind,
+        a_position_from_one_means_the_same_at_all,
+        a_position_that_a_server_has_not_reached_yet_is_waited_for,
+        a_key_is_for_one_message_wherever_it_comes,
+        what_the_stream_no_longer_has_is_a_gap_and_said_so,
+        rooms_of_other_names_are_other_rooms,
+        what_somebody_else_writes_into_the_stream_harms_nobody
+    ]
+}
 
 /// A server of the engine's room.
 fn of(engine: &Engine) -> Running {
@@ -44,11 +60,10 @@ async fn send(grpc: &mut Grpc, text: &str, key: &str) -> Result<String, Status> 
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn senders_at_each_make_one_order_at_all() {
     const SENDERS: usize = 6;
     const EACH: usize = 200;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine), of(&engine)];
     let mut readers = Vec::new();
     for server in servers.iter().chain(&servers) {
@@ -81,10 +96,9 @@ async fn senders_at_each_make_one_order_at_all() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before() {
     const ROUNDS: usize = 300;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let (mut one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
     for round in 0..ROUNDS {
@@ -96,10 +110,9 @@ async fn who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn nor_at_one_that_lags_behind() {
     const ROUNDS: usize = 8;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let (one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
     let large = "x".repeat(1_000_000);
@@ -117,9 +130,8 @@ async fn nor_at_one_that_lags_behind() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_position_from_one_means_the_same_at_all() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let (one, other) = (of(&engine), of(&engine));
     let mut grpc = one.grpc().await;
     let (mut reader, headers) = open(&mut grpc, None).await;
@@ -143,10 +155,9 @@ async fn a_position_from_one_means_the_same_at_all() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_a_server_has_not_reached_yet_is_waited_for() {
     const ROUNDS: usize = 300;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let (mut one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
     let epoch = say(&open(&mut one, None).await.1, EPOCH);
@@ -159,9 +170,8 @@ async fn a_position_that_a_server_has_not_reached_yet_is_waited_for() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_for_one_message_wherever_it_comes() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine), of(&engine)];
     let mut reader = servers[2].reader().await;
     let mut connections = Vec::new();
@@ -183,9 +193,8 @@ async fn a_key_is_for_one_message_wherever_it_comes() {
     assert_eq!(status.code(), Code::AlreadyExists, "{status}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_the_stream_no_longer_has_is_a_gap_and_said_so() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let first = with(&engine, &["--redis-max-length", "500"]);
     let mut grpc = first.grpc().await;
     let (mut reader, headers) = open(&mut grpc, None).await;
@@ -209,9 +218,8 @@ async fn what_the_stream_no_longer_has_is_a_gap_and_said_so() {
     assert_eq!((say(&headers, RESUMED), reader.next().await), ("true".to_owned(), oldest));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn rooms_of_other_names_are_other_rooms() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let (one, other) = (with(&engine, &["--redis-room", "one"]), with(&engine, &["--redis-room", "other"]));
     let (mut in_one, mut in_other) = (one.reader().await, other.reader().await);
     let time = post(&mut one.grpc().await, "alice", "hey").await;
@@ -220,9 +228,8 @@ async fn rooms_of_other_names_are_other_rooms() {
     assert_eq!(in_other.next().await.time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_writes_into_the_stream_harms_nobody() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = of(&engine);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let first = post(&mut grpc, "alice", "one").await;

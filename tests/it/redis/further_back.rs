@@ -12,10 +12,25 @@ use crate::support::raw_http2::{
     DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW, PING, Raw, call, frame, header, streams, window_update,
 };
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{Grpc, Message, PATIENCE, Reader, Running, assert_increasing, post, server, soon};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, WAITING};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        every_position_of_the_stream_is_good_at_every_server,
+        who_has_waited_for_long_gets_all_that_there_is,
+        who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile,
+        while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told_of_a_gap,
+        streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it_goes_on,
+        those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later,
+        a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is,
+        who_is_read_to_from_the_stream_gets_nothing_twice_at_a_server_that_lags_behind_it
+    ]
+}
 
 /// A server that keeps as little as can be set.
 fn of(engine: &Engine) -> Running {
@@ -73,9 +88,8 @@ fn assert_same(got: &[Message], expected: &[Message]) {
     assert_eq!(short(got), short(expected));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn every_position_of_the_stream_is_good_at_every_server() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let first = of(&engine);
     // Five times what it keeps.
     let Posted { epoch, begin, messages } = posted(&first, 96).await;
@@ -96,9 +110,8 @@ async fn every_position_of_the_stream_is_good_at_every_server() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_has_waited_for_long_gets_all_that_there_is() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let first = of(&engine);
     let Posted { messages, .. } = posted(&first, 96).await;
     // One that has seen the beginning of the epoch, and one that cannot know that nothing was before.
@@ -111,10 +124,9 @@ async fn who_has_waited_for_long_gets_all_that_there_is() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile() {
     const READERS: usize = 12;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let Posted { epoch, begin, messages } = posted(&servers[0], 60).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -161,9 +173,8 @@ async fn who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told_of_a_gap() {
-    let Some(mut engine) = Engine::start(&support::redis::ON_DISK) else { return };
+    let mut engine = Engine::start(&support::redis::ON_DISK);
     let server = of(&engine);
     let Posted { epoch, begin, messages } = posted(&server, 48).await;
     let mut grpc = server.grpc().await;
@@ -184,10 +195,9 @@ async fn while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told
 }
 
 /// Each caller gives up soon and comes again. What it has asked for cannot be taken back from an engine that hangs.
-#[tokio::test(flavor = "multi_thread")]
 async fn streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it_goes_on() {
     const STREAMS: usize = 1_000;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = of(&engine);
     let Posted { epoch, begin, .. } = posted(&server, 48).await;
     let asked = || {
@@ -234,10 +244,9 @@ async fn streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later() {
     const STOPPED: usize = 20;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = of(&engine);
     let Posted { epoch, begin, messages } = posted(&server, 48).await;
     let mut stopped = Vec::new();
@@ -254,12 +263,11 @@ async fn those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later(
 
 /// Slower than what one part in 3 s would be, and there are many: none is ended, for as long as it takes
 /// something. One that takes nothing is.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is() {
     const CONNECTIONS: usize = 3;
     const READERS: u32 = 100;
     const TAKES: u32 = 3 * 1024;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = of(&engine);
     let Posted { epoch, begin, .. } = posted_of(&server, std::iter::repeat_n(16_000, 1_000)).await;
     let open = |stream| {
@@ -298,9 +306,8 @@ async fn a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn who_is_read_to_from_the_stream_gets_nothing_twice_at_a_server_that_lags_behind_it() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let way = proxy(engine.address());
     let (server, lagging) =
         (of(&engine), server(&["--redis-url", &format!("redis://{}", way.address), "--retention-bytes", "8MiB"]));

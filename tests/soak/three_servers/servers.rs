@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Engine;
+use super::engine::Engine;
 use crate::proxy::{Proxy, proxy};
 use crate::support::program::{Program, server_with};
 use crate::world::World;

@@ -1,4 +1,14 @@
-//! One soak: everybody who has a part in it, and what is done to them in turn.
+//! Three servers of one room in Redis: servers and Redis are killed and return, are stopped and continued, and every
+//! connection is cut now and then, those between the servers and Redis too.
+//!
+//! A Redis that has everything on disk may lose nothing at all, so every gap that anybody is told of is a false one.
+//! A Redis that loses messages begins a life of the room with that, and there every gap must be told.
+
+mod acts;
+mod engine;
+mod returns;
+mod servers;
+mod totals;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -6,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::acts::{Act, Pack};
-use crate::arguments::Arguments;
+use self::acts::{Act, Pack};
+use self::engine::{Engine, LOSSES, Loss};
+use self::returns::{States, Watched};
+use self::servers::Server;
+use self::totals::{Totals, add, of};
+use crate::arguments::ThreeServers;
 use crate::clients::Client;
-use crate::engine::{Engine, LOSSES, Loss};
 use crate::network::Network;
-use crate::returns::{self, States, Watched};
-use crate::servers::Server;
-use crate::totals::{Totals, add, of};
 use crate::world::{Pace, World};
 use crate::{readers, senders, support};
 
@@ -21,10 +31,18 @@ const SERVERS: usize = 3;
 /// A hundred readers get what a few senders send.
 const PACE: Pace = Pace { pause: Duration::from_millis(100), peace: Duration::from_secs(5) };
 
-pub struct Soak {
-    pub world: Arc<World>,
-    pub totals: Arc<Totals>,
-    arguments: Arguments,
+/// Runs the soak until there was enough of everything.
+pub async fn run(arguments: ThreeServers, on_disk: bool, is_short: bool) -> Result<(), String> {
+    let soak = Soak::begin(arguments, on_disk).await;
+    let (totals, world) = (Arc::clone(&soak.totals), Arc::clone(&soak.world));
+    let name = format!("soak -- --servers 3 --seed {}", arguments.seed);
+    crate::watch(name, is_short, &world, || totals.line(&world), soak.run()).await
+}
+
+struct Soak {
+    world: Arc<World>,
+    totals: Arc<Totals>,
+    arguments: ThreeServers,
     on_disk: bool,
     engine: Engine,
     servers: Vec<Server>,
@@ -35,13 +53,13 @@ pub struct Soak {
 }
 
 impl Soak {
-    /// Starts everything. All readers read when this returns, and nothing is broken yet. `None` without an engine.
-    pub async fn begin(arguments: &Arguments, on_disk: bool) -> Option<Self> {
+    /// Starts everything. All readers read when this returns, and nothing is broken yet.
+    async fn begin(arguments: ThreeServers, on_disk: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(arguments.seed);
         let addresses = (0..SERVERS).map(|_| (Ipv4Addr::LOCALHOST, support::fixed_port()).into());
         let world = World::new(addresses.collect(), PACE);
         world.fail_with_any_panic();
-        let engine = Engine::start(&world, on_disk)?;
+        let engine = Engine::start(&world, on_disk);
         let mut servers = Vec::new();
         for index in 0..SERVERS {
             servers.push(Server::start(&world, &engine, index, random.fork()).await);
@@ -84,12 +102,12 @@ impl Soak {
             senders::over_grpc(&world, sender(), random.fork());
             senders::with_keys(&world, sender(), random.fork());
         }
-        let (arguments, totals) = (arguments.clone(), Arc::new(Totals::new()));
-        Some(Self { world, totals, arguments, on_disk, engine, servers, readers, _clients: clients, random })
+        let totals = Arc::new(Totals::new());
+        Self { world, totals, arguments, on_disk, engine, servers, readers, _clients: clients, random }
     }
 
     /// One round after the other, until there was enough of everything.
-    pub async fn run(mut self) {
+    async fn run(mut self) {
         let mut stops = Pack::stops();
         let mut faults = if self.on_disk { Pack::kills() } else { Pack::losses() };
         let mut acknowledged = 0;
@@ -114,10 +132,10 @@ impl Soak {
     }
 
     fn enough(&self) -> bool {
-        let Arguments { kills, engine_kills, losses, .. } = self.arguments;
+        let ThreeServers { kills, redis_kills, losses, .. } = self.arguments;
         let totals = &self.totals;
         if self.on_disk {
-            of(&totals.kills) >= kills && of(&totals.engine_kills) >= engine_kills
+            of(&totals.kills) >= kills && of(&totals.engine_kills) >= redis_kills
         } else {
             of(&totals.losses) >= losses
         }
@@ -213,7 +231,7 @@ impl Soak {
         self.servers[server].kill(stopped).await;
     }
 
-    /// The engine loses messages which all servers have seen: what a server without that knowledge makes of it is in `engine_away.rs`.
+    /// The engine loses messages which all servers have seen: what a server without that knowledge makes of it is in `tests/it/redis/away.rs`.
     async fn lose(&mut self) {
         let loss = LOSSES[of(&self.totals.losses) as usize % LOSSES.len()];
         self.engine.calm.send_replace(true);

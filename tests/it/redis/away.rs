@@ -11,11 +11,32 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::support;
 use crate::support::proxy::{Mode, proxy};
 use crate::support::redis::{Engine, ON_DISK};
+use crate::support::suite::tests;
 use crate::support::{Grpc, Message, Reader, Running, assert_increasing, client, http, post, server, soon, until};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, POSITION, RESUME_AFTER, RESUMED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+
+pub fn tests() -> Vec<Trial> {
+    tests![
+        a_server_starts_without_it_and_says_so_to_senders_at_once,
+        killed_under_load_it_keeps_every_message_that_was_acknowledged_and_no_stream_ends,
+        hanging_it_leaves_senders_with_an_unknown_outcome_and_a_key_makes_it_known,
+        emptied_it_is_a_new_epoch,
+        back_without_anything_it_is_a_new_epoch,
+        back_with_less_than_it_had_it_is_a_new_epoch,
+        back_twice_with_the_same_it_is_a_new_epoch_each_time,
+        what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of_it,
+        a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order,
+        no_server_goes_back_behind_what_it_has_seen_whoever_began_the_new_epoch,
+        without_its_replica_a_message_is_not_acknowledged,
+        a_client_over_http_sees_nothing_of_it_when_it_is_short,
+        a_server_that_has_missed_what_is_trimmed_tells_its_readers,
+        what_an_engine_took_instead_of_what_it_has_lost_is_a_new_epoch_for_who_saw_it
+    ]
+}
 
 fn of(engine: &Engine) -> Running {
     server(&["--redis-url", &engine.url()])
@@ -62,9 +83,8 @@ async fn send_at_last(grpc: &mut Grpc, author: &str, text: &str) -> String {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_starts_without_it_and_says_so_to_senders_at_once() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     engine.kill();
     let server = of(&engine);
     let client = client(server.address, &[]);
@@ -87,11 +107,10 @@ async fn a_server_starts_without_it_and_says_so_to_senders_at_once() {
     assert_eq!(client.collect(1).await[0].time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn killed_under_load_it_keeps_every_message_that_was_acknowledged_and_no_stream_ends() {
     const SENDERS: usize = 4;
     const KILLS: usize = 4;
-    let Some(mut engine) = Engine::start(&ON_DISK) else { return };
+    let mut engine = Engine::start(&ON_DISK);
     let servers = [of(&engine), of(&engine)];
     let mut readers = Vec::new();
     for server in servers.iter().chain(&servers) {
@@ -145,9 +164,8 @@ async fn killed_under_load_it_keeps_every_message_that_was_acknowledged_and_no_s
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn hanging_it_leaves_senders_with_an_unknown_outcome_and_a_key_makes_it_known() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = of(&engine);
     let mut grpc = server.grpc().await;
     let (mut reader, _) = open(&mut grpc, None).await;
@@ -216,18 +234,16 @@ async fn add(readers: &mut [(Reader, String, Vec<Message>)], server: &Running, c
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn emptied_it_is_a_new_epoch() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let before = posted(&servers, 10).await;
     engine.run::<String>(&["FLUSHALL"]);
     everybody_is_told(&engine, &servers, before).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn back_without_anything_it_is_a_new_epoch() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let before = posted(&servers, 10).await;
     engine.kill();
@@ -235,9 +251,8 @@ async fn back_without_anything_it_is_a_new_epoch() {
     everybody_is_told(&engine, &servers, before).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn back_with_less_than_it_had_it_is_a_new_epoch() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine), of(&engine)];
     let mut before = posted(&servers, 10).await;
     engine.run::<String>(&["SAVE"]);
@@ -254,9 +269,8 @@ async fn back_with_less_than_it_had_it_is_a_new_epoch() {
     assert_eq!(reader.next().await.text, "in the new epoch");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn back_twice_with_the_same_it_is_a_new_epoch_each_time() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let mut before = posted(&servers, 10).await;
     engine.run::<String>(&["SAVE"]);
@@ -277,9 +291,8 @@ async fn back_twice_with_the_same_it_is_a_new_epoch_each_time() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of_it() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     let server = of(&engine);
     let mut before = posted(std::slice::from_ref(&server), 10).await;
     engine.run::<String>(&["SAVE"]);
@@ -303,9 +316,8 @@ async fn what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);
     let last = ahead.as_micros().to_string();
     engine.run::<usize>(&["HSET", "{messenger}:state", "epoch", "0123456789abcdef", "last", &last]);
@@ -323,9 +335,8 @@ async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order()
     assert_eq!((say(&headers, RESUMED), reader.next().await.time), ("true".to_owned(), times[1].clone()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn no_server_goes_back_behind_what_it_has_seen_whoever_began_the_new_epoch() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);
     let last = ahead.as_micros().to_string();
     engine.run::<usize>(&["HSET", "{messenger}:state", "epoch", "0123456789abcdef", "last", &last]);
@@ -347,11 +358,10 @@ async fn no_server_goes_back_behind_what_it_has_seen_whoever_began_the_new_epoch
     assert!(post(&mut other.grpc().await, "alice", "and the other").await > after);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn without_its_replica_a_message_is_not_acknowledged() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let port = engine.port.to_string();
-    let Some(mut replica) = Engine::start(&["--replicaof", "127.0.0.1", &port]) else { return };
+    let mut replica = Engine::start(&["--replicaof", "127.0.0.1", &port]);
     let server = server(&["--redis-url", &engine.url(), "--redis-replicas", "1"]);
     let mut grpc = server.grpc().await;
     let (mut reader, _) = open(&mut grpc, None).await;
@@ -371,9 +381,8 @@ async fn without_its_replica_a_message_is_not_acknowledged() {
     assert_eq!(times, [first, second], "each once");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_client_over_http_sees_nothing_of_it_when_it_is_short() {
-    let Some(mut engine) = Engine::start(&ON_DISK) else { return };
+    let mut engine = Engine::start(&ON_DISK);
     let server = of(&engine);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -388,9 +397,8 @@ async fn a_client_over_http_sees_nothing_of_it_when_it_is_short() {
     assert_eq!(got, sent);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_missed_what_is_trimmed_tells_its_readers() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let way = proxy(engine.address());
     let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);
     let other = server(&["--redis-url", &engine.url(), "--redis-max-length", "100"]);
@@ -420,9 +428,8 @@ async fn a_server_that_has_missed_what_is_trimmed_tells_its_readers() {
     assert_eq!(say(&headers, RESUMED), "true");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn what_an_engine_took_instead_of_what_it_has_lost_is_a_new_epoch_for_who_saw_it() {
-    let Some(mut engine) = Engine::start(&[]) else { return };
+    let mut engine = Engine::start(&[]);
     let way = proxy(engine.address());
     let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);
     let mut before = posted(std::slice::from_ref(&cut_off), 10).await;

@@ -5,16 +5,24 @@
 use std::time::Duration;
 
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{post, server, soon, until};
+use libtest_mimic::Trial;
 use messenger::proto::{IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::{Code, Request};
 
-#[tokio::test(flavor = "multi_thread")]
+pub fn tests() -> Vec<Trial> {
+    tests![
+        what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once,
+        a_deadline_ends_the_waiting_and_says_what_is_known
+    ]
+}
+
 async fn what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once() {
     /// Of a megabyte each; 64 MiB may wait.
     const SENDS: usize = 100;
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = server(&["--redis-url", &engine.url()]);
     let grpc = server.grpc().await;
     post(&mut grpc.clone(), "alice", "it is there").await;
@@ -46,9 +54,8 @@ async fn what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once() {
     assert!((2..=2 + unknown).contains(&length), "{length} with {unknown} of unknown fate");
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_the_waiting_and_says_what_is_known() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let server = server(&["--redis-url", &engine.url()]);
     let mut grpc = server.grpc().await;
     let mut reader = server.reader().await;

@@ -6,10 +6,16 @@ use std::time::Duration;
 
 use crate::support::proxy::proxy;
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{Grpc, Reader, post, server, soon, until};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED};
 use tonic::Request;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+
+pub fn tests() -> Vec<Trial> {
+    tests![closed_by_the_engines_timeout, closed_by_somebody, dropped_by_what_is_between]
+}
 
 /// The ids of the connections that wait for nothing: not the one that reads the stream, nor one that asks here.
 fn idle(engine: &Engine) -> Vec<String> {
@@ -34,7 +40,7 @@ fn say(headers: &MetadataMap, name: &str) -> AsciiMetadataValue {
 
 /// A replica that has all of the engine.
 async fn replica(engine: &Engine) -> Engine {
-    let replica = Engine::start(&["--replicaof", "127.0.0.1", &engine.port.to_string()]).expect("another");
+    let replica = Engine::start(&["--replicaof", "127.0.0.1", &engine.port.to_string()]);
     let online = || engine.run::<String>(&["INFO", "replication"]).contains("state=online");
     until("the replica", async || online().then_some(())).await;
     replica
@@ -70,9 +76,8 @@ async fn further_back(grpc: &mut Grpc, begin: &Begin) {
 
 const SMALL: [&str; 2] = ["--retention-bytes", "8MiB"];
 
-#[tokio::test(flavor = "multi_thread")]
 async fn closed_by_the_engines_timeout() {
-    let Some(engine) = Engine::start(&["--timeout", "1"]) else { return };
+    let engine = Engine::start(&["--timeout", "1"]);
     let server = server(&[&["--redis-url", &engine.url()][..], &SMALL].concat());
     let mut grpc = server.grpc().await;
     let begin = posted(&mut grpc).await;
@@ -89,9 +94,8 @@ async fn closed_by_the_engines_timeout() {
     assert_eq!(reader.next().await.time, time);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn closed_by_somebody() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let _replica = replica(&engine).await;
     // With replicas there is one connection more, over which messages are confirmed.
     for replicas in ["0", "1"] {
@@ -115,9 +119,8 @@ async fn closed_by_somebody() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn dropped_by_what_is_between() {
-    let Some(engine) = Engine::start(&[]) else { return };
+    let engine = Engine::start(&[]);
     let _replica = replica(&engine).await;
     let way = proxy(engine.address());
     for replicas in ["0", "1"] {

@@ -37,11 +37,11 @@ pub enum Loss {
 pub const LOSSES: [Loss; 4] = [Loss::Recent, Loss::Old, Loss::Emptied, Loss::Old];
 
 impl Engine {
-    /// Starts one that has everything on disk, or nothing. `None` where there is no such program.
-    pub fn start(world: &Arc<World>, on_disk: bool) -> Option<Self> {
-        let engine = redis::Engine::start(if on_disk { &ON_DISK } else { &[] })?;
+    /// Starts one that has everything on disk, or nothing.
+    pub fn start(world: &Arc<World>, on_disk: bool) -> Self {
+        let engine = redis::Engine::start(if on_disk { &ON_DISK } else { &[] });
         world.note(|ledger| ledger.life(now()));
-        Some(Self { world: Arc::clone(world), engine, calm: watch::Sender::new(true) })
+        Self { world: Arc::clone(world), engine, calm: watch::Sender::new(true) }
     }
 
     pub fn address(&self) -> SocketAddr {

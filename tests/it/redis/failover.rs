@@ -5,10 +5,16 @@
 use std::time::Instant;
 
 use crate::support::redis::Engine;
+use crate::support::suite::tests;
 use crate::support::{Grpc, PATIENCE, Reader, grpc, program, reader, server, soon, until};
+use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, IDEMPOTENCY_KEY, POSITION, RESUME_AFTER, RESUMED, SendMessageRequest};
 use messenger::send_time::rfc3339;
 use tonic::{Code, Request};
+
+pub fn tests() -> Vec<Trial> {
+    tests![the_room_goes_on_at_the_replica, a_user_with_the_rights_that_the_docs_name_can_serve_the_room]
+}
 
 /// Sends until it is accepted.
 async fn send(grpc: &mut Grpc, text: &str) -> String {
@@ -25,16 +31,15 @@ async fn send(grpc: &mut Grpc, text: &str) -> String {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn the_room_goes_on_at_the_replica() {
-    let Some(mut master) = Engine::start(&[]) else { return };
+    let mut master = Engine::start(&[]);
     let port = master.port.to_string();
-    let replicas = [(); 2].map(|()| Engine::start(&["--replicaof", "127.0.0.1", &port]).unwrap());
+    let replicas = [(); 2].map(|()| Engine::start(&["--replicaof", "127.0.0.1", &port]));
     until("the replicas", async || {
         master.run::<String>(&["INFO", "replication"]).contains("connected_slaves:2").then_some(())
     })
     .await;
-    let sentinel = Engine::sentinel(&master).unwrap();
+    let sentinel = Engine::sentinel(&master);
     until("the sentinel", async || {
         let known: redis::Value = sentinel.run(&["SENTINEL", "REPLICAS", "room"]);
         matches!(known, redis::Value::Array(known) if known.len() == 2).then_some(())
@@ -63,7 +68,7 @@ async fn the_room_goes_on_at_the_replica() {
 
 /// The words of the line in the docs that gives a user these rights.
 fn acl(with: &str) -> Vec<String> {
-    let docs = include_str!("../../docs/redis.md");
+    let docs = include_str!("../../../docs/redis.md");
     let line = docs.lines().find(|line| line.starts_with("ACL SETUSER") && line.contains(with)).expect("the line");
     line.replace("PASSWORD", "s3cret").split(' ').map(str::to_owned).collect()
 }
@@ -75,16 +80,15 @@ fn allow(engine: &Engine, with: &str) {
 
 /// Who may do no more than the docs say can do everything, also with sentinels that have a password of
 /// their own.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_the_rights_that_the_docs_name_can_serve_the_room() {
-    let Some(mut master) = Engine::start(&[]) else { return };
+    let mut master = Engine::start(&[]);
     let port = master.port.to_string();
-    let replicas = [(); 2].map(|()| Engine::start(&["--replicaof", "127.0.0.1", &port]).unwrap());
+    let replicas = [(); 2].map(|()| Engine::start(&["--replicaof", "127.0.0.1", &port]));
     for engine in replicas.iter().chain([&master]) {
         allow(engine, "~{messenger}:*");
         engine.run::<String>(&["CONFIG", "RESETSTAT"]);
     }
-    let sentinel = Engine::sentinel(&master).unwrap();
+    let sentinel = Engine::sentinel(&master);
     until("the sentinel", async || {
         let known: redis::Value = sentinel.run(&["SENTINEL", "REPLICAS", "room"]);
         matches!(known, redis::Value::Array(known) if known.len() == 2).then_some(())

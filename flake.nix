@@ -1,7 +1,7 @@
 {
   description = "A one-room messenger: gRPC server, HTTP client, images of one static program each";
 
-  # The only input: one crate without C code needs no more than nixpkgs' own Rust tools.
+  # The only input: for one crate without C code, the Rust tools of nixpkgs are enough.
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
 
   outputs =
@@ -13,7 +13,7 @@
         "aarch64-linux"
       ];
       pkgsFor = nixpkgs.legacyPackages;
-      # In `--version` and in the images' labels. An uncommitted tree is named "…-dirty".
+      # For `--version` and the images' labels. An uncommitted tree is named "…-dirty".
       commit = self.rev or self.dirtyRev or "unknown";
     in
     {
@@ -21,7 +21,7 @@
         system:
         let
           pkgs = pkgsFor.${system};
-          # Everything that leaves this house is built in the static set (musl); tools come from the ordinary one.
+          # Released programs come from the static package set (musl), tools from the ordinary one.
           messenger = pkgs.pkgsStatic.callPackage ./nix/package.nix { inherit commit; };
           images = pkgs.callPackage ./nix/image.nix { inherit messenger commit; };
         in
@@ -45,7 +45,7 @@
           stage = pkgsFor.${system}.writeShellApplication {
             name = "messenger-stage";
             runtimeInputs = [ pkgsFor.${system}.binutils ]; # readelf
-            # The checkout's own script, because the flake's copy of it lies in the read-only store.
+            # The script of the checkout: the flake's copy is in the read-only store.
             text = ''
               [ -x messenger/stage ] || { echo "run this at the root of the checkout" >&2; exit 1; }
               exec messenger/stage --from ${messenger}/bin/messenger-{server,client} ${messenger.acceptance}/bin/*
@@ -68,7 +68,7 @@
 
       checks = eachSystem (
         system:
-        # callPackage adds functions to a set (`override`); a check has to be a derivation.
+        # callPackage adds functions to the set (`override`), but a check must be a derivation.
         lib.filterAttrs (_: lib.isDerivation) (
           pkgsFor.${system}.callPackage ./nix/checks.nix { packages = self.packages.${system}; }
         )

@@ -1,7 +1,7 @@
 # The server: one static program and nothing else.
 #
-# `messenger/stage` puts the program into bin/ first. The second pattern below matches nothing, ever: it is there to be read in
-# the error message of a build that finds no program.
+# Run `messenger/stage` first; it puts the program into bin/. The second pattern below never matches
+# a file. It is there to appear in Docker's error message if the program is missing.
 FROM scratch
 COPY bin/messenger-server bin/run-messenger-stage-first* /
 
@@ -12,9 +12,9 @@ LABEL org.opencontainers.image.title="messenger-server" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 
-# Nobody's number: there is no /etc/passwd to look a name up in.
+# The number of nobody: there is no /etc/passwd to look up a name.
 USER 65534:65534
 EXPOSE 51075
-# The program checks itself, as there is no shell and no curl.
+# The program checks itself, because the image has no shell and no curl.
 HEALTHCHECK --interval=3s --timeout=2s --start-period=10s --retries=3 CMD ["/messenger-server", "--health-check"]
 ENTRYPOINT ["/messenger-server"]

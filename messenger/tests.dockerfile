@@ -1,7 +1,7 @@
 # The acceptance tests: one static program and nothing else.
 #
-# `messenger/stage` puts the program into bin/ first. The second pattern below matches nothing, ever: it is there to be read in
-# the error message of a build that finds no program.
+# Run `messenger/stage` first; it puts the program into bin/. The second pattern below never matches
+# a file. It is there to appear in Docker's error message if the program is missing.
 FROM scratch
 COPY bin/messenger-acceptance bin/run-messenger-stage-first* /
 USER 65534:65534

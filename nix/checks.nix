@@ -1,4 +1,4 @@
-# `nix flake check`. Every check passes in Nix's sandbox: no network but loopback, nothing installed.
+# `nix flake check`. Every check passes in Nix's sandbox, which has only the loopback network.
 {
   lib,
   binutils,
@@ -36,14 +36,14 @@ let
     '';
 in
 {
-  # Building it runs all tests, on musl.
+  # The build runs the tests on musl, except those whose tool is not in the sandbox.
   inherit messenger;
 
-  # Against glibc: clippy only finds its own platform's standard library, and the code is the same for both.
+  # With glibc: clippy finds only the standard library of its own platform.
   clippy = (callPackage ./package.nix { commit = "unknown"; }).overrideAttrs (old: {
     pname = "messenger-check-clippy";
     nativeBuildInputs = old.nativeBuildInputs ++ [ clippy ];
-    # Clippy's own settings, which the package does not need.
+    # The package itself does not need Clippy's settings.
     env = old.env // {
       CLIPPY_CONF_DIR = "${lib.fileset.toSource {
         root = ../.;
@@ -81,7 +81,7 @@ in
 
   # The assignment's own commands against the real programs, and our acceptance tests.
   acceptance = check "acceptance" [ curl grpcurl jq ] ''
-    # A program left behind would keep the check from ending.
+    # A program that keeps running would keep the check from ending.
     trap 'kill $(jobs -p)' EXIT
 
     export MESSENGER_SERVER_ADDR=localhost:51075
@@ -90,17 +90,17 @@ in
     MESSENGER_HTTP_PORT=8081 ${messenger}/bin/messenger-client &
 
     curl="curl --silent --show-error --fail --retry 50 --retry-connrefused --retry-delay 1"
-    # grpcurl is shown the proto as in a checkout.
+    # The same path to the proto file as in a checkout.
     mkdir messenger
     ln --symbolic ${../messenger/proto} messenger/proto
     grpc="grpcurl -proto messenger/proto/messenger.proto -plaintext"
 
-    # A client answers a send when its own stream is open; from then on it misses nothing.
+    # A client answers a send when its own stream is open. After that it misses no message.
     for port in 8080 8081; do
       $curl -X POST localhost:$port/sendMessage -d '{"author": "probe", "text": ""}'
     done
 
-    # Whatever one person sends, both get.
+    # Both clients get every message.
     $curl -X POST localhost:8080/sendMessage -d '{"author": "alice", "text": "hey"}' | jq --exit-status .sendTime
     $grpc -d '{"author": "bob", "text": "hi"}' localhost:51075 mes_grpc.MessengerServer/SendMessage |
       jq --exit-status .sendTime

@@ -1,4 +1,4 @@
-# One package and one image for each program. An image is one layer with one file, for `docker load`.
+# A package and an image for each program. An image is one layer with one file, for `docker load`.
 {
   lib,
   runCommand,
@@ -10,7 +10,7 @@ let
   crate = (lib.importTOML ../Cargo.toml).package;
   second = 1000000000; # Docker counts in nanoseconds
 
-  # One program out of the many, in a package by itself.
+  # A package with only one of the programs.
   package =
     program:
     runCommand "${program}-${crate.version}"
@@ -24,7 +24,7 @@ let
         install -D -m 0555 ${messenger}/bin/${program} $out/bin/${program}
       '';
 
-  # The same images as messenger/*.dockerfile make from staged programs; keep the two alike.
+  # messenger/*.dockerfile build the same images from staged programs; keep both alike.
   image =
     {
       name,
@@ -33,15 +33,15 @@ let
     }:
     dockerTools.buildImage {
       inherit name;
-      # A fixed tag, for docker-compose.yml; without one the image would be tagged with a hash.
+      # docker-compose.yml needs a fixed tag; without one the tag would be a hash.
       tag = "latest";
-      # A copy under the file's own name. A link, or a path into the store as the entry point, would take the store along.
+      # A copy of the file. A link, or a store path as the entry point, would bring the store along.
       copyToRoot = runCommand "${name}-root" { allowedReferences = [ ]; } ''
         install -D -m 0555 ${program} $out/$(basename ${program})
       '';
       config = {
         Entrypoint = [ "/${baseNameOf program}" ];
-        # Nobody's number: there is no /etc/passwd to look a name up in.
+        # The number of nobody: there is no /etc/passwd to look up a name.
         User = "65534:65534";
       }
       // config;
@@ -58,7 +58,7 @@ let
       program = lib.getExe (package program);
       config = {
         ExposedPorts."${toString port}/tcp" = { };
-        # The program checks itself, as there is no shell and no curl.
+        # The program checks itself, because the image has no shell and no curl.
         Healthcheck = {
           Test = [
             "CMD"

@@ -1,4 +1,5 @@
-# All programs of the crate. Called from the static set, so the target is musl and the results need nothing at run time.
+# All programs of the crate. The static package set calls this, so the target is musl and the
+# programs need nothing at run time.
 {
   lib,
   rustPlatform,
@@ -11,7 +12,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
   pname = crate.name;
   inherit (crate) version;
 
-  # Only what the build reads, so that nothing else can change the result.
+  # Only the files that the build reads, so that a change of another file rebuilds nothing.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [
@@ -27,21 +28,22 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../tests
     ];
   };
-  # The lock file has the hashes of all dependencies already; there is no second one here to keep up to date.
+  # The lock file has the hashes of all dependencies, so there is no second hash to update.
   cargoLock.lockFile = ../Cargo.lock;
 
   env.MESSENGER_COMMIT = commit;
 
-  # The tests run on the musl target itself. Unoptimised, because `lto = "fat"` would link each of them for a minute.
+  # The tests run on the musl target. They are not optimised, because `lto = "fat"` would take a
+  # minute to link each of them.
   checkType = "debug";
 
-  # nixpkgs turns Cargo's `strip` off and strips only debug information itself; this takes the symbols as well.
+  # nixpkgs turns Cargo's `strip` off and strips only debug information; this strips all symbols.
   stripAllList = [ "bin" ];
 
-  # No store path may stay in the result, or the build fails: one such file is then a complete image.
+  # The build fails if the result refers to a store path. So each file is a complete image.
   allowedReferences = [ ];
 
-  # The acceptance tests as a program of their own, for the service `tests` in docker-compose.yml.
+  # The acceptance tests as a program, for the service `tests` in docker-compose.yml.
   passthru.acceptance = finalAttrs.finalPackage.overrideAttrs {
     pname = "${crate.name}-acceptance";
     cargoBuildFlags = [
@@ -49,7 +51,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
       "acceptance"
     ];
     doCheck = false;
-    # Cargo leaves a test among the intermediate files, under a name with a hash.
+    # Cargo leaves a test among its intermediate files, with a hash in its name.
     installPhase = ''
       runHook preInstall
       test=$(find target/*/release/deps -name 'acceptance-*' -type f -executable)

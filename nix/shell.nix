@@ -1,4 +1,4 @@
-# `nix develop`: what this project is written, tested and tried by hand with.
+# `nix develop`: the tools to write, test and try this project.
 {
   mkShell,
   cargo,
@@ -20,17 +20,17 @@ mkShell {
     rust-analyzer
     rustc
     rustfmt
-    # The other implementations of the interface that tests/it/foreign.rs runs against.
+    # The other implementation of the interface that tests/it/foreign.rs tests against.
     (python3.withPackages (python: [
       python.grpcio
       python.grpcio-tools
     ]))
-    # For trying the interfaces by hand. protoc is for other languages' clients; the build does without it.
+    # To try the interfaces by hand. protoc is for clients in other languages; the build needs none.
     curl
     grpcurl
     jq
     protobuf
   ];
-  # The sources of the standard library, for rust-analyzer.
+  # rust-analyzer needs the sources of the standard library.
   RUST_SRC_PATH = rustPlatform.rustLibSrc;
 }

@@ -11,7 +11,7 @@ use prost_types::Timestamp;
 
 use crate::net::ServerAddr;
 use crate::send_time::{SendTime, rfc3339};
-use crate::settings::{Bytes, bytes_between, count_between, duration, port};
+use crate::settings::{ByteSize, bytes_between, count_between, duration, port};
 
 pub use crate::client::http::properties::message_body;
 pub use crate::room::properties::resume;
@@ -80,7 +80,7 @@ pub fn send_time(input: &[u8]) {
 pub fn units(input: &[u8]) {
     const MIB: usize = 1 << 20;
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let bytes = reason_or(text.parse::<Bytes>());
+    let bytes = reason_or(text.parse::<ByteSize>());
     if let Some(bytes) = bytes {
         assert_eq!(bytes.to_string().parse(), Ok(bytes));
         assert!(text.starts_with(|first: char| first.is_ascii_digit()), "{text:?}");

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::client::settings::HttpAccess;
-use crate::net::Wire;
+use crate::net::WatchedTcp;
 
 /// A client that hangs must fail its health check, not hang it too.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ pub async fn check(address: SocketAddr, access: &HttpAccess) -> anyhow::Result<(
 }
 
 async fn ask(address: SocketAddr, access: &HttpAccess) -> anyhow::Result<()> {
-    let (wire, ..) = Wire::new(TcpStream::connect(address).await?);
+    let (wire, ..) = WatchedTcp::new(TcpStream::connect(address).await?);
     let socket = match access.inside() {
         None => wire.into(),
         Some(tls) => {

@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::client::inbox::postbox::{Held, Postbox};
 use crate::client::upstream::sender::SendError;
-use crate::net::Counts;
+use crate::net::ConnectionMetrics;
 
 /// The client's counters. Clones are the same ones.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +32,7 @@ struct Counters {
     requests: Family<Request, Counter>,
     durations: Family<Path, Histogram, fn() -> Histogram>,
     pages: Gauge,
-    connections: Counts,
+    connections: ConnectionMetrics,
     /// What waits there is looked at when somebody asks.
     postbox: OnceLock<Weak<Postbox>>,
 }
@@ -147,7 +147,7 @@ impl Metrics {
     }
 
     /// Of the port.
-    pub(super) fn connections(&self) -> Counts {
+    pub(super) fn connections(&self) -> ConnectionMetrics {
         self.0.connections.clone()
     }
 }
@@ -166,7 +166,7 @@ impl Default for Counters {
             // 0.1 ms to 6.5 s: a send may wait for its server for 5.
             durations: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1e-4, 4.0, 9))),
             pages: Gauge::default(),
-            connections: Counts::default(),
+            connections: ConnectionMetrics::default(),
             postbox: OnceLock::new(),
         }
     }

@@ -37,7 +37,7 @@ use self::inbox::postbox::Postbox;
 use self::upstream::link::Link;
 use self::upstream::sender::Sender;
 use crate::net::tls::{Acceptor, TlsError};
-use crate::net::{self, Drain, Wire};
+use crate::net::{self, Drain, WatchedTcp};
 use crate::process;
 
 /// Files that are never a caller's: whatever callers do, there is one for a new connection to the server.
@@ -72,9 +72,9 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     // The set ends it when this function ends or is dropped.
     let mut stream = JoinSet::new();
     stream.spawn(async move { link.keep_open().await });
-    stream.spawn(net::keep_fresh(settings.files()));
+    stream.spawn(net::reload_on_change(settings.files()));
 
-    let limits = net::Limits {
+    let limits = net::ConnectionLimits {
         connections: settings.http.http_max_connections.min(process::file_limit().saturating_sub(OWN_FILES).max(1)),
         drain: settings.http.http_drain_deadline,
     };
@@ -98,7 +98,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     );
     tokio::select! {
         () = connections => {}
-        never = process::needed(&mut stream) => match never {},
+        never = process::run_all(&mut stream) => match never {},
     }
     info!("client stopped");
 }
@@ -122,7 +122,7 @@ async fn serve_connection(
     router: Router,
     mut drain: Drain,
 ) -> Result<(), ConnectionError> {
-    let (wire, pulse, _) = Wire::new(stream);
+    let (wire, pulse, _) = WatchedTcp::new(stream);
     let socket = match tls {
         None => wire.into(),
         Some(tls) => tokio::select! {

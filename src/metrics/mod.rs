@@ -27,8 +27,8 @@ pub use prometheus_client::registry::Registry;
 
 use self::format::Format;
 use self::process::Process;
-use crate::net::{self, Counts, Limits, ListenError, Wire};
-use crate::process::panics;
+use crate::net::{self, ConnectionLimits, ConnectionMetrics, ListenError, WatchedTcp};
+use crate::process::panic_count;
 use crate::settings::{VERSION, port};
 
 /// Connections that are kept between two times that they are read. Those who read are few: one
@@ -60,7 +60,7 @@ pub fn registry() -> Registry {
     registry.register(
         "messenger_panics",
         "Mistakes in the program that ended a call, a connection or a task",
-        panics(),
+        panic_count(),
     );
     registry.register_collector(Box::new(Process::new()));
     registry
@@ -89,17 +89,17 @@ pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
     let open = Arc::new(());
     let router = router.layer(middleware::from_fn(refuse_bad_hosts));
     let router = router.layer(middleware::map_response_with_state(Arc::downgrade(&open), close_if_many));
-    let limits = Limits { connections: CONNECTIONS, drain: Duration::ZERO };
+    let limits = ConnectionLimits { connections: CONNECTIONS, drain: Duration::ZERO };
     net::serve_connections(
         listener,
         pending(),
         limits,
-        Counts::default(),
+        ConnectionMetrics::default(),
         || {},
         |stream, drain| {
             let (router, open) = (router.clone(), Arc::clone(&open));
             async move {
-                let (wire, ..) = Wire::new(stream);
+                let (wire, ..) = WatchedTcp::new(stream);
                 if let Err(error) = net::serve_http1(wire.into(), TowerToHyperService::new(router), drain).await {
                     debug!(%error, "connection ended");
                 }

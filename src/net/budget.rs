@@ -7,10 +7,10 @@ use thiserror::Error;
 
 /// So many bytes, for everybody who has a clone.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Bytes>);
+pub struct Budget(Arc<Pool>);
 
 #[derive(Debug)]
-struct Bytes {
+struct Pool {
     limit: usize,
     taken: AtomicUsize,
 }
@@ -34,7 +34,7 @@ impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Bytes { limit, taken: AtomicUsize::new(0) }))
+        Self(Arc::new(Pool { limit, taken: AtomicUsize::new(0) }))
     }
 
     /// A share with nothing in it yet.
@@ -50,7 +50,7 @@ impl Share {
     /// # Errors
     /// [`Exhausted`], and then it is as it was.
     pub fn cover(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        let (more, Bytes { limit, taken }) = (bytes.saturating_sub(self.bytes), &*self.of.0);
+        let (more, Pool { limit, taken }) = (bytes.saturating_sub(self.bytes), &*self.of.0);
         // Two that come in one moment for the last bytes may both be turned away: neither waits for the other.
         if taken.fetch_add(more, Ordering::Relaxed) + more > *limit {
             taken.fetch_sub(more, Ordering::Relaxed);

@@ -1,35 +1,35 @@
-//! A body that comes piece by piece.
+//! A body that arrives piece by piece.
 
-/// What has come of a body so far, in memory of its own. A piece that was kept as it came would hold the whole
-/// buffer that it was read into, with whatever else was in that.
+/// The part of a body that has arrived, copied into memory of its own. A piece kept as it was received
+/// would pin the whole buffer that it was read into.
 #[derive(Debug, Default)]
-pub struct Gathered(Vec<u8>);
+pub struct PartialBody(Vec<u8>);
 
-impl Gathered {
-    /// Adds a piece of a body that is going to have at most so many bytes.
-    pub fn add(&mut self, piece: &[u8], most: usize) {
+impl PartialBody {
+    /// Appends a piece of a body that will have at most `max` bytes.
+    pub fn add(&mut self, piece: &[u8], max: usize) {
         let length = self.0.len() + piece.len();
         if length > self.0.capacity() {
-            // Twice as much each time, so that little is copied; and never more than there will be.
-            let capacity = (2 * self.0.capacity()).min(most).max(length);
+            // Doubling keeps the copies few, and `max` keeps the capacity from exceeding the body.
+            let capacity = (2 * self.0.capacity()).min(max).max(length);
             self.0.reserve_exact(capacity - self.0.len());
         }
         self.0.extend_from_slice(piece);
     }
 
-    /// What has come.
+    /// The bytes that have arrived.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// All of it.
+    /// The bytes that have arrived, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// The bytes of memory that it takes.
+    /// The memory that the body takes, in bytes.
     #[must_use]
     pub fn held(&self) -> usize {
         self.0.capacity()
@@ -41,12 +41,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_no_more_than_there_will_be() {
-        let (mut gathered, body) = (Gathered::default(), [7; 1000]);
-        for piece in body.chunks(3) {
-            gathered.add(piece, body.len());
-            assert!(gathered.held() <= (2 * gathered.bytes().len()).min(body.len()), "{gathered:?}");
+    fn holds_no_more_memory_than_the_body_will_need() {
+        let (mut partial, whole) = (PartialBody::default(), [7; 1000]);
+        for piece in whole.chunks(3) {
+            partial.add(piece, whole.len());
+            assert!(partial.held() <= (2 * partial.bytes().len()).min(whole.len()), "{partial:?}");
         }
-        assert_eq!((gathered.held(), gathered.into_bytes().as_slice()), (body.len(), &body[..]));
+        assert_eq!((partial.held(), partial.into_bytes().as_slice()), (whole.len(), &whole[..]));
     }
 }

@@ -127,7 +127,7 @@ fn identity(metadata: &Metadata) -> Identity {
 }
 
 /// Keeps all of them as their files are: looks every few seconds, and at each SIGHUP. Never completes.
-pub async fn keep_fresh(mut all: Vec<Arc<dyn Reload>>) {
+pub async fn reload_on_change(mut all: Vec<Arc<dyn Reload>>) {
     all.retain(|one| one.has_files());
     if all.is_empty() {
         return pending().await;

@@ -2,8 +2,8 @@
 //! panicked.
 //!
 //! Each is logged with its place and counted, wherever it happens. A task that the program needs hands its panic on to the task that
-//! waits for it ([`needed`]), up to the program's own, which then ends with status 1. A lock that was held meanwhile protects something
-//! that may be half changed: whoever takes it next ends the program ([`whole`]).
+//! waits for it ([`run_all`]), up to the program's own, which then ends with status 1. A lock that was held meanwhile protects something
+//! that may be half changed: whoever takes it next ends the program ([`unpoisoned`]).
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -60,12 +60,12 @@ pub(super) fn reason(payload: &(dyn Any + Send)) -> &str {
 ///
 /// Not an `async fn`: that would hold the future twice, as its argument and where it runs, and every
 /// open call would take 2 KiB more.
-pub(crate) fn caught<T>(future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+pub(crate) fn catch_panic<T>(future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
     AssertUnwindSafe(future).catch_unwind().map(Result::ok)
 }
 
 /// Never completes, and panics when one of these tasks does: the program needs them all.
-pub(crate) async fn needed(tasks: &mut JoinSet<()>) -> Infallible {
+pub(crate) async fn run_all(tasks: &mut JoinSet<()>) -> Infallible {
     while let Some(ended) = tasks.join_next().await {
         // A task is cancelled only with its set.
         if let Err(error) = ended
@@ -78,7 +78,7 @@ pub(crate) async fn needed(tasks: &mut JoinSet<()>) -> Infallible {
 }
 
 /// What a lock protects. After a panic of whoever held it, it may be half changed, and nobody may go on with it: the program ends.
-pub(crate) fn whole<T>(lock: LockResult<T>) -> T {
+pub(crate) fn unpoisoned<T>(lock: LockResult<T>) -> T {
     lock.unwrap_or_else(|_| end("what a lock protects may be half changed by what has panicked"))
 }
 

@@ -10,7 +10,7 @@ pub(super) use std::sync::{Mutex, MutexGuard};
 /// started again, one that has lost its order is not.
 #[cfg(not(test))]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    crate::process::whole(mutex.lock())
+    crate::process::unpoisoned(mutex.lock())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
 use crate::backend::Keeper;
-use crate::net::Counts;
+use crate::net::ConnectionMetrics;
 use crate::proto;
 use crate::room::{EngineNow, Kept};
 
@@ -44,7 +44,7 @@ struct Counters {
     repeats: Counter,
     delivered_bytes: Counter,
     lag: Histogram,
-    connections: Counts,
+    connections: ConnectionMetrics,
     /// What there is in the room is looked at when somebody asks.
     room: OnceLock<Weak<Keeper>>,
 }
@@ -191,7 +191,7 @@ impl Metrics {
     }
 
     /// Of the port.
-    pub(super) fn connections(&self) -> Counts {
+    pub(super) fn connections(&self) -> ConnectionMetrics {
         self.0.connections.clone()
     }
 }
@@ -219,7 +219,7 @@ impl Default for Counters {
             delivered_bytes: Counter::default(),
             // 0.1 ms to 0.4 s.
             lag: Histogram::new(exponential_buckets(1e-4, 2.0, 13)),
-            connections: Counts::default(),
+            connections: ConnectionMetrics::default(),
             room: OnceLock::new(),
         }
     }

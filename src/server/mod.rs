@@ -53,7 +53,7 @@ pub async fn serve(
         grpc::health_and_reflection::routes(serving.service()),
     );
     metrics.watch(&keeper);
-    let limits = net::Limits { connections: settings.max_connections, drain: settings.drain_deadline };
+    let limits = net::ConnectionLimits { connections: settings.max_connections, drain: settings.drain_deadline };
     let begin_drain = || {
         info!("draining");
         serving.end();
@@ -72,7 +72,7 @@ pub async fn serve(
     tokio::select! {
         () = connections => {}
         () = driver.run(|lag| metrics.round(lag)) => {}
-        () = net::keep_fresh(settings.files()) => {}
+        () = net::reload_on_change(settings.files()) => {}
     }
     info!("server stopped");
     Ok(())

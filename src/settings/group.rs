@@ -2,7 +2,7 @@
 
 /// Lets clap take `$made` for a group of arguments: it reads `$flags`, and `$check` makes the one of the other, or says in one line what is
 /// wrong with them. `$check` also gets all that was read, for what depends on settings elsewhere.
-macro_rules! checked {
+macro_rules! settings_group {
     ($made:ty, $flags:ty, $check:expr) => {
         impl clap::FromArgMatches for $made {
             fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
@@ -29,4 +29,4 @@ macro_rules! checked {
     };
 }
 
-pub(crate) use checked;
+pub(crate) use settings_group;

@@ -19,9 +19,9 @@ use clap::{Arg, Command, Parser};
 
 pub(crate) use self::file::BYTE_ORDER_MARK;
 pub use self::file::{File, FileError};
-pub(crate) use self::group::checked;
+pub(crate) use self::group::settings_group;
 pub use self::secret::{Secret, SecretError};
-pub use self::units::{Bytes, bytes_between, count_between, duration, port};
+pub use self::units::{ByteSize, bytes_between, count_between, duration, port};
 
 /// Exit status for a setting that can't be used; the one that shells use for wrong usage.
 const BAD_SETTING: u8 = 2;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 /// A number of bytes, written as `1500`, `64KiB`, `64MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bytes(pub usize);
+pub struct ByteSize(pub usize);
 
 const UNITS: [(&str, usize); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-impl std::str::FromStr for Bytes {
+impl std::str::FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -25,7 +25,7 @@ impl std::str::FromStr for Bytes {
     }
 }
 
-impl fmt::Display for Bytes {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match UNITS.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size)) {
             Some((name, size)) => write!(f, "{}{name}", self.0 / size),
@@ -41,10 +41,10 @@ impl fmt::Display for Bytes {
 pub fn bytes_between(
     least: &'static str,
     most: &'static str,
-) -> impl Fn(&str) -> Result<Bytes, String> + Clone + Send + Sync + 'static {
+) -> impl Fn(&str) -> Result<ByteSize, String> + Clone + Send + Sync + 'static {
     move |text| {
-        let bound = |text: &str| text.parse::<Bytes>().unwrap_or_else(|error| panic!("the bound {text}: {error}"));
-        let bytes: Bytes = text.parse()?;
+        let bound = |text: &str| text.parse::<ByteSize>().unwrap_or_else(|error| panic!("the bound {text}: {error}"));
+        let bytes: ByteSize = text.parse()?;
         if (bound(least).0..=bound(most).0).contains(&bytes.0) {
             Ok(bytes)
         } else {
@@ -101,11 +101,11 @@ mod tests {
             ("64 MiB", 64 << 20, "64MiB"),
             ("1GiB", 1 << 30, "1GiB"),
         ] {
-            assert_eq!(text.parse(), Ok(Bytes(bytes)));
-            assert_eq!(Bytes(bytes).to_string(), printed);
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)));
+            assert_eq!(ByteSize(bytes).to_string(), printed);
         }
         for text in ["", "MiB", "-1", "+1", "1.5MiB", "1MB", "x", "99999999999TiB"] {
-            assert!(text.parse::<Bytes>().is_err(), "{text:?}");
+            assert!(text.parse::<ByteSize>().is_err(), "{text:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use libtest_mimic::Trial;
-use messenger::net::{Answer, Connection, ServerAddr};
+use messenger::net::{Connection, ResponseBody, ServerAddr};
 use messenger::proto::NOT_ACCEPTED;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -43,7 +43,7 @@ struct Raw {
 }
 
 impl Raw {
-    async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Answer> {
+    async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Response<ResponseBody> {
         let mut request = Request::post(format!("{}{path}", self.origin));
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use libtest_mimic::Trial;
-use messenger::net::Wire;
+use messenger::net::WatchedTcp;
 use messenger::net::tls::{HTTP1, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -227,7 +227,7 @@ async fn health_checks_know_their_own() {
 
 /// An HTTP request under TLS.
 async fn https(address: SocketAddr, ca: &str, path: &str) -> (u16, Bytes) {
-    let (wire, ..) = Wire::new(TcpStream::connect(address).await.unwrap());
+    let (wire, ..) = WatchedTcp::new(TcpStream::connect(address).await.unwrap());
     let socket = connector(ca, None, HTTP1).connect("localhost", wire).await.expect("TLS");
     let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
     tokio::spawn(connection);
@@ -413,7 +413,7 @@ async fn versions_and_protocols() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
     let connect = async |protocol: &'static [u8]| {
-        let (wire, ..) = Wire::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+        let (wire, ..) = WatchedTcp::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
         connector(&files.ca_file, None, protocol).connect("localhost", wire).await
     };
     connect(b"h2").await.expect("gRPC");

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use tokio::sync::watch;
 
-use crate::process::whole;
+use crate::process::unpoisoned;
 
 /// What those who ask wait for. It closes when nobody will answer.
 type Answer<T> = watch::Receiver<Option<T>>;
@@ -31,7 +31,7 @@ impl<T: Clone> Asking<T> {
     }
 
     fn join(&self, send: impl FnOnce(Question<T>)) -> Answer<T> {
-        let mut waiting = whole(self.0.lock());
+        let mut waiting = unpoisoned(self.0.lock());
         if let Some(answer) = waiting.as_ref().filter(|answer| answer.has_changed().is_ok()) {
             return answer.clone();
         }
@@ -44,7 +44,7 @@ impl<T: Clone> Asking<T> {
     /// The question goes out to the engine now. Streams that open later need a new question, because this
     /// answer may be older than they are.
     pub(super) fn goes_out(&self) {
-        *whole(self.0.lock()) = None;
+        *unpoisoned(self.0.lock()) = None;
     }
 }
 

@@ -8,13 +8,13 @@ use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult};
 use super::Settings;
 use super::connection::Connection;
 use super::url::Node;
-use crate::net::{self, Socket, Vigilance, Wire};
+use crate::net::{self, KeepalivePolicy, Socket, WatchedTcp};
 
 /// For a connection to be made, TLS and the login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For connections to the engine.
-const VIGILANCE: Vigilance = Vigilance {
+const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     silent: Duration::from_secs(15),
     probe: Duration::from_secs(5),
     probes: 3,
@@ -74,8 +74,8 @@ async fn open_master(settings: &Settings, engine: &Node) -> RedisResult<Connecti
 async fn open(settings: &Settings, node: &Node, login: &RedisConnectionInfo) -> RedisResult<Connection> {
     let stream = net::connect(&node.host, node.port).await?;
     stream.set_nodelay(true)?;
-    VIGILANCE.watch(&stream)?;
-    let (wire, _pulse, _lifetime) = Wire::new(stream);
+    KEEPALIVE.watch(&stream)?;
+    let (wire, _pulse, _lifetime) = WatchedTcp::new(stream);
     let socket = match &settings.tls {
         None => Socket::from(wire),
         Some(tls) => {

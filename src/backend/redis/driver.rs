@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::backend::redis::{Engine, Life, MAX_WAITING, Request, append, tail};
-use crate::process::needed;
+use crate::process::run_all;
 
 /// For what was acknowledged to come back from the engine, when the room is closed.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ impl Driver {
             tokio::select! {
                 () = dispatch => {}
                 _ = other => {}
-                never = needed(&mut tasks) => match never {},
+                never = run_all(&mut tasks) => match never {},
             }
         }
     }

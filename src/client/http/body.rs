@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use tokio_stream::StreamExt;
 
 use super::problem::Problem;
-use crate::net::{Gathered, Share};
+use crate::net::{PartialBody, Share};
 
 /// How long a body may take: 8 MiB over a line of 2 Mbit/s.
 const TIMEOUT: Duration = Duration::from_secs(40);
@@ -63,7 +63,7 @@ async fn collect(body: &mut BodyDataStream, limit: usize, share: &mut Share) -> 
     // As many bytes as the head of the request says, if it says so.
     let length = http_body::Body::size_hint(body).upper().and_then(|length| usize::try_from(length).ok());
     let most = length.unwrap_or(limit).min(limit);
-    let mut all = Gathered::default();
+    let mut all = PartialBody::default();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| NotWhole::Broken)?;
         if all.bytes().len() + piece.len() > limit {

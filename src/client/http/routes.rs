@@ -127,7 +127,7 @@ async fn catch(State(chat): State<Arc<Chat>>, request: Request, next: Next) -> R
         process::test_panic("handler");
         next.run(request).await
     };
-    if let Some(response) = process::caught(answer).await {
+    if let Some(response) = process::catch_panic(answer).await {
         return response;
     }
     // If it has left the postbox half changed, this ends the program.
@@ -202,7 +202,7 @@ async fn ready(State(chat): State<Arc<Chat>>) -> Result<Response, Problem> {
             _ => "the server is away: this client waits for it".to_owned(),
         });
     };
-    if let Some(full) = connection.full() {
+    if let Some(full) = connection.backpressure() {
         return unavailable(format!("{full}: messages wait here"));
     }
     Ok(json("{\"status\":\"ready\"}".into()))

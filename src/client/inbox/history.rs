@@ -156,7 +156,7 @@ impl History {
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
-        process::whole(self.log.lock())
+        process::unpoisoned(self.log.lock())
     }
 }
 

@@ -129,7 +129,7 @@ impl Postbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        process::whole(self.contents.lock())
+        process::unpoisoned(self.contents.lock())
     }
 }
 

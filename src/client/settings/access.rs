@@ -9,12 +9,12 @@ use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddrs, Token};
-use crate::settings::{File, checked};
+use crate::settings::{File, settings_group};
 
 /// How the client gets in at its server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerAccess {
-    pub(crate) access: net::Access,
+    pub(crate) access: net::Credentials,
     /// Nobody else looks after the files.
     own: bool,
 }
@@ -96,7 +96,7 @@ impl ServerAccess {
         };
         let file = flags.token_file.map(|path| File::new("MESSENGER_TOKEN_FILE (--token-file)", path));
         let token = Token::configured("MESSENGER_TOKEN", file)?;
-        Ok(Self { access: net::Access { tls, token }, own: true })
+        Ok(Self { access: net::Credentials { tls, token }, own: true })
     }
 
     /// What to look after.
@@ -111,9 +111,9 @@ fn for_https() -> String {
     format!("it is for a server with TLS, and {SERVER_ADDR} is not https://host:port")
 }
 
-impl From<net::Access> for ServerAccess {
+impl From<net::Credentials> for ServerAccess {
     /// Of a server in the same process, which looks after the files.
-    fn from(access: net::Access) -> Self {
+    fn from(access: net::Credentials) -> Self {
         Self { access, own: false }
     }
 }
@@ -154,5 +154,5 @@ impl HttpAccess {
     }
 }
 
-checked!(ServerAccess, ServerFlags, |flags, all| ServerAccess::read(flags, all.get_one("server_addr")));
-checked!(HttpAccess, HttpFlags, |flags, _| HttpAccess::read(flags));
+settings_group!(ServerAccess, ServerFlags, |flags, all| ServerAccess::read(flags, all.get_one("server_addr")));
+settings_group!(HttpAccess, HttpFlags, |flags, _| HttpAccess::read(flags));

@@ -12,7 +12,7 @@ pub use self::access::{HttpAccess, ServerAccess};
 use crate::client::http::hosts::HostNames;
 
 use crate::net::{Reload, ServerAddrs};
-use crate::settings::{Bytes, bytes_between, count_between, duration, port};
+use crate::settings::{ByteSize, bytes_between, count_between, duration, port};
 
 /// Which server the client reads, and how it serves HTTP.
 #[derive(Debug, Clone, Args)]
@@ -56,7 +56,7 @@ pub struct HttpSettings {
     /// one of a message.
     #[arg(long, env = "MESSENGER_MAX_BODY_BYTES", value_name = "BYTES", default_value = "8MiB",
           value_parser = bytes_between("1KiB", "64MiB"))]
-    pub max_body_bytes: Bytes,
+    pub max_body_bytes: ByteSize,
 
     /// How many connections there may be at once; one more is closed as soon as it is made. 1 to 1000000.
     #[arg(long, env = "MESSENGER_HTTP_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10000",
@@ -67,12 +67,12 @@ pub struct HttpSettings {
     /// a header. 32MiB to 1TiB.
     #[arg(long, env = "MESSENGER_POSTBOX_BYTES", value_name = "BYTES", default_value = "256MiB",
           value_parser = bytes_between("32MiB", "1TiB"))]
-    pub postbox_bytes: Bytes,
+    pub postbox_bytes: ByteSize,
 
     /// How much of the newest messages is kept for the page and for GET /messages, which begin with it. 64KiB to 1GiB.
     #[arg(long, env = "MESSENGER_HISTORY_BYTES", value_name = "BYTES", default_value = "8MiB",
           value_parser = bytes_between("64KiB", "1GiB"))]
-    pub history_bytes: Bytes,
+    pub history_bytes: ByteSize,
 
     /// How long a send may take, the wait for a server that is away included. Then it fails: 503 if the server was away, 504 if
     /// it had the message but gave no answer.

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use thiserror::Error;
 use tonic::Status;
 
-use crate::net::{self, ConnectError, Connection, Gone};
+use crate::net::{self, ConnectError, Connection, Unresponsive};
 
 /// Why a stream is over.
 #[derive(Debug, Error)]
@@ -31,9 +31,9 @@ pub(crate) enum Ended {
 impl Ended {
     /// What a status that ends the stream stands for, on a connection that may have been given up.
     pub(crate) fn of(status: Status, connection: &Connection) -> Self {
-        match connection.gone() {
-            Some(Gone::Silent) => Self::Silent,
-            Some(Gone::Stuck) => Self::Stuck,
+        match connection.unresponsive() {
+            Some(Unresponsive::Silent) => Self::Silent,
+            Some(Unresponsive::Stuck) => Self::Stuck,
             None => status.into(),
         }
     }

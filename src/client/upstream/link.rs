@@ -24,7 +24,7 @@ use crate::client::inbox::history::History;
 use crate::client::inbox::message_json::MessageJson;
 use crate::client::inbox::postbox::Postbox;
 use crate::client::metrics::Metrics;
-use crate::net::{Access, Connection, ServerAddr, ServerAddrs};
+use crate::net::{Connection, Credentials, ServerAddr, ServerAddrs};
 use crate::process::test_panic;
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse, WAITING, WAITING_MAX};
@@ -56,7 +56,7 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Link {
     servers: ServerAddrs,
-    access: Access,
+    access: Credentials,
     postbox: Arc<Postbox>,
     history: Arc<History>,
     metrics: Metrics,
@@ -85,7 +85,7 @@ enum First {
 impl Link {
     pub(crate) fn new(
         servers: ServerAddrs,
-        access: Access,
+        access: Credentials,
         postbox: Arc<Postbox>,
         history: Arc<History>,
         metrics: Metrics,
@@ -199,7 +199,7 @@ impl Link {
         if is_ours {
             connection.watch_closely();
         }
-        if let Some(full) = connection.full() {
+        if let Some(full) = connection.backpressure() {
             warn!(%server, reason = %full, "nothing can be sent over this connection");
         }
         backoff.reset();

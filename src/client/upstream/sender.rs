@@ -11,7 +11,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
 use super::link_state::{Epoch, LinkState};
-use crate::net::{self, CallError, Connection, Full};
+use crate::net::{self, Backpressure, CallError, Connection};
 use crate::process::{NoRandomness, random};
 use crate::proto::messenger_server_client::MessengerServerClient;
 use crate::proto::{self, EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
@@ -38,7 +38,7 @@ pub(crate) enum SendError {
     ServerAway,
     /// The server is there, and there was no room for the call. The message is not in the room.
     #[error("{0}: the message was not sent")]
-    NoRoom(Full),
+    NoRoom(Backpressure),
     /// The server is there, and says why it takes no messages now. The message is not in the room.
     #[error("the message was not sent, the server says: {}", .0.message())]
     NotAccepted(Status),
@@ -239,7 +239,7 @@ async fn ready_connection(link: &mut watch::Receiver<LinkState>) -> Result<(Conn
 
 /// A call that waited for room over this connection until there was no more time.
 fn no_room(connection: &Connection) -> SendError {
-    connection.last_full().map_or(SendError::ServerAway, SendError::NoRoom)
+    connection.last_backpressure().map_or(SendError::ServerAway, SendError::NoRoom)
 }
 
 /// Whether the call surely did not reach the room: it never left this process, the server's HTTP/2 layer refused its stream (RFC 9113,

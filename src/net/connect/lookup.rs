@@ -25,7 +25,7 @@ const LATE: Duration = Duration::from_secs(5);
 
 /// A host and a port.
 type Name = (String, u16);
-type Answer = Result<Vec<SocketAddr>, String>;
+type Resolved = Result<Vec<SocketAddr>, String>;
 type Resolve = fn(&Name) -> io::Result<Vec<SocketAddr>>;
 
 /// Those of this process.
@@ -35,16 +35,16 @@ static LOOKUPS: Mutex<Option<Arc<Lookups>>> = Mutex::new(None);
 #[derive(Debug)]
 struct Lookups {
     queue: SyncSender<Name>,
-    asked: Mutex<HashMap<Name, Asked>>,
+    asked: Mutex<HashMap<Name, Lookup>>,
     resolve: Resolve,
 }
 
 #[derive(Debug)]
-enum Asked {
+enum Lookup {
     /// A thread has it, or will; these wait for it.
-    Waiting(Vec<oneshot::Sender<Answer>>),
+    Waiting(Vec<oneshot::Sender<Resolved>>),
     /// The answer came when nobody waited any more.
-    Late(Answer, Instant),
+    Late(Resolved, Instant),
 }
 
 /// Starts the threads that look names up, if this has not been done before.
@@ -97,19 +97,19 @@ impl Lookups {
         }
     }
 
-    fn ask(&self, name: Name) -> io::Result<oneshot::Receiver<Answer>> {
+    fn ask(&self, name: Name) -> io::Result<oneshot::Receiver<Resolved>> {
         let (sender, receiver) = oneshot::channel();
         let mut asked = lock(&self.asked);
-        asked.retain(|_, asked| !matches!(asked, Asked::Late(_, when) if when.elapsed() > LATE));
-        if let Some(Asked::Waiting(waiting)) = asked.get_mut(&name) {
+        asked.retain(|_, asked| !matches!(asked, Lookup::Late(_, when) if when.elapsed() > LATE));
+        if let Some(Lookup::Waiting(waiting)) = asked.get_mut(&name) {
             waiting.retain(|sender| !sender.is_closed());
             waiting.push(sender);
-        } else if let Some(Asked::Late(answer, _)) = asked.remove(&name) {
+        } else if let Some(Lookup::Late(answer, _)) = asked.remove(&name) {
             // Its receiver is here.
             let _ = sender.send(answer);
         } else {
             self.queue.try_send(name.clone()).map_err(|_| io::Error::other("too many look-ups hang"))?;
-            asked.insert(name, Asked::Waiting(vec![sender]));
+            asked.insert(name, Lookup::Waiting(vec![sender]));
         }
         Ok(receiver)
     }
@@ -119,13 +119,13 @@ impl Lookups {
             let Ok(name) = lock(names).recv() else { return };
             let answer = (self.resolve)(&name).map_err(|error| error.to_string());
             let mut asked = lock(&self.asked);
-            let Some(Asked::Waiting(waiting)) = asked.remove(&name) else { continue };
+            let Some(Lookup::Waiting(waiting)) = asked.remove(&name) else { continue };
             let mut taken = false;
             for sender in waiting {
                 taken |= sender.send(answer.clone()).is_ok();
             }
             if !taken {
-                asked.insert(name, Asked::Late(answer, Instant::now()));
+                asked.insert(name, Lookup::Late(answer, Instant::now()));
             }
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(lookups.addresses(name("good"), LONG).await.unwrap(), [([127, 0, 0, 1], 5).into()]);
         let error = lookups.addresses(name("unknown"), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), "no such name");
-        let Some(Asked::Waiting(waiting)) = lock(&lookups.asked).remove(&name("never")) else { panic!() };
+        let Some(Lookup::Waiting(waiting)) = lock(&lookups.asked).remove(&name("never")) else { panic!() };
         assert_eq!(waiting.len(), 1, "those who have gone are forgotten");
     }
 
@@ -176,7 +176,7 @@ mod tests {
     async fn an_answer_that_came_late_is_there_for_the_next() {
         let lookups = Lookups::start(resolve).unwrap();
         lookups.addresses(name("slow"), SOON).await.unwrap_err();
-        while !matches!(lock(&lookups.asked).get(&name("slow")), Some(Asked::Late(..))) {
+        while !matches!(lock(&lookups.asked).get(&name("slow")), Some(Lookup::Late(..))) {
             tokio::time::sleep(SOON).await;
         }
         assert_eq!(lookups.addresses(name("slow"), SOON).await.unwrap().len(), 1);

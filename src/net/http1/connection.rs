@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::head_timer::HeadTimer;
-use super::read_ahead::{Ahead, Peer};
+use super::read_ahead::{Peer, ReadAhead};
 use crate::net::{Drain, Socket};
 
 /// Bytes of a request's head.
@@ -70,7 +70,7 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (ahead, peer) = Ahead::new(socket);
+    let (ahead, peer) = ReadAhead::new(socket);
     let mut connection = Builder::new()
         .timer(HeadTimer::new(peer.clone(), patience.head))
         .header_read_timeout(patience.idle)

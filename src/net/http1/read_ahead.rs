@@ -20,7 +20,7 @@ use crate::net::Socket;
 const LIMIT: usize = 1024;
 
 /// The socket, as hyper has it.
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     socket: Socket,
     read: BytesMut,
     /// Nothing more will come.
@@ -30,10 +30,10 @@ pub(super) struct Ahead {
 
 /// What is known of the peer of a connection.
 #[derive(Debug, Clone)]
-pub struct Peer(Arc<Signs>);
+pub struct Peer(Arc<PeerState>);
 
 #[derive(Debug, Default)]
-struct Signs {
+struct PeerState {
     /// A byte has come since this was last cleared.
     heard: AtomicBool,
     /// Somebody wants to know of the close.
@@ -42,7 +42,7 @@ struct Signs {
     waker: AtomicWaker,
 }
 
-impl Ahead {
+impl ReadAhead {
     pub(super) fn new(socket: Socket) -> (Self, Peer) {
         let peer = Peer(Arc::default());
         (Self { socket, read: BytesMut::new(), ended: false, peer: peer.clone() }, peer)
@@ -86,7 +86,7 @@ impl Peer {
     }
 }
 
-impl AsyncRead for Ahead {
+impl AsyncRead for ReadAhead {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let ahead = self.get_mut();
         let before = buf.filled().len();
@@ -104,7 +104,7 @@ impl AsyncRead for Ahead {
     }
 }
 
-impl AsyncWrite for Ahead {
+impl AsyncWrite for ReadAhead {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
     }

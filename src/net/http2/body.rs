@@ -9,21 +9,21 @@ use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body as _, Frame};
 use tonic::body::Body;
 
-use super::gate::Place;
+use super::gate::Slot;
 
 /// The rest of a request, which is sent while the answer is awaited and read.
 pub(super) type Sending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The body of an answer. The call is over when its end has come, or when it is dropped.
-pub struct Answer {
+pub struct ResponseBody {
     stream: RecvStream,
     sending: Option<Sending>,
-    place: Option<Place>,
+    slot: Option<Slot>,
 }
 
-impl Answer {
-    pub(super) fn new(stream: RecvStream, sending: Option<Sending>, place: Option<Place>) -> Self {
-        Self { stream, sending, place }
+impl ResponseBody {
+    pub(super) fn new(stream: RecvStream, sending: Option<Sending>, slot: Option<Slot>) -> Self {
+        Self { stream, sending, slot }
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -51,7 +51,7 @@ fn failed(error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = h2::Error;
 
@@ -62,7 +62,7 @@ impl http_body::Body for Answer {
         }
         let frame = ready!(answer.poll_stream(cx));
         if matches!(frame, None | Some(Err(_))) {
-            answer.place = None;
+            answer.slot = None;
         }
         Poll::Ready(frame)
     }
@@ -106,8 +106,8 @@ pub(super) async fn send(body: Body, mut stream: SendStream<Bytes>) {
     let _ = stream.send_data(Bytes::new(), true);
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("ResponseBody").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

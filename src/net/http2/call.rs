@@ -12,9 +12,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::body::Answer;
+use super::body::ResponseBody;
 use super::connection::Connection;
-use super::gate::Place;
+use super::gate::Slot;
 
 /// How long after the socket was closed a call may still get the answer that had come before. Normally HTTP/2 ends all calls with the
 /// connection; about one in thousands, made in the very moment in which a server said goodbye and closed, was never heard of again.
@@ -48,17 +48,17 @@ pub fn http2_error(status: &Status) -> Option<&h2::Error> {
 }
 
 /// What a call comes to.
-type Answered = Pin<Box<dyn Future<Output = Result<Response<Answer>, CallError>> + Send>>;
+type Answered = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, CallError>> + Send>>;
 
 impl Connection {
     /// Waits until a call may leave: the server has a free stream for it, and reads. Until then nothing of
     /// it has left.
     pub async fn reserve(&self) -> Reserved {
-        Reserved { connection: self.clone(), place: Some(self.http2.enter().await) }
+        Reserved { connection: self.clone(), slot: Some(self.http2.enter().await) }
     }
 
     /// Makes a call, once there is room for it.
-    fn make(mut self, mut request: Request<Body>, place: Option<Place>) -> Answered {
+    fn make(mut self, mut request: Request<Body>, slot: Option<Slot>) -> Answered {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.current().header());
         }
@@ -69,15 +69,15 @@ impl Connection {
                 tokio::time::sleep(LAST_ANSWERS).await;
             };
             let answer = async {
-                let place = match place {
-                    Some(place) => place,
+                let slot = match slot {
+                    Some(slot) => slot,
                     None => self.http2.enter().await,
                 };
-                let call = self.http2.call(request, place).map_err(|error| {
+                let call = self.http2.call(request, slot).map_err(|error| {
                     retired.send_replace(true);
                     CallError::NotMade(error)
                 })?;
-                // While it runs it holds the connection by its place alone.
+                // While it runs it holds the connection by its slot alone.
                 drop(self);
                 call.await.map_err(|error| {
                     if error.is_go_away() {
@@ -96,7 +96,7 @@ impl Connection {
 }
 
 impl Service<Request<Body>> for Connection {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = CallError;
     type Future = Answered;
 
@@ -115,11 +115,11 @@ impl Service<Request<Body>> for Connection {
 #[derive(Debug)]
 pub struct Reserved {
     connection: Connection,
-    place: Option<Place>,
+    slot: Option<Slot>,
 }
 
 impl Service<Request<Body>> for Reserved {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = CallError;
     type Future = Answered;
 
@@ -128,6 +128,6 @@ impl Service<Request<Body>> for Reserved {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answered {
-        self.connection.clone().make(request, self.place.take())
+        self.connection.clone().make(request, self.slot.take())
     }
 }

@@ -12,13 +12,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::gate::Full;
-use super::liveness::Gone;
-use super::preface::Greeting;
-use super::session::Http2;
+use super::gate::Backpressure;
+use super::liveness::Unresponsive;
+use super::preface::ServerPreface;
+use super::session::Session;
 use crate::net::connect::happy_eyeballs::{order, race};
 use crate::net::tls::{self, TlsError};
-use crate::net::{Lifetime, Reloaded, ServerAddr, Token, Vigilance, Wire, lookup};
+use crate::net::{CloseSignal, KeepalivePolicy, Reloaded, ServerAddr, Token, WatchedTcp, lookup};
 use crate::process::test_panic;
 
 /// For TCP to each of the host's addresses.
@@ -30,7 +30,7 @@ const CONNECT_BUDGET: Duration = Duration::from_secs(6);
 /// For connections to a server. It is TCP's keepalive and not HTTP/2's: a foreign gRPC server ends the
 /// connection of a client that pings an idle stream more often than every five minutes
 /// (`too_many_pings`).
-const VIGILANCE: Vigilance = Vigilance {
+const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     silent: Duration::from_secs(15),
     probe: Duration::from_secs(5),
     probes: 3,
@@ -62,7 +62,7 @@ pub enum ConnectError {
 
 /// What a server asks for, and how it is known.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct Credentials {
     /// For a server whose address says `https://`.
     pub tls: Option<Arc<tls::Connector>>,
     /// Sent with every call.
@@ -73,8 +73,8 @@ pub struct Access {
 /// reads the one stream must be sure that a message is sent over the same connection, or not at all.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    pub(super) http2: Http2,
-    pub(super) socket: Lifetime,
+    pub(super) http2: Session,
+    pub(super) socket: CloseSignal,
     pub(super) token: Option<Arc<Reloaded<Token>>>,
     pub(super) retired: watch::Sender<bool>,
     /// Of all calls over it.
@@ -89,14 +89,14 @@ impl Connection {
     /// # Errors
     /// [`ConnectError`], which names the server.
     pub async fn open(server: &ServerAddr) -> Result<Self, ConnectError> {
-        Self::open_with(server, &Access::default()).await
+        Self::open_with(server, &Credentials::default()).await
     }
 
     /// The same with a server that asks for more.
     ///
     /// # Errors
     /// [`ConnectError`], which names the server.
-    pub async fn open_with(server: &ServerAddr, access: &Access) -> Result<Self, ConnectError> {
+    pub async fn open_with(server: &ServerAddr, access: &Credentials) -> Result<Self, ConnectError> {
         Self::open_elsewhere(server, access, None).await
     }
 
@@ -106,7 +106,7 @@ impl Connection {
     /// [`ConnectError`], which names the server.
     pub async fn open_elsewhere(
         server: &ServerAddr,
-        access: &Access,
+        access: &Credentials,
         shunned: Option<SocketAddr>,
     ) -> Result<Self, ConnectError> {
         let addresses = lookup(server.host(), server.port()).await;
@@ -125,7 +125,7 @@ impl Connection {
     async fn open_at(
         address: SocketAddr,
         server: &ServerAddr,
-        access: &Access,
+        access: &Credentials,
         deadline: Instant,
     ) -> Result<Self, ConnectError> {
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -142,16 +142,16 @@ impl Connection {
 
     async fn handshake(
         server: &ServerAddr,
-        access: &Access,
+        access: &Credentials,
         stream: TcpStream,
         peer: SocketAddr,
         deadline: Instant,
     ) -> Result<Self, ConnectError> {
         stream
             .set_nodelay(true)
-            .and_then(|()| VIGILANCE.watch(&stream))
+            .and_then(|()| KEEPALIVE.watch(&stream))
             .map_err(|error| ConnectError::Connect(server.clone(), error))?;
-        let (wire, pulse, lifetime) = Wire::new(stream);
+        let (wire, pulse, lifetime) = WatchedTcp::new(stream);
         let socket = match (&access.tls, server.is_tls()) {
             (_, false) => wire.into(),
             (None, true) => return Err(ConnectError::NoCa(server.clone())),
@@ -161,9 +161,9 @@ impl Connection {
                 handshake.map_err(|error| ConnectError::Tls(server.clone(), error))?
             }
         };
-        let (socket, greeting) = Greeting::new(socket);
+        let (socket, greeting) = ServerPreface::new(socket);
         let (http2, driver) =
-            Http2::start(socket, pulse).await.map_err(|error| ConnectError::Handshake(server.clone(), error))?;
+            Session::start(socket, pulse).await.map_err(|error| ConnectError::Handshake(server.clone(), error))?;
         let address = server.clone();
         let (failed, failure) = oneshot::channel();
         // Nobody waits for this task. When it ends or panics, calls fail or the socket closes, and
@@ -210,44 +210,44 @@ impl Connection {
 
     /// Why no call can leave, if that is so for longer than a moment.
     #[must_use]
-    pub fn full(&self) -> Option<Full> {
-        self.http2.full()
+    pub fn backpressure(&self) -> Option<Backpressure> {
+        self.http2.backpressure()
     }
 
     /// Why a call had to wait last, whether that is still so or not.
     #[must_use]
-    pub fn last_full(&self) -> Option<Full> {
-        self.http2.last_full()
+    pub fn last_backpressure(&self) -> Option<Backpressure> {
+        self.http2.last_backpressure()
     }
 
     /// The server is our own, and does not mind pings: it is gone after ten seconds without a byte.
     pub fn watch_closely(&self) {
-        self.http2.vitality().watch_closely();
+        self.http2.liveness().watch_closely();
     }
 
     /// A call got no answer in time: the server is asked for a sign of life.
     pub fn doubt(&self) {
-        self.http2.vitality().doubt();
+        self.http2.liveness().doubt();
     }
 
     /// Completes when a call got no answer in time since this was last asked.
     pub async fn doubted(&self) {
-        self.http2.vitality().doubted().await;
+        self.http2.liveness().doubted().await;
     }
 
     /// Asks the server for a sign of life, and says whether one has come before the connection ended.
     pub async fn sign_of_life(&self) -> bool {
         self.doubt();
         tokio::select! {
-            () = self.http2.vitality().sign() => true,
+            () = self.http2.liveness().sign() => true,
             () = self.socket.clone().ended() => false,
         }
     }
 
     /// Why the connection was given up, if it was.
     #[must_use]
-    pub fn gone(&self) -> Option<Gone> {
-        self.http2.vitality().gone()
+    pub fn unresponsive(&self) -> Option<Unresponsive> {
+        self.http2.liveness().unresponsive()
     }
 
     /// Completes once no call can be made any more. Either a call was refused because the peer takes

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::net::Outlet;
+use crate::net::WriteState;
 
 /// h2's number of streams before the server's SETTINGS have come. No server can announce so many.
 pub(super) const UNKNOWN_STREAMS: usize = usize::MAX - 1;
@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// Lets calls enter a connection in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Gate {
-    outlet: Outlet,
+    outlet: WriteState,
     /// Calls that have entered and have not ended.
     inside: AtomicUsize,
     /// There may be room that was not there before.
@@ -36,18 +36,18 @@ pub(super) struct Gate {
     /// The call that waits first has waited for long.
     crowded: AtomicBool,
     /// Why a call had to wait last.
-    last: std::sync::Mutex<Option<Full>>,
+    last: std::sync::Mutex<Option<Backpressure>>,
     /// Its receiver sees when the last user of the connection is gone.
     _used: watch::Sender<()>,
 }
 
-/// One call's place in the connection, as long as it lives.
+/// One call's slot in the connection, as long as it lives.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Gate>);
+pub(super) struct Slot(Arc<Gate>);
 
 /// Why no call can leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
+pub enum Backpressure {
     /// The server has said how many calls it takes at once on a connection.
     Streams(usize),
     /// The server does not read.
@@ -57,7 +57,7 @@ pub enum Full {
 impl Gate {
     /// A gate before what `outlet` shows, and what sees when nobody uses the connection any more. `room` is
     /// to be told when the server's settings change.
-    pub(super) fn new(outlet: Outlet, room: Arc<Notify>) -> (Arc<Self>, watch::Receiver<()>) {
+    pub(super) fn new(outlet: WriteState, room: Arc<Notify>) -> (Arc<Self>, watch::Receiver<()>) {
         let (used, users) = watch::channel(());
         let gate = Self {
             outlet,
@@ -72,7 +72,7 @@ impl Gate {
     }
 
     /// Waits until a call may leave.
-    pub(super) async fn enter(self: &Arc<Self>, requests: &SendRequest<Bytes>) -> Place {
+    pub(super) async fn enter(self: &Arc<Self>, requests: &SendRequest<Bytes>) -> Slot {
         let _turn = self.turn.lock().await;
         let since = Instant::now();
         loop {
@@ -81,7 +81,7 @@ impl Gate {
                 if self.crowded.swap(false, Ordering::Relaxed) {
                     info!("calls leave for the server again");
                 }
-                return Place(Arc::clone(self));
+                return Slot(Arc::clone(self));
             };
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(full);
             if since.elapsed() >= LONG && !self.crowded.swap(true, Ordering::Relaxed) {
@@ -96,37 +96,37 @@ impl Gate {
     }
 
     /// Why a call had to wait last.
-    pub(super) fn last(&self) -> Option<Full> {
+    pub(super) fn last(&self) -> Option<Backpressure> {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why calls can't leave, and could not for a while or never will.
-    pub(super) fn full(&self, requests: &SendRequest<Bytes>) -> Option<Full> {
+    pub(super) fn backpressure(&self, requests: &SendRequest<Bytes>) -> Option<Backpressure> {
         let full = self.full_now(requests)?;
         // The stream of the messages never ends: with room for one call, no other can ever be made.
-        (full == Full::Streams(1) || self.crowded.load(Ordering::Relaxed)).then_some(full)
+        (full == Backpressure::Streams(1) || self.crowded.load(Ordering::Relaxed)).then_some(full)
     }
 
-    fn full_now(&self, requests: &SendRequest<Bytes>) -> Option<Full> {
+    fn full_now(&self, requests: &SendRequest<Bytes>) -> Option<Backpressure> {
         let streams = match requests.current_max_send_streams() {
             UNKNOWN_STREAMS => 0,
             streams => streams,
         };
         if self.inside.load(Ordering::Relaxed) >= streams {
-            return Some(Full::Streams(streams));
+            return Some(Backpressure::Streams(streams));
         }
-        self.outlet.is_blocked().then_some(Full::Blocked)
+        self.outlet.is_blocked().then_some(Backpressure::Blocked)
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.inside.fetch_sub(1, Ordering::Relaxed);
         self.0.room.notify_one();
     }
 }
 
-impl Display for Full {
+impl Display for Backpressure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Streams(0) => f.write_str("the server takes no calls on this connection"),

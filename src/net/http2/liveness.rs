@@ -11,7 +11,7 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
-use crate::net::Pulse;
+use crate::net::Activity;
 
 /// How often to look. Time is counted in looks and not by the clock: a moment in which this process did
 /// not run itself says nothing about the server.
@@ -39,7 +39,7 @@ const fn looks(seconds: u32) -> u32 {
 
 /// What the calls over a connection have learnt about its server, and why the connection was given up.
 #[derive(Debug, Default)]
-pub(super) struct Vitality {
+pub(super) struct Liveness {
     /// The server does not mind pings.
     close: AtomicBool,
     /// A call got no answer.
@@ -49,19 +49,19 @@ pub(super) struct Vitality {
     /// Something has come after a ping.
     sign: Notify,
     doubts: Notify,
-    gone: OnceLock<Gone>,
+    gone: OnceLock<Unresponsive>,
 }
 
 /// Why a connection was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum Unresponsive {
     /// Nothing has come, not even the answer to a ping.
     Silent,
     /// The server has taken nothing.
     Stuck,
 }
 
-impl Vitality {
+impl Liveness {
     /// The server is our own.
     pub(super) fn watch_closely(&self) {
         self.close.store(true, Ordering::Relaxed);
@@ -91,12 +91,12 @@ impl Vitality {
     }
 
     /// Why the connection was given up, if it was.
-    pub(super) fn gone(&self) -> Option<Gone> {
+    pub(super) fn unresponsive(&self) -> Option<Unresponsive> {
         self.gone.get().copied()
     }
 
     /// Completes when the server is gone.
-    pub(super) async fn ends(self: Arc<Self>, pings: Option<PingPong>, pulse: Pulse) -> Gone {
+    pub(super) async fn ends(self: Arc<Self>, pings: Option<PingPong>, pulse: Activity) -> Unresponsive {
         let Some(mut pings) = pings else { return std::future::pending().await };
         let (mut silent, mut stuck, mut doubts) = (0, 0, DOUBTS);
         // How long to wait for a sign of life after a ping.
@@ -107,7 +107,7 @@ impl Vitality {
             poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
             stuck = if pulse.is_stuck() { stuck + 1 } else { 0 };
             if stuck >= STUCK_LIMIT {
-                break Gone::Stuck;
+                break Unresponsive::Stuck;
             }
             if self.answered.swap(false, Ordering::Relaxed) {
                 doubts = DOUBTS;
@@ -127,7 +127,7 @@ impl Vitality {
             }
             if self.close.load(Ordering::Relaxed) {
                 if silent >= CLOSE_LIMIT {
-                    break Gone::Silent;
+                    break Unresponsive::Silent;
                 }
                 if silent >= CLOSE_PING {
                     // It fails while the last one is unanswered.
@@ -136,7 +136,7 @@ impl Vitality {
                 continue;
             }
             patience = match patience {
-                Some(0) => break Gone::Silent,
+                Some(0) => break Unresponsive::Silent,
                 Some(looks) => Some(looks - 1),
                 None if doubted && doubts > 0 => {
                     doubts -= 1;

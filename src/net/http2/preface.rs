@@ -18,13 +18,13 @@ const SETTINGS: u8 = 4;
 /// A socket that tells when the server's first frame has begun. h2 does not say: its handshake is over
 /// before anything has come, so any port that takes connections would do.
 #[derive(Debug)]
-pub(super) struct Greeting {
+pub(super) struct ServerPreface {
     socket: Socket,
     head: Vec<u8>,
     greeted: Option<oneshot::Sender<()>>,
 }
 
-impl Greeting {
+impl ServerPreface {
     /// The socket, and what completes when the server has begun as one of HTTP/2 does. It fails when the
     /// socket is dropped before.
     pub(super) fn new(socket: Socket) -> (Self, oneshot::Receiver<()>) {
@@ -52,7 +52,7 @@ impl Greeting {
     }
 }
 
-impl AsyncRead for Greeting {
+impl AsyncRead for ServerPreface {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -62,7 +62,7 @@ impl AsyncRead for Greeting {
     }
 }
 
-impl AsyncWrite for Greeting {
+impl AsyncWrite for ServerPreface {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         test_panic("client socket");
         Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)

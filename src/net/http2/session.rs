@@ -14,11 +14,11 @@ use tokio::sync::{Notify, watch};
 use tonic::body::Body;
 use tracing::debug;
 
-use super::body::{self, Answer, Sending};
-use super::gate::{Full, Gate, Place, UNKNOWN_STREAMS};
-use super::liveness::{Gone, Vitality};
-use super::preface::Greeting;
-use crate::net::Pulse;
+use super::body::{self, ResponseBody, Sending};
+use super::gate::{Backpressure, Gate, Slot, UNKNOWN_STREAMS};
+use super::liveness::{Liveness, Unresponsive};
+use super::preface::ServerPreface;
+use crate::net::Activity;
 
 /// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy
 /// stream wait for its window, and a reader that falls behind in small frames is cut; this client always
@@ -32,20 +32,20 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The calls over one connection. It closes when the last clone is dropped and its calls have ended.
 #[derive(Debug, Clone)]
-pub(super) struct Http2 {
+pub(super) struct Session {
     requests: SendRequest<Bytes>,
     gate: Arc<Gate>,
-    vitality: Arc<Vitality>,
+    liveness: Arc<Liveness>,
 }
 
-impl Http2 {
+impl Session {
     /// Begins, and gives what drives the connection until it ends. It is to be spawned.
     ///
     /// # Errors
     /// If the socket fails at once.
     pub(super) async fn start(
-        socket: Greeting,
-        pulse: Pulse,
+        socket: ServerPreface,
+        pulse: Activity,
     ) -> Result<(Self, impl Future<Output = Result<(), h2::Error>> + use<>), h2::Error> {
         let (requests, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -57,27 +57,27 @@ impl Http2 {
             .await?;
         let room = Arc::<Notify>::default();
         let (gate, users) = Gate::new(pulse.outlet(), Arc::clone(&room));
-        let vitality = Arc::<Vitality>::default();
-        let driver = drive(connection, pulse, users, room, Arc::clone(&vitality));
-        Ok((Self { requests, gate, vitality }, driver))
+        let liveness = Arc::<Liveness>::default();
+        let driver = drive(connection, pulse, users, room, Arc::clone(&liveness));
+        Ok((Self { requests, gate, liveness }, driver))
     }
 
-    pub(super) fn vitality(&self) -> &Vitality {
-        &self.vitality
+    pub(super) fn liveness(&self) -> &Liveness {
+        &self.liveness
     }
 
     /// Why no call can leave, if that is so for longer than a moment.
-    pub(super) fn full(&self) -> Option<Full> {
-        self.gate.full(&self.requests)
+    pub(super) fn backpressure(&self) -> Option<Backpressure> {
+        self.gate.backpressure(&self.requests)
     }
 
     /// Why a call had to wait last.
-    pub(super) fn last_full(&self) -> Option<Full> {
+    pub(super) fn last_backpressure(&self) -> Option<Backpressure> {
         self.gate.last()
     }
 
     /// Waits until a call may leave.
-    pub(super) async fn enter(&self) -> Place {
+    pub(super) async fn enter(&self) -> Slot {
         self.gate.enter(&self.requests).await
     }
 
@@ -85,26 +85,26 @@ impl Http2 {
     ///
     /// # Errors
     /// If the connection takes no more: the call has not left.
-    pub(super) fn call(&mut self, request: Request<Body>, place: Place) -> Result<Call, h2::Error> {
+    pub(super) fn call(&mut self, request: Request<Body>, slot: Slot) -> Result<PendingCall, h2::Error> {
         let (mut head, body) = request.into_parts();
         head.version = Version::HTTP_2;
         let end = body.is_end_stream();
         let (answer, stream) = self.requests.send_request(Request::from_parts(head, ()), end)?;
         let sending: Option<Sending> = (!end).then(|| Box::pin(body::send(body, stream)) as Sending);
-        Ok(Call { answer, sending, place: Some(place), vitality: Arc::clone(&self.vitality) })
+        Ok(PendingCall { answer, sending, slot: Some(slot), liveness: Arc::clone(&self.liveness) })
     }
 }
 
 /// A call that has been made. Dropped before its end, it is cancelled.
-pub(super) struct Call {
+pub(super) struct PendingCall {
     answer: ResponseFuture,
     sending: Option<Sending>,
-    place: Option<Place>,
-    vitality: Arc<Vitality>,
+    slot: Option<Slot>,
+    liveness: Arc<Liveness>,
 }
 
-impl Future for Call {
-    type Output = Result<Response<Answer>, h2::Error>;
+impl Future for PendingCall {
+    type Output = Result<Response<ResponseBody>, h2::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
@@ -112,21 +112,21 @@ impl Future for Call {
             call.sending = None;
         }
         let answer = ready!(Pin::new(&mut call.answer).poll(cx))?;
-        call.vitality.answered();
-        let (sending, place) = (call.sending.take(), call.place.take());
-        Poll::Ready(Ok(answer.map(|stream| Answer::new(stream, sending, place))))
+        call.liveness.answered();
+        let (sending, slot) = (call.sending.take(), call.slot.take());
+        Poll::Ready(Ok(answer.map(|stream| ResponseBody::new(stream, sending, slot))))
     }
 }
 
 /// Drives the connection until it ends, its server is gone, or nobody uses it.
 async fn drive(
-    mut connection: h2::client::Connection<Greeting, Bytes>,
-    pulse: Pulse,
+    mut connection: h2::client::Connection<ServerPreface, Bytes>,
+    pulse: Activity,
     mut users: watch::Receiver<()>,
     room: Arc<Notify>,
-    vitality: Arc<Vitality>,
+    liveness: Arc<Liveness>,
 ) -> Result<(), h2::Error> {
-    let mut gone = pin!(vitality.ends(connection.ping_pong(), pulse));
+    let mut gone = pin!(liveness.ends(connection.ping_pong(), pulse));
     let mut streams = UNKNOWN_STREAMS;
     let mut end = pin!(poll_fn(move |cx| {
         let end = Pin::new(&mut connection).poll(cx);
@@ -141,8 +141,8 @@ async fn drive(
         end = &mut end => end,
         gone = &mut gone => {
             match gone {
-                Gone::Silent => debug!("the server is silent"),
-                Gone::Stuck => debug!("the server takes nothing"),
+                Unresponsive::Silent => debug!("the server is silent"),
+                Unresponsive::Stuck => debug!("the server takes nothing"),
             }
             Ok(())
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::net::Vigilance;
+use crate::net::KeepalivePolicy;
 
 /// How long to wait when a connection can't be accepted (no file descriptors left, mostly): the next try fails too until one
 /// closes.
@@ -31,7 +31,7 @@ impl Drain {
 
 /// How many connections there may be, and how long they may take to end.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Connections at once. One more is closed as soon as it is made: it would wait for somebody else's end otherwise, and not know why.
     pub connections: usize,
     /// From the shutdown on.
@@ -40,13 +40,13 @@ pub struct Limits {
 
 /// What a port counts. Clones are the same counters.
 #[derive(Debug, Clone, Default)]
-pub struct Counts {
+pub struct ConnectionMetrics {
     open: Gauge,
     accepted: Counter,
     refused: Counter,
 }
 
-impl Counts {
+impl ConnectionMetrics {
     /// Lets them be read, under names that begin with `prefix`.
     pub fn register(&self, registry: &mut Registry, prefix: &str) {
         let name = |name| format!("{prefix}_{name}");
@@ -63,8 +63,8 @@ impl Counts {
 pub async fn serve_connections<F>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-    limits: Limits,
-    counts: Counts,
+    limits: ConnectionLimits,
+    counts: ConnectionMetrics,
     begin_drain: impl FnOnce(),
     serve: impl Fn(TcpStream, Drain) -> F,
 ) where
@@ -72,7 +72,7 @@ pub async fn serve_connections<F>(
 {
     let draining = watch::Sender::new(false);
     let mut connections = JoinSet::new();
-    let mut acceptor = Acceptor { listener, next_try: Instant::now(), failing: false };
+    let mut acceptor = RetryingListener { listener, next_try: Instant::now(), failing: false };
     let mut full = false;
     tokio::pin!(shutdown);
     loop {
@@ -107,14 +107,14 @@ pub async fn serve_connections<F>(
 }
 
 /// A listener, and how its last try went.
-struct Acceptor {
+struct RetryingListener {
     listener: TcpListener,
     /// Not before this. Kept here and not in `accept`, which is dropped and called again whenever a connection ends.
     next_try: Instant,
     failing: bool,
 }
 
-impl Acceptor {
+impl RetryingListener {
     /// The next connection. Both interfaces send small answers that somebody waits for, so Nagle's delay is off; a peer that is gone
     /// without a word is found by the kernel.
     async fn accept(&mut self) -> TcpStream {
@@ -125,7 +125,7 @@ impl Acceptor {
                     if std::mem::take(&mut self.failing) {
                         info!("accepting connections again");
                     }
-                    let options = stream.set_nodelay(true).and_then(|()| Vigilance::ACCEPTED.watch(&stream));
+                    let options = stream.set_nodelay(true).and_then(|()| KeepalivePolicy::ACCEPTED.watch(&stream));
                     if options.is_ok() {
                         return stream;
                     }

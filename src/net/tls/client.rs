@@ -13,7 +13,7 @@ use tokio_rustls::{TlsConnector, TlsStream, rustls};
 use super::identity::roots;
 use super::validity::Validity;
 use super::{Acceptor, IdentityFiles, TlsError, provider};
-use crate::net::{Reload, Reloaded, Socket, Wire};
+use crate::net::{Reload, Reloaded, Socket, WatchedTcp};
 use crate::settings::{File, FileError};
 
 /// Opens connections under TLS.
@@ -70,7 +70,7 @@ impl Connector {
     ///
     /// # Errors
     /// [`TlsError`]; the server has been told, if it understands.
-    pub async fn connect(&self, host: &str, wire: Wire) -> Result<Socket, TlsError> {
+    pub async fn connect(&self, host: &str, wire: WatchedTcp) -> Result<Socket, TlsError> {
         let config = match &self.0 {
             Trust::Signed(signed) => Arc::clone(&signed.current().config),
             Trust::Own(acceptor, protocol) => Arc::new(own(acceptor, protocol).map_err(TlsError::Other)?),

@@ -15,7 +15,7 @@ use tracing::debug;
 use super::identity::roots;
 use super::validity::Validity;
 use super::{IdentityFiles, TlsError, provider};
-use crate::net::{Reload, Reloaded, Socket, Wire};
+use crate::net::{Reload, Reloaded, Socket, WatchedTcp};
 use crate::settings::{File, FileError};
 
 /// Takes connections under TLS, and counts those with which that went wrong.
@@ -68,7 +68,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`TlsError`]; the peer has been told, if it understands.
-    pub async fn accept(&self, wire: Wire) -> Result<Socket, TlsError> {
+    pub async fn accept(&self, wire: WatchedTcp) -> Result<Socket, TlsError> {
         match TlsAcceptor::from(Arc::clone(&self.now.current().config)).accept(wire).await {
             Ok(stream) => Ok(Socket::Tls(Box::new(TlsStream::Server(stream)))),
             Err(error) => {

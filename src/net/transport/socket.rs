@@ -8,19 +8,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 use tracing::warn;
 
-use super::watched::Wire;
+use super::watched::WatchedTcp;
 
 /// The stream, as HTTP reads and writes it.
 #[derive(Debug)]
 pub enum Socket {
     /// What HTTP writes is what goes over the wire.
-    Plain(Wire),
+    Plain(WatchedTcp),
     /// In a box: it is twenty times as large, and most connections have none.
-    Tls(Box<TlsStream<Wire>>),
+    Tls(Box<TlsStream<WatchedTcp>>),
 }
 
-impl From<Wire> for Socket {
-    fn from(wire: Wire) -> Self {
+impl From<WatchedTcp> for Socket {
+    fn from(wire: WatchedTcp) -> Self {
         Self::Plain(wire)
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 /// How the kernel finds out that the other end of a connection is gone.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Vigilance {
+pub(crate) struct KeepalivePolicy {
     /// How long nothing may come before it asks, and then how often.
     pub(crate) silent: Duration,
     pub(crate) probe: Duration,
@@ -22,7 +22,7 @@ pub(crate) struct Vigilance {
     pub(crate) unacknowledged: Duration,
 }
 
-impl Vigilance {
+impl KeepalivePolicy {
     /// For accepted connections: a peer that vanishes is found within 90 s, on each port, whatever the
     /// connection was at. 60 s is longer than a network is away for a moment, such as while a telephone
     /// changes its cell. The interfaces themselves end a connection that takes nothing a little earlier,
@@ -58,19 +58,19 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::net::{Counts, Limits, serve_connections};
+    use crate::net::{ConnectionLimits, ConnectionMetrics, serve_connections};
 
     #[tokio::test]
     async fn each_accepted_connection_is_watched() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (accepted, mut connections) = mpsc::unbounded_channel();
-        let limits = Limits { connections: 1, drain: Duration::ZERO };
+        let limits = ConnectionLimits { connections: 1, drain: Duration::ZERO };
         tokio::spawn(serve_connections(
             listener,
             pending(),
             limits,
-            Counts::default(),
+            ConnectionMetrics::default(),
             || {},
             move |stream, _| {
                 let _ = accepted.send(stream);
@@ -83,7 +83,7 @@ mod tests {
         assert!(socket.keepalive().expect("the option"));
         #[cfg(target_os = "linux")]
         {
-            let Vigilance { silent, probe, probes, unacknowledged } = Vigilance::ACCEPTED;
+            let KeepalivePolicy { silent, probe, probes, unacknowledged } = KeepalivePolicy::ACCEPTED;
             assert_eq!(socket.tcp_keepalive_time().expect("the option"), silent);
             assert_eq!(socket.tcp_keepalive_interval().expect("the option"), probe);
             assert_eq!(socket.tcp_keepalive_retries().expect("the option"), probes);

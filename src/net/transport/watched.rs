@@ -12,19 +12,19 @@ use tokio::sync::{Notify, watch};
 
 /// The stream, and what those who watch it see.
 #[derive(Debug)]
-pub struct Wire {
+pub struct WatchedTcp {
     stream: TcpStream,
-    signs: Arc<Signs>,
+    signs: Arc<Signals>,
     // Its receivers see when it is dropped.
     _open: watch::Sender<()>,
 }
 
 /// Whether the peer gives and takes.
 #[derive(Debug)]
-pub struct Pulse(Arc<Signs>);
+pub struct Activity(Arc<Signals>);
 
 #[derive(Debug, Default)]
-struct Signs {
+struct Signals {
     /// Something has come.
     heard: AtomicBool,
     /// There is something to write that the kernel does not take ...
@@ -37,20 +37,20 @@ struct Signs {
 
 /// Whether the kernel takes what is written.
 #[derive(Debug)]
-pub struct Outlet(Arc<Signs>);
+pub struct WriteState(Arc<Signals>);
 
 /// Whether the socket is still there.
 #[derive(Debug, Clone)]
-pub struct Lifetime(watch::Receiver<()>);
+pub struct CloseSignal(watch::Receiver<()>);
 
-impl Wire {
+impl WatchedTcp {
     /// Takes the stream, and gives what there is to watch it by. That is below TLS: any byte that comes shows that the peer is there, and
     /// what it takes is what the kernel can send.
     #[must_use]
-    pub fn new(stream: TcpStream) -> (Self, Pulse, Lifetime) {
-        let signs = Arc::<Signs>::default();
+    pub fn new(stream: TcpStream) -> (Self, Activity, CloseSignal) {
+        let signs = Arc::<Signals>::default();
         let (open, lifetime) = watch::channel(());
-        (Self { stream, signs: Arc::clone(&signs), _open: open }, Pulse(signs), Lifetime(lifetime))
+        (Self { stream, signs: Arc::clone(&signs), _open: open }, Activity(signs), CloseSignal(lifetime))
     }
 
     fn note_write<T>(&self, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -68,11 +68,11 @@ impl Wire {
     }
 }
 
-impl Pulse {
+impl Activity {
     /// What shows whether more can be written.
     #[must_use]
-    pub fn outlet(&self) -> Outlet {
-        Outlet(Arc::clone(&self.0))
+    pub fn outlet(&self) -> WriteState {
+        WriteState(Arc::clone(&self.0))
     }
 
     /// Whether anything has come since this was last asked.
@@ -89,7 +89,7 @@ impl Pulse {
     }
 }
 
-impl Outlet {
+impl WriteState {
     /// Whether there is something to write that the kernel does not take now.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
@@ -102,14 +102,14 @@ impl Outlet {
     }
 }
 
-impl Lifetime {
+impl CloseSignal {
     /// Completes when the socket is closed on our side: nothing more will come.
     pub async fn ended(mut self) {
         while self.0.changed().await.is_ok() {}
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for WatchedTcp {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         let before = buf.filled().len();
@@ -121,7 +121,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for WatchedTcp {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let write = Pin::new(&mut wire.stream).poll_write(cx, bytes);

@@ -18,7 +18,7 @@ use self::unix as system;
 use self::windows as system;
 
 pub(crate) use self::system::Hangups;
-use super::panics::{caught, end};
+use super::panics::{catch_panic, end};
 use super::test_panic::test_panic;
 
 /// The signals, caught from the moment this exists. A process without a handler for them ignores them where it is PID 1, as in a
@@ -27,7 +27,7 @@ use super::test_panic::test_panic;
 pub struct Signals(system::Signals);
 
 /// One of them.
-struct Asked {
+struct StopRequest {
     name: &'static str,
     /// The exit status of a program that it has ended at once.
     status: i32,
@@ -45,15 +45,15 @@ impl Signals {
 
     /// Completes with the first signal. From then on a second one ends the process at once.
     pub async fn shutdown(mut self) {
-        let Asked { name, .. } = self.0.first().await;
+        let StopRequest { name, .. } = self.0.first().await;
         info!(signal = name, "shutting down, a second signal ends at once");
         tokio::spawn(async move {
             let second = async {
                 test_panic("signals");
                 self.0.second().await
             };
-            match caught(second).await {
-                Some(Asked { status, .. }) => std::process::exit(status),
+            match catch_panic(second).await {
+                Some(StopRequest { status, .. }) => std::process::exit(status),
                 // Without this only SIGKILL could end a long drain.
                 None => end("the task that waits for a second signal has panicked"),
             }

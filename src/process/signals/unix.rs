@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Asked;
+use super::StopRequest;
 
 /// The signals that end a program.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Signals {
         })
     }
 
-    pub(super) async fn first(&mut self) -> Asked {
+    pub(super) async fn first(&mut self) -> StopRequest {
         let Self { terminate, interrupt, hangup, hangup_ends } = self;
         let hangup = async {
             match hangup {
@@ -45,11 +45,11 @@ impl Signals {
             _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
             _ = hangup => ("SIGHUP", SignalKind::hangup()),
         };
-        Asked { name, status: 128 + kind.as_raw_value() }
+        StopRequest { name, status: 128 + kind.as_raw_value() }
     }
 
     /// The next one that has a user behind it: of a terminal that is closed several SIGHUPs may come.
-    pub(super) async fn second(&mut self) -> Asked {
+    pub(super) async fn second(&mut self) -> StopRequest {
         self.hangup_ends = false;
         self.first().await
     }

@@ -7,7 +7,7 @@ use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown,
 };
 
-use super::Asked;
+use super::StopRequest;
 
 /// The status of a program that was ended by Ctrl-C (`STATUS_CONTROL_C_EXIT`).
 const STATUS: i32 = 0xC000_013A_u32.cast_signed();
@@ -37,7 +37,7 @@ impl Signals {
         })
     }
 
-    pub(super) async fn first(&mut self) -> Asked {
+    pub(super) async fn first(&mut self) -> StopRequest {
         let name = tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
             _ = self.terminate.recv() => "Ctrl-Break",
@@ -45,10 +45,10 @@ impl Signals {
             _ = self.logoff.recv() => "logoff",
             _ = self.shutdown.recv() => "shutdown",
         };
-        Asked { name, status: STATUS }
+        StopRequest { name, status: STATUS }
     }
 
-    pub(super) async fn second(&mut self) -> Asked {
+    pub(super) async fn second(&mut self) -> StopRequest {
         self.first().await
     }
 }

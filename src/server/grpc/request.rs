@@ -14,7 +14,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::response::{not_accepted, surely_nothing_done};
-use crate::net::{Gathered, Share};
+use crate::net::{PartialBody, Share};
 use crate::proto::frame::{PREFIX_LEN, Prefix};
 use crate::proto::{EPOCH, IDEMPOTENCY_KEY};
 use crate::server::grpc::deadline::passed;
@@ -43,7 +43,7 @@ pub(crate) struct Received<'a> {
     /// The only piece so far, as it came.
     piece: Bytes,
     /// All pieces, once there are more, or more have to be waited for.
-    gathered: Gathered,
+    gathered: PartialBody,
     /// The bytes of the headers, where they are copies.
     own_headers: Option<usize>,
 }
@@ -101,7 +101,7 @@ async fn receive<M: Message + Default>(
 
 impl<'a> Received<'a> {
     pub(crate) fn new(headers: &'a mut HeaderMap, limit: usize, subject: &'a str) -> Self {
-        Self { headers, limit, subject, piece: Bytes::new(), gathered: Gathered::default(), own_headers: None }
+        Self { headers, limit, subject, piece: Bytes::new(), gathered: PartialBody::default(), own_headers: None }
     }
 
     fn bytes(&self) -> &[u8] {

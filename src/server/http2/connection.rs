@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::net::tls::{Acceptor, TlsError};
-use crate::net::{Drain, Wire};
-use crate::process::{caught, test_panic};
+use crate::net::{Drain, WatchedTcp};
+use crate::process::{catch_panic, test_panic};
 use crate::server::grpc::read_messages::Reading;
 use crate::server::grpc::router::Messenger;
 use crate::server::http2::keepalive;
@@ -90,7 +90,7 @@ pub(crate) async fn serve(
     calls: u32,
     mut drain: Drain,
 ) -> Result<(), ConnectionError> {
-    let (wire, pulse, _) = Wire::new(stream);
+    let (wire, pulse, _) = WatchedTcp::new(stream);
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         let socket = match tls {
             None => wire.into(),
@@ -155,7 +155,7 @@ async fn call(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Event {
-    if let Some(reading) = caught(messenger.call(connected, request, &mut respond)).await {
+    if let Some(reading) = catch_panic(messenger.call(connected, request, &mut respond)).await {
         return reading.map_or(Event::CallEnded, Event::ReaderOpened);
     }
     // gRPC's INTERNAL, whether the headers have left or not.

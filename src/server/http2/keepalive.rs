@@ -6,7 +6,7 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 
 use super::connection::ConnectionError;
-use crate::net::Pulse;
+use crate::net::Activity;
 
 /// What is written to a peer that takes no byte of it in one such interval is written in vain, and keeps messages in memory for it alone.
 /// A connection on which nothing has come in one such interval is pinged at its end, after 25 to 50 s of silence ...
@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(25);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Completes when the peer is gone. Any byte shows that it is there, also one from a peer that is too far behind to have seen the ping.
-pub(crate) async fn detect(pings: Option<PingPong>, pulse: Pulse) -> ConnectionError {
+pub(crate) async fn detect(pings: Option<PingPong>, pulse: Activity) -> ConnectionError {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
         tokio::time::sleep(INTERVAL).await;

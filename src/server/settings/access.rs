@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddr, Token};
-use crate::settings::{File, checked};
+use crate::settings::{File, settings_group};
 
 /// What a caller needs, read from its files: they are checked with all other settings, before a port opens.
 #[derive(Debug, Clone, Default)]
@@ -83,8 +83,8 @@ impl Access {
     /// How whoever has these settings gets in: it has the token, trusts the server's certificate, whatever its name, and shows the same
     /// one if there has to be one.
     #[must_use]
-    pub fn inside(&self) -> net::Access {
-        net::Access {
+    pub fn inside(&self) -> net::Credentials {
+        net::Credentials {
             tls: self.tls.clone().map(|tls| Arc::new(Connector::to_own(tls, HTTP2))),
             token: self.guard.as_ref().map(|guard| Arc::clone(guard.token())),
         }
@@ -98,4 +98,4 @@ impl Access {
     }
 }
 
-checked!(Access, Flags, |flags, _| Access::read(flags));
+settings_group!(Access, Flags, |flags, _| Access::read(flags));

@@ -14,7 +14,7 @@ pub use self::redis::Engine;
 
 use crate::net::{Budget, Reload};
 use crate::room::Limits;
-use crate::settings::{Bytes, bytes_between, count_between, duration, port};
+use crate::settings::{ByteSize, bytes_between, count_between, duration, port};
 
 /// Where the server listens, what it keeps, what it refuses.
 #[derive(Debug, Clone, Args)]
@@ -32,13 +32,13 @@ pub struct Settings {
     /// RESOURCE_EXHAUSTED. 8MiB to 1TiB.
     #[arg(long, env = "MESSENGER_RETENTION_BYTES", value_name = "BYTES", default_value = "64MiB",
           value_parser = bytes_between("8MiB", "1TiB"))]
-    pub retention_bytes: Bytes,
+    pub retention_bytes: ByteSize,
 
     /// The largest message, as it goes out to readers; a larger one is refused with RESOURCE_EXHAUSTED. 1KiB to 4MiB: 4 MiB is
     /// what every gRPC library takes by default, and a larger message would end every stream.
     #[arg(long, env = "MESSENGER_MAX_MESSAGE_BYTES", value_name = "BYTES", default_value = "4MiB",
           value_parser = bytes_between("1KiB", "4MiB"))]
-    pub max_message_bytes: Bytes,
+    pub max_message_bytes: ByteSize,
 
     /// How many idempotency keys are remembered, each for 5 minutes. When there are more, the oldest go earlier, but none within 15
     /// seconds: sends with further keys then have to wait. 1000 to 100000000, about 80 bytes each.

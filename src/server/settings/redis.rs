@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::backend::redis;
 use crate::net::Reload;
 use crate::net::tls::{Connector, IdentityFiles};
-use crate::settings::{File, Secret, checked, count_between, shown};
+use crate::settings::{File, Secret, count_between, settings_group, shown};
 
 /// What keeps the room, its files read: they are checked with all other settings, before a port opens.
 #[derive(Debug, Clone, Default)]
@@ -141,4 +141,4 @@ fn room_name(text: &str) -> Result<String, String> {
     }
 }
 
-checked!(Engine, Flags, |flags, _| Engine::read(flags));
+settings_group!(Engine, Flags, |flags, _| Engine::read(flags));

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use graviola::hashing::Sha256;
 use graviola::signing::ecdsa::{P256, SigningKey as EcdsaKey};
 use messenger::net::tls::{Connector, HTTP2, IdentityFiles};
-use messenger::net::{Access, Connection, ServerAddr};
+use messenger::net::{Connection, Credentials, ServerAddr};
 use messenger::settings::File;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, PublicKeyData, SerialNumber, date_time_ymd};
 
@@ -156,7 +156,7 @@ pub async fn try_grpc(
     identity: Option<&(String, String)>,
 ) -> Result<Grpc, messenger::net::ConnectError> {
     let server: ServerAddr = format!("https://localhost:{port}").parse().expect("an address");
-    let access = Access { tls: Some(Arc::new(connector(ca, identity, HTTP2))), token: None };
+    let access = Credentials { tls: Some(Arc::new(connector(ca, identity, HTTP2))), token: None };
     let connection = Connection::open_with(&server, &access).await?;
     Ok(Grpc::with_origin(connection, server.origin()))
 }

@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::net::{Counts, Limits, Wire, serve_connections};
+use crate::net::{ConnectionLimits, ConnectionMetrics, WatchedTcp, serve_connections};
 
 const LONG: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(50);
@@ -17,18 +17,18 @@ async fn connection(patience: Patience) -> (TcpStream, oneshot::Receiver<bool>) 
     let address = listener.local_addr().expect("an address");
     let (ended, end) = oneshot::channel();
     let ended = std::sync::Mutex::new(Some(ended));
-    let limits = Limits { connections: 1, drain: Duration::ZERO };
+    let limits = ConnectionLimits { connections: 1, drain: Duration::ZERO };
     tokio::spawn(serve_connections(
         listener,
         pending(),
         limits,
-        Counts::default(),
+        ConnectionMetrics::default(),
         || {},
         move |stream, drain| {
             let ended = ended.lock().expect("no panic").take();
             async move {
                 let service = service_fn(async |_| Ok::<_, std::convert::Infallible>(Response::new(String::new())));
-                let served = serve(Wire::new(stream).0.into(), service, drain, patience).await;
+                let served = serve(WatchedTcp::new(stream).0.into(), service, drain, patience).await;
                 let _ = ended.expect("one connection").send(served.is_ok());
             }
         },

@@ -33,6 +33,7 @@ mod never_twice;
 mod one_order;
 mod openapi;
 mod page;
+mod pages;
 mod panics;
 mod redis;
 mod repeat_safe;
@@ -95,6 +96,7 @@ fn tests() -> Vec<Trial> {
         one_order::tests(),
         openapi::tests(),
         page::tests(),
+        pages::tests(),
         panics::tests(),
         redis::tests(),
         repeat_safe::tests(),

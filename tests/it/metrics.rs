@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Trial> {
         of_the_client,
         of_both_in_one,
         the_dashboard_shows_what_there_is,
+        the_page_has_every_metric,
         of_those_who_do_not_get_in,
         of_a_room_in_an_engine,
         whoever_does_not_ask_for_open_metrics_gets_the_older_format,
@@ -211,6 +212,27 @@ async fn the_dashboard_shows_what_there_is() {
         }
     }
     assert!(shown >= 15, "{shown}");
+}
+
+async fn the_page_has_every_metric() {
+    let page = include_str!("../../docs/metrics.md");
+    let redis = Engine::start(&[]);
+    let url = redis.url();
+    let variables = [
+        ("MESSENGER_SERVER_PORT", "0"),
+        ("MESSENGER_HTTP_PORT", "0"),
+        ("MESSENGER_TOKEN", "s3cret"),
+        ("MESSENGER_HTTP_TOKEN", "other"),
+        ("MESSENGER_REDIS_URL", url.as_str()),
+    ];
+    let (_chat, _, metrics) = start(CHAT, &variables, "client listening").await;
+    shows(metrics, "messenger_client_link_open", 1.0).await;
+    for sample in numbers(metrics).await.into_keys() {
+        let name = sample.split('{').next().unwrap();
+        let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let named = page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}{{"));
+        assert!(named, "docs/metrics.md does not have {name}");
+    }
 }
 
 async fn of_those_who_do_not_get_in() {

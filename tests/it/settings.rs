@@ -1,6 +1,7 @@
 //! A bad setting is one line on stderr with the variable and the value, and exit status 2, before any port opens; a port in use is
 //! one line and exit status 1. Never a panic, never a silent default.
 
+use std::collections::BTreeSet;
 use std::process::Output;
 
 use crate::support;
@@ -16,6 +17,7 @@ pub fn tests() -> Vec<Trial> {
         a_flag_wins_over_its_variable,
         a_port_in_use_is_said_in_one_line,
         help_and_version_are_there,
+        the_page_has_the_settings_and_defaults_of_the_help,
         the_health_check_tells_serving_from_not,
         the_log_is_text_or_json_and_never_has_a_message_in_it,
         a_terminal_has_colours_unless_its_user_wants_none,
@@ -140,6 +142,31 @@ async fn help_and_version_are_there() {
         assert_eq!(version.status.code(), Some(0));
         assert!(String::from_utf8(version.stdout).unwrap().contains(env!("CARGO_PKG_VERSION")));
     }
+}
+
+async fn the_page_has_the_settings_and_defaults_of_the_help() {
+    // A row begins with the variable, the flag and the default.
+    let rows = include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    let page: BTreeSet<_> = rows
+        .map(|row| row.splitn(4, " | ").take(3).map(|cell| cell.trim_matches('`').to_owned()).collect::<Vec<_>>())
+        .collect();
+    let mut help = BTreeSet::new();
+    for program in [SERVER, CLIENT, CHAT] {
+        let text = String::from_utf8(output(program, &["--help"], &[]).await.stdout).unwrap();
+        for setting in text.split("\n      --").skip(1) {
+            let flag = setting.split([' ', '\n']).next().unwrap();
+            let value = |name: &str| {
+                let (_, value) = setting.split_once(&format!("\n          [{name}: "))?;
+                Some(value.split_once(']')?.0.to_owned())
+            };
+            // The health check has no variable.
+            let Some(variable) = value("env") else { continue };
+            let default = value("default").unwrap_or_else(|| "none".to_owned());
+            help.insert(vec![variable, format!("--{flag}"), default]);
+        }
+    }
+    assert!(help.len() > 30, "{help:?}");
+    assert_eq!(page, help);
 }
 
 async fn the_health_check_tells_serving_from_not() {

@@ -26,7 +26,7 @@ impl KeepalivePolicy {
     /// For accepted connections: a peer that vanishes is found within 90 s, on each port, whatever the
     /// connection was at. 60 s is longer than a network is away for a moment, such as while a telephone
     /// changes its cell. The interfaces themselves end a connection that takes nothing a little earlier,
-    /// where they have something to write to it (README, "What is bounded").
+    /// where they have something to write to it (docs/limits.md).
     pub(crate) const ACCEPTED: Self = Self {
         silent: Duration::from_secs(30),
         probe: Duration::from_secs(10),

@@ -2,6 +2,7 @@
 //! `proto/messenger.proto`, the names of the metadata, and gRPC's framing.
 
 pub mod frame;
+mod generated;
 mod metadata;
 
 pub use self::generated::*;
@@ -9,12 +10,6 @@ pub use self::metadata::{
     EPOCH, IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_MAX, NOT_ACCEPTED, POSITION, RESUME_AFTER, RESUMED, WAITING, WAITING_MAX,
     is_idempotency_key,
 };
-
-/// What `build.rs` generates from `proto/messenger.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
-mod generated {
-    tonic::include_proto!("mes_grpc");
-}
 
 /// The full name of the gRPC service.
 pub const SERVICE: &str = "mes_grpc.MessengerServer";

@@ -1,4 +1,4 @@
-//! The same proto as the messenger's, for the peer.
+//! Compiles the messenger's proto for the peers.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=../messenger/proto/messenger.proto");

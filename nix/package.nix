@@ -18,7 +18,6 @@ rustPlatform.buildRustPackage (finalAttrs: {
     fileset = lib.fileset.unions [
       ../Cargo.toml
       ../Cargo.lock
-      ../benches/startup.rs
       ../build.rs
       ../deploy
       ../docs

@@ -1,8 +1,9 @@
-//! The floor: what it costs to put the same framed bytes into as many sockets, with nothing that a server does besides.
+//! The floor: the cost of writing the same framed bytes into the same number of sockets.
 //!
-//! One thread and epoll. It reads HTTP/2 frames only far enough to see which call a stream is, answers every `SendMessage` with the
-//! same bytes, and copies the message as it came (with a time behind it) to every reader: one frame and one write each. No flow
-//! control, no limits, no checks: nobody could use it, and nobody can do the work for less without batching.
+//! It uses one thread and epoll. It parses HTTP/2 frames only to tell the two calls apart, answers
+//! every `SendMessage` with the same bytes, and copies each message with a time to every reader,
+//! one frame and one write each. It has no flow control, no limits and no checks, so it is no
+//! usable server. A server that does not batch messages cannot cost less.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -16,7 +17,7 @@ struct Peer {
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// The streams over which this connection reads.
+    /// The `ReadMessages` streams of this connection.
     readers: Vec<u32>,
     greeted: bool,
 }
@@ -39,10 +40,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if event.token() == LISTENER {
                 while let Ok((mut stream, _)) = listener.accept() {
                     stream.set_nodelay(true)?;
-                    poll.registry().register(&mut stream, Token(next), Interest::READABLE | Interest::WRITABLE)?;
+                    poll.registry().register(
+                        &mut stream,
+                        Token(next),
+                        Interest::READABLE | Interest::WRITABLE,
+                    )?;
                     peers.insert(
                         next,
-                        Peer { stream, input: Vec::new(), output: Vec::new(), readers: Vec::new(), greeted: false },
+                        Peer {
+                            stream,
+                            input: Vec::new(),
+                            output: Vec::new(),
+                            readers: Vec::new(),
+                            greeted: false,
+                        },
                     );
                     next += 1;
                 }
@@ -64,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// Reads and answers; false when the connection is over.
+/// Reads requests and answers them. Returns false when the connection has ended.
 fn receive(peer: &mut Peer, scratch: &mut [u8], posted: &mut Vec<Vec<u8>>, last: &mut u64) -> bool {
     loop {
         match peer.stream.read(scratch) {
@@ -81,7 +92,8 @@ fn receive(peer: &mut Peer, scratch: &mut [u8], posted: &mut Vec<Vec<u8>>, last:
         frame(&mut peer.output, 4, 0, 0, &[]);
     }
     while let Some(header) = peer.input.get(used..used + 9) {
-        let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+        let length =
+            usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
         let (kind, flags) = (header[3], header[4]);
         let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
         let Some(payload) = peer.input.get(used + 9..used + 9 + length) else { break };
@@ -89,7 +101,7 @@ fn receive(peer: &mut Peer, scratch: &mut [u8], posted: &mut Vec<Vec<u8>>, last:
         match kind {
             4 if flags & 1 == 0 => frame(&mut peer.output, 4, 1, 0, &[]),
             6 if flags & 1 == 0 => frame(&mut peer.output, 6, 1, 0, payload),
-            // An empty message is ReadMessages' request, any other a SendMessage.
+            // The request of ReadMessages is empty, and that of SendMessage never is.
             0 if payload.len() == 5 => {
                 peer.readers.push(stream);
                 frame(&mut peer.output, 1, 4, stream, &[0x88]);
@@ -114,7 +126,7 @@ fn receive(peer: &mut Peer, scratch: &mut [u8], posted: &mut Vec<Vec<u8>>, last:
     true
 }
 
-/// The message with a time behind it: field 3, seconds in 5 bytes and nanoseconds in 5.
+/// The message with a time appended: field 3, with 5 bytes of seconds and 5 of nanoseconds.
 fn message(request: &[u8], last: &mut u64) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     *last = u64::try_from(now.as_nanos()).unwrap_or_default().max(*last + 1);
@@ -128,7 +140,7 @@ fn message(request: &[u8], last: &mut u64) -> Vec<u8> {
     message
 }
 
-/// In five bytes, whatever the number: varints may have zeros at the end.
+/// Writes a varint of five bytes, whatever the number. A varint may end with zeros.
 fn varint(out: &mut Vec<u8>, mut number: u64) {
     for byte in 0..5 {
         out.push((number & 0x7f) as u8 | if byte < 4 { 0x80 } else { 0 });

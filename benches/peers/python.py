@@ -1,7 +1,9 @@
-"""The server as the assignment describes it: grpcio, a thread for every call, a SimpleQueue for every reader.
+"""The server as the assignment describes it: grpcio, a thread for each call, a SimpleQueue for each
+reader.
 
-It delivers some 10,000 to 25,000 messages a second to all readers together, on two cores. Asked for more at a fixed rate it takes calls
-too slowly, and gRPC's core, which bounds how many may wait (`grpc.server.max_pending_requests`), refuses others with CANCELLED.
+On two cores it delivers 10,000 to 25,000 messages a second to all readers together. At a higher
+rate it accepts calls too slowly. gRPC bounds the number of waiting calls
+(`grpc.server.max_pending_requests`) and refuses others with CANCELLED.
 """
 
 import os
@@ -38,7 +40,7 @@ class Chat(services.MessengerServerServicer):
         with self.lock:
             self.readers.add(mine)
         context.add_callback(lambda: mine.put(None))
-        # The reader is open when its headers arrive; they would wait for the first message otherwise.
+        # Otherwise the headers would wait for the first message.
         context.send_initial_metadata(())
         while (message := mine.get()) is not None:
             yield message

@@ -1,4 +1,5 @@
-//! The server as it is usually written: tonic, and a `tokio::sync::broadcast` channel whose receivers are the streams.
+//! The server as people usually write it: tonic, and one `tokio::sync::broadcast` channel for all
+//! streams.
 
 use std::pin::Pin;
 use std::time::SystemTime;
@@ -30,11 +31,16 @@ impl MessengerServer for Chat {
         Ok(Response::new(SendMessageResponse { send_time }))
     }
 
-    type ReadMessagesStream = Pin<Box<dyn Stream<Item = Result<ReadMessagesResponse, Status>> + Send>>;
+    type ReadMessagesStream =
+        Pin<Box<dyn Stream<Item = Result<ReadMessagesResponse, Status>> + Send>>;
 
-    async fn read_messages(&self, _: Request<()>) -> Result<Response<Self::ReadMessagesStream>, Status> {
+    async fn read_messages(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<Self::ReadMessagesStream>, Status> {
         let messages = BroadcastStream::new(self.messages.subscribe());
-        // A receiver that lags is told so by the channel, and goes on.
+        // The channel reports when a receiver has missed messages. The stream ignores that and goes
+        // on.
         Ok(Response::new(Box::pin(messages.filter_map(Result::ok).map(Ok))))
     }
 }

@@ -1,22 +1,22 @@
-//! What a reader must see: every message once, in one order, without a gap.
+//! Checks that a reader gets every message once and in one order.
 
 use crate::text;
 
-/// What a message turned out to be.
+/// How a received message was classified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// One of those that only wait for readers to be open.
+    /// A message of the warm-up, which opens the readers.
     WarmUp,
-    /// One that counts, meant to be sent at this time in nanoseconds.
+    /// A message of the measurement. `intended` is when it should have been sent, in nanoseconds.
     Counted { intended: u64, disordered: bool },
-    /// Nobody has sent such a text.
+    /// A text that the load generator has not sent.
     Foreign,
 }
 
-/// One reader's view so far.
+/// The messages that one reader has got so far.
 #[derive(Debug, Clone)]
 pub struct Check {
-    /// The next number of each sender.
+    /// The next expected number of each sender.
     next: Vec<u64>,
     last_time: u64,
     count: u64,
@@ -33,8 +33,9 @@ impl Check {
             return Taken::WarmUp;
         }
         let Some(next) = self.next.get_mut(sender) else { return Taken::Foreign };
-        // The order is the one of the times, where there are times: calls of one sender that are under way together may be accepted
-        // in any order. Without them it is each sender's own. What is lost is counted at the end.
+        // Messages are in the order of their times, because a server may accept concurrent calls of
+        // one sender in any order. Messages without times are in the order of each sender. Lost
+        // messages are counted at the end.
         let disordered = if time == 0 { number < *next } else { time <= self.last_time };
         *next = (*next).max(number + 1);
         self.last_time = time;
@@ -42,12 +43,12 @@ impl Check {
         Taken::Counted { intended, disordered }
     }
 
-    /// Messages that counted.
+    /// The number of messages of the measurement.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Messages that are missing before the last one of each sender.
+    /// The number of messages that are missing before the last one of each sender.
     pub fn gaps(&self) -> u64 {
         self.next.iter().sum::<u64>().saturating_sub(self.count)
     }

@@ -1,4 +1,4 @@
-//! Where it was measured, and with which versions: a figure without them is a rumour.
+//! The machine and the versions that belong to a figure.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,9 +10,11 @@ pub fn describe() -> String {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.trim_start_matches([' ', '\t', ':']).trim().to_owned())
     };
-    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let processor =
+        field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = field("/proc/meminfo", "MemTotal").and_then(|size| size.strip_suffix(" kB")?.parse::<u64>().ok());
+    let memory = field("/proc/meminfo", "MemTotal")
+        .and_then(|size| size.strip_suffix(" kB")?.parse::<u64>().ok());
     let memory = memory.unwrap_or_default() as f64 / f64::from(1 << 20);
     let kernel = field("/proc/sys/kernel/osrelease", "").unwrap_or_default();
     format!("{processor}, {cores} cores, {memory:.1} GiB, Linux {kernel}")

@@ -1,4 +1,4 @@
-//! The result as a picture: horizontal bars, a group for each kind of work, each group on a scale of its own.
+//! Draws the figures as horizontal bars, one group for each row of the table.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ const LABEL: f64 = 150.0;
 const BAR: f64 = 16.0;
 const GAP: f64 = 34.0;
 
-/// A kind of work, and every server's figure for it.
+/// A title, and the figure of each server.
 pub type Group<'a> = (String, Vec<(&'a str, Option<f64>)>);
 
-/// An SVG. The first server of each group is the one that the others are compared with.
+/// Draws an SVG. Each group has its own scale, and its first bar is highlighted.
 pub fn bars(groups: &[Group<'_>]) -> String {
     let mut body = String::new();
     let mut y = 10.0;
@@ -18,16 +18,25 @@ pub fn bars(groups: &[Group<'_>]) -> String {
         y += GAP / 2.0;
         let _ = writeln!(body, r#"<text x="10" y="{y}" font-weight="bold">{title}</text>"#);
         y += 8.0;
-        // A peer that is far off must not flatten the rest: its bar is cut, and says so with its number.
+        // A far larger figure would make the other bars too short to see, so its bar is cut.
         let mut sorted: Vec<f64> = values.iter().filter_map(|(_, value)| *value).collect();
         sorted.sort_by(f64::total_cmp);
-        let scale = sorted.iter().rev().find(|value| **value <= sorted[0].max(1e-9) * 12.0).copied().unwrap_or(1.0);
+        let scale = sorted
+            .iter()
+            .rev()
+            .find(|value| **value <= sorted[0].max(1e-9) * 12.0)
+            .copied()
+            .unwrap_or(1.0);
         for (index, (name, value)) in values.iter().enumerate() {
             let Some(value) = value else { continue };
             let width = (value / scale).min(1.15) * (WIDTH - LABEL - 190.0);
             let color = if index == 0 { "#2a6fdb" } else { "#9aa5b1" };
             let (text, end) = (y + BAR - 4.0, LABEL + width + 6.0);
-            let _ = writeln!(body, r#"<text x="{}" y="{text}" text-anchor="end">{name}</text>"#, LABEL - 8.0);
+            let _ = writeln!(
+                body,
+                r#"<text x="{}" y="{text}" text-anchor="end">{name}</text>"#,
+                LABEL - 8.0
+            );
             let _ = writeln!(
                 body,
                 r#"<rect x="{LABEL}" y="{y}" width="{width:.1}" height="{}" fill="{color}"/>"#,
@@ -39,7 +48,8 @@ pub fn bars(groups: &[Group<'_>]) -> String {
         y += GAP / 2.0;
     }
     format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif" font-size="12">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}"
+ font-family="sans-serif" font-size="12">
 <rect width="100%" height="100%" fill="#ffffff"/>
 {body}</svg>
 "##

@@ -1,4 +1,4 @@
-//! Readers that read all the time and check what they get.
+//! Readers that read all the time and check the messages.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,43 +14,43 @@ use mio::{Events, Poll, Token};
 use crate::check::{Check, Taken};
 use crate::wire::{Connection, Event, Protocol};
 
-/// When nothing has come for so long, nothing more will.
+/// Readers stop waiting when no message has arrived for this time.
 pub const SILENCE: Duration = Duration::from_secs(5);
-/// How long after the last message was sent the readers wait for what a server that is behind still delivers. What has not come by
-/// then is late, not lost.
+/// How long readers wait after the last message was sent for a server that is still delivering.
+/// Messages that are missing after that count as late, not as lost.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// What readers and senders tell each other.
+/// The state that readers and senders share.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Readers whose streams are open.
+    /// The number of open streams.
     pub opened: AtomicUsize,
-    /// Readers that have had a message.
+    /// The number of readers that have got a message.
     pub warm: AtomicUsize,
-    /// Messages that were sent and acknowledged.
+    /// The number of messages that were sent and acknowledged.
     pub published: AtomicU64,
-    /// Nothing more will be published.
+    /// The senders have finished.
     pub done: AtomicBool,
-    /// Messages that all readers together have had.
+    /// The number of messages that all readers together have got.
     pub delivered: AtomicU64,
-    /// The slow reader shall read again.
+    /// The slow reader is to read again.
     pub again: AtomicBool,
 }
 
-/// What the readers saw.
+/// The results of all readers.
 #[derive(Debug)]
 pub struct Seen {
     pub delivered: u64,
-    /// Messages that a reader did not get.
+    /// Messages that a reader has not got.
     pub lost: u64,
-    /// Messages that were still coming when the measurement ended.
+    /// Messages that the server was still delivering when the measurement ended.
     pub late: u64,
-    /// Messages that came in another order, or twice.
+    /// Messages that arrived out of order or twice.
     pub disordered: u64,
     pub failures: Vec<String>,
     /// From the intended time of sending, in microseconds.
     pub latency: Histogram<u64>,
-    /// When the last message came.
+    /// When the last message arrived.
     pub last: Instant,
 }
 
@@ -60,7 +60,8 @@ struct Reader {
     warm: bool,
 }
 
-/// Opens `count` readers, `per_connection` on each connection, and reads in a thread of its own until all is said and read.
+/// Opens `count` readers, `per_connection` on each connection, and starts a thread that reads until
+/// every reader has got all messages.
 pub fn start(
     address: SocketAddr,
     protocol: Protocol,
@@ -86,7 +87,9 @@ pub fn start(
     if connections.is_empty() {
         bail!("no readers");
     }
-    Ok(std::thread::spawn(move || read(poll, connections, count, per_connection, senders, epoch, &shared)))
+    Ok(std::thread::spawn(move || {
+        read(poll, connections, count, per_connection, senders, epoch, &shared)
+    }))
 }
 
 fn read(
@@ -119,7 +122,14 @@ fn read(
             let Token(index) = event.token();
             let result = connections[index].receive(&mut scratch, &mut |event| match event {
                 Event::Message { reader, text, time } => {
-                    message(&mut readers[index * per_connection + reader], text, time, now, &mut seen, shared);
+                    message(
+                        &mut readers[index * per_connection + reader],
+                        text,
+                        time,
+                        now,
+                        &mut seen,
+                        shared,
+                    );
                 }
                 Event::Failed(why) => seen.failures.push(why),
                 Event::Opened => drop(shared.opened.fetch_add(1, Ordering::Relaxed)),
@@ -137,7 +147,8 @@ fn read(
         if shared.done.load(Ordering::Acquire) {
             let done = *done.get_or_insert_with(Instant::now);
             let expected = shared.published.load(Ordering::Acquire);
-            let missing = readers.iter().map(|reader| expected.saturating_sub(reader.check.count())).sum();
+            let missing =
+                readers.iter().map(|reader| expected.saturating_sub(reader.check.count())).sum();
             if missing == 0 {
                 return Ok(seen);
             }
@@ -153,7 +164,14 @@ fn read(
     }
 }
 
-fn message(reader: &mut Reader, text: &[u8], time: u64, now: u64, seen: &mut Seen, shared: &Shared) {
+fn message(
+    reader: &mut Reader,
+    text: &[u8],
+    time: u64,
+    now: u64,
+    seen: &mut Seen,
+    shared: &Shared,
+) {
     match reader.check.take(text, time) {
         Taken::WarmUp if !reader.warm => {
             reader.warm = true;
@@ -165,6 +183,6 @@ fn message(reader: &mut Reader, text: &[u8], time: u64, now: u64, seen: &mut See
             seen.disordered += u64::from(disordered);
             let _ = seen.latency.record((now.saturating_sub(intended) / 1000).max(1));
         }
-        Taken::Foreign => seen.failures.push("a text that nobody has sent".to_owned()),
+        Taken::Foreign => seen.failures.push("a text that was never sent".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! Senders: as fast as the server acknowledges, or at a fixed rate whatever it does.
+//! Senders that send as fast as the server acknowledges, or at a fixed rate.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -12,31 +12,31 @@ use crate::readers::Shared;
 use crate::text;
 use crate::wire::{Connection, Event, Protocol};
 
-/// How long to wait for the readers to open, and for the last acknowledgements.
+/// How long senders wait for the readers to open, and for the last acknowledgements.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long warming up waits for something to move.
+/// How long the warm-up waits for progress before it sends another message.
 const STEP: Duration = Duration::from_millis(100);
 
-/// How much is sent.
+/// How fast messages are sent.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// So many unacknowledged messages per sender at any time.
+    /// As fast as the server acknowledges, with `in_flight` unacknowledged messages per sender.
     Full { in_flight: usize },
-    /// So many messages a second, from all senders together.
+    /// A fixed number of messages a second, from all senders together.
     Fixed { rate: u32 },
 }
 
 struct Sender {
     connection: Connection,
     sent: u64,
-    /// Answered, also with a refusal.
+    /// The number of answers, refusals included.
     acknowledged: u64,
-    /// When the last message was sent.
+    /// When the last message left.
     since: Instant,
 }
 
-/// The senders, connected and ready.
+/// All senders, connected and ready.
 pub struct Senders {
     poll: Poll,
     senders: Vec<Sender>,
@@ -44,19 +44,24 @@ pub struct Senders {
     scratch: Vec<u8>,
     events: Events,
     failures: Vec<String>,
-    /// Messages that the server did not take, and what it said to the first one.
+    /// The number of messages that the server refused, and the status of the first one.
     pub refused: u64,
     pub refusal: Option<&'static str>,
-    /// How many messages are acknowledged together.
+    /// The number of messages that are acknowledged together.
     group: u64,
-    /// Each sender has one message under way, so that an answer can be told to be the one to it.
+    /// Each sender has one message in flight, so the latency of each answer is known.
     alone: bool,
-    /// From sending to the answer, in microseconds, of senders that have one message under way.
+    /// Microseconds from sending to the answer, of senders with one message in flight.
     pub latency: Histogram<u64>,
 }
 
 impl Senders {
-    pub fn connect(address: SocketAddr, protocol: Protocol, count: usize, text: usize) -> Result<Self> {
+    pub fn connect(
+        address: SocketAddr,
+        protocol: Protocol,
+        count: usize,
+        text: usize,
+    ) -> Result<Self> {
         let poll = Poll::new()?;
         let mut senders = Vec::new();
         for index in 0..count {
@@ -80,17 +85,19 @@ impl Senders {
         })
     }
 
-    /// Sends messages that do not count until every reader has had one.
+    /// Sends messages that do not count, until every reader has got one.
     ///
-    /// Readers that are still opening must not be delayed by it: the next message goes out when for a while nothing has moved.
+    /// The next message leaves only when there was no progress for a while, because many messages
+    /// would delay the readers that are still opening.
     pub fn warm_up(&mut self, shared: &Shared, readers: usize) -> Result<()> {
-        let progress = || (shared.opened.load(Ordering::Acquire), shared.warm.load(Ordering::Acquire));
+        let progress =
+            || (shared.opened.load(Ordering::Acquire), shared.warm.load(Ordering::Acquire));
         let (start, mut before, mut sent) = (Instant::now(), (usize::MAX, 0), 0);
         while shared.warm.load(Ordering::Acquire) < readers {
             if start.elapsed() > PATIENCE {
                 let (opened, warm) = progress();
                 bail!(
-                    "of {readers} readers only {opened} opened and {warm} had a message within {} s",
+                    "{opened} of {readers} readers opened and {warm} got a message within {} s",
                     PATIENCE.as_secs()
                 );
             }
@@ -105,7 +112,7 @@ impl Senders {
             before = progress();
             self.receive_for(STEP)?;
         }
-        // Their acknowledgements must not be taken for later ones.
+        // Acknowledgements of the warm-up must not be counted as later ones.
         while self.senders[0].acknowledged < sent && start.elapsed() < 2 * PATIENCE {
             self.receive_for(STEP)?;
         }
@@ -116,15 +123,23 @@ impl Senders {
         self.failure()
     }
 
-    /// Sends for so long, and waits until everything is answered. Gives the number of messages that the server took.
-    pub fn send(&mut self, pace: Pace, time: Duration, epoch: Instant, shared: &Shared) -> Result<u64> {
+    /// Sends for the given time, and waits for all answers. Gives the number of accepted messages.
+    pub fn send(
+        &mut self,
+        pace: Pace,
+        time: Duration,
+        epoch: Instant,
+        shared: &Shared,
+    ) -> Result<u64> {
         let start = Instant::now();
         match pace {
             Pace::Full { in_flight } => {
                 self.alone = in_flight == 1;
                 while start.elapsed() < time {
                     for index in 0..self.senders.len() {
-                        while self.senders[index].sent - self.senders[index].acknowledged < in_flight as u64 {
+                        while self.senders[index].sent - self.senders[index].acknowledged
+                            < in_flight as u64
+                        {
                             if !self.publish(index, epoch.elapsed()) {
                                 break;
                             }
@@ -145,9 +160,10 @@ impl Senders {
                     }
                     while intended <= Instant::now() && intended < start + time {
                         if !self.publish(index, intended - epoch) {
-                            // The server takes no more for now. It counts as latency, as of when this was meant to be sent.
+                            // The server's flow control allows no more. The latency counts from
+                            // when the message should have been sent, so the wait is part of it.
                             if intended.elapsed() > PATIENCE {
-                                bail!("the server takes less than {rate} messages a second");
+                                bail!("the server accepts fewer than {rate} messages a second");
                             }
                             self.receive(Duration::from_millis(1))?;
                             continue;
@@ -162,9 +178,10 @@ impl Senders {
         }
         let stopped = Instant::now();
         let sent: u64 = self.senders.iter().map(|sender| sender.sent).sum();
-        // NATS acknowledges in groups; the readers' count tells about the last ones.
+        // NATS acknowledges in groups, and the last group may be incomplete.
         let unanswered = (self.group - 1) * self.senders.len() as u64;
-        while self.senders.iter().map(|sender| sender.acknowledged).sum::<u64>() + unanswered < sent {
+        while self.senders.iter().map(|sender| sender.acknowledged).sum::<u64>() + unanswered < sent
+        {
             if stopped.elapsed() > PATIENCE {
                 bail!("not all messages were acknowledged");
             }
@@ -194,7 +211,7 @@ impl Senders {
         taken
     }
 
-    /// Receives for all of this time.
+    /// Receives for the whole given time.
     fn receive_for(&mut self, time: Duration) -> Result<()> {
         let start = Instant::now();
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
@@ -211,7 +228,8 @@ impl Senders {
                 Event::Acknowledged(count) => {
                     sender.acknowledged += count as u64;
                     if self.alone {
-                        let micros = u64::try_from(sender.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        let micros =
+                            u64::try_from(sender.since.elapsed().as_micros()).unwrap_or(u64::MAX);
                         self.latency.saturating_record(micros.max(1));
                     }
                 }

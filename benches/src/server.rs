@@ -1,4 +1,4 @@
-//! The server that is measured: started here, and looked at through `/proc`.
+//! Starts the measured server, and reads its processor time and memory.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -8,23 +8,24 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process;
 
-/// A server of our own. There is no way to name one that runs already: figures of a process that others use too mean nothing, and
-/// nobody's chat shall be flooded by mistake.
+/// A server that this process has started. It is not possible to load a running server, so no chat
+/// can be flooded by mistake.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts `command`, in which `{port}` stands for a free port, and waits until it listens.
+    /// Starts `command`, in which `{port}` is replaced by a free port, and waits until it listens.
     pub fn start(command: &str) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let command = command.replace("{port}", &port.to_string());
         let mut words = command.split(' ').filter(|word| !word.is_empty()).peekable();
-        let variables: Vec<_> =
-            std::iter::from_fn(|| words.next_if(|word| word.contains('=') && !word.starts_with('-')))
-                .filter_map(|word| word.split_once('='))
-                .collect();
+        let variables: Vec<_> = std::iter::from_fn(|| {
+            words.next_if(|word| word.contains('=') && !word.starts_with('-'))
+        })
+        .filter_map(|word| word.split_once('='))
+        .collect();
         let program = words.next().context("no command")?;
         let mut child = Command::new(program)
             .args(words)
@@ -49,10 +50,12 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    /// Tells it to end, and waits until it has, with status 0. Dropped, it is killed, which leaves no time to write anything.
+    /// Ends the server with SIGTERM, and waits for exit status 0. A dropped server is killed
+    /// instead, and writes no results.
     pub fn end(mut self) -> Result<()> {
-        // The shell's kill: a signal other than SIGKILL is not in the standard library.
-        let kill = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
+        // The standard library can send only SIGKILL.
+        let kill =
+            Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status()?;
         ensure!(kill.success(), "can't send SIGTERM");
         let start = Instant::now();
         loop {
@@ -65,17 +68,17 @@ impl Server {
         }
     }
 
-    /// Processor time of all its threads so far.
+    /// The processor time of all threads so far.
     pub fn cpu(&self) -> Duration {
         process::cpu(self.child.id())
     }
 
-    /// Resident memory in bytes, now.
+    /// The resident memory in bytes.
     pub fn resident(&self) -> u64 {
         process::memory(self.child.id(), "VmRSS:")
     }
 
-    /// The most resident memory so far, in bytes.
+    /// The peak of the resident memory in bytes.
     pub fn peak(&self) -> u64 {
         process::memory(self.child.id(), "VmHWM:")
     }

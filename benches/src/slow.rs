@@ -1,4 +1,4 @@
-//! A reader that stops reading, and reads again when all is over: what has its server made of it meanwhile?
+//! A reader that stops reading and reads again at the end, to see what the server does meanwhile.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use crate::check::{Check, Taken};
 use crate::readers::{SILENCE, Shared};
 use crate::wire::{Connection, Event, Protocol};
 
-/// What became of it.
+/// What the slow reader got.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Messages that were sent, and how many of them came, most of them after it read again.
+    /// The messages that were sent, and the number that arrived.
     sent: u64,
     received: u64,
-    /// Messages that are missing before the last one that came.
+    /// The messages that are missing before the last one that arrived.
     gaps: u64,
     disordered: u64,
-    /// How its stream ended, where it did.
+    /// How the stream ended, if it did.
     ending: Option<String>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Outcome {
             None if received < sent => write!(f, "silently lost {} of {sent}", sent - received)?,
             None => write!(f, "got all {sent} late")?,
         }
-        // Only a stream that says that it ends may leave something out, and only at its end.
+        // A stream may miss messages only at its end, and only with a status.
         if ending.is_some() && *gaps > 0 {
             write!(f, ", {gaps} missing before that")?;
         }
@@ -57,7 +57,8 @@ struct Slow {
     ending: Option<String>,
 }
 
-/// Opens it. It counts as one of the readers that must be warm, stops reading then, and reads again when `shared.again` says so.
+/// Starts the slow reader. It reads one message of the warm-up, stops reading, and reads again when
+/// `shared.again` is set.
 pub fn start(
     address: SocketAddr,
     protocol: Protocol,
@@ -89,7 +90,7 @@ impl Slow {
             self.read();
         }
         shared.warm.fetch_add(1, Ordering::Release);
-        // Alone with it, nobody is left who could ask: the measurement has failed.
+        // If this is the last reference, the measurement has failed and nobody will set `again`.
         while !shared.again.load(Ordering::Acquire) && Arc::strong_count(shared) > 1 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -97,7 +98,7 @@ impl Slow {
         let mut last = Instant::now();
         while self.ending.is_none() && self.check.count() < sent && last.elapsed() < SILENCE {
             let before = self.check.count();
-            // First of all what has come while nobody looked.
+            // Read before polling, because the events of earlier messages are gone.
             self.read();
             if self.check.count() > before {
                 last = Instant::now();
@@ -121,9 +122,9 @@ impl Slow {
                 Taken::WarmUp => *warm = true,
                 Taken::Counted { disordered: false, .. } => {}
                 Taken::Counted { disordered: true, .. } => *disordered += 1,
-                Taken::Foreign => *ending = Some("got a text that nobody has sent".to_owned()),
+                Taken::Foreign => *ending = Some("got a text that was never sent".to_owned()),
             },
-            // What is said first is the cause, what follows is its consequence.
+            // The first failure is the cause of the others.
             Event::Failed(why) => drop(ending.get_or_insert(why)),
             Event::Opened | Event::Acknowledged(_) | Event::Refused(_) => {}
         });

@@ -1,4 +1,4 @@
-//! The kinds of work that are measured.
+//! The kinds of work, and the figures that they give.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,46 +16,48 @@ use crate::wire::Protocol;
 /// One kind of work.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
-    /// Messages to readers, each on a connection of its own.
+    /// Messages to readers, of which each has its own connection.
     FanOut { readers: usize, senders: usize, pace: Pace, time: Duration, text: usize },
-    /// `SendMessage` with nobody reading.
+    /// `SendMessage` without readers.
     Unary { senders: usize, in_flight: usize, time: Duration, text: usize },
-    /// Messages at a fixed rate to readers of whom one stops reading, and reads again at the end.
+    /// Messages at a fixed rate to readers. One of them stops reading, and reads again at the end.
     SlowReader { readers: usize, senders: usize, rate: u32, time: Duration, text: usize },
-    /// Readers that only wait.
+    /// Readers without messages.
     Idle { readers: usize, per_connection: usize },
 }
 
-/// What was measured; what does not apply is 0.
+/// The measured figures. A figure that does not apply is 0.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
-    /// Server CPU in ns, per delivery or per call.
+    /// The CPU time of the server in ns, per delivery or per call.
     pub cpu: f64,
-    /// Deliveries or calls a second.
+    /// Deliveries or calls a second; for idle readers the MiB of the empty server.
     pub rate: f64,
-    /// Latency in µs: median, 99th percentile, most. Of deliveries from the intended time of sending; of calls where each sender has
-    /// one under way.
+    /// The latency in µs: median, 99th percentile, maximum. Deliveries count from the intended time
+    /// of sending. Calls are timed only if each sender has one in flight.
     pub latency: [u64; 3],
     pub lost: u64,
-    /// Deliveries that a server that is behind still owed at the end.
+    /// Deliveries that were missing at the end while the server was still delivering.
     pub late: u64,
-    /// Messages that the server did not take, and what it said to the first of them.
+    /// The number of refused messages, and the status of the first one.
     pub refused: u64,
     pub refusal: Option<&'static str>,
     pub disordered: u64,
     pub failures: Vec<String>,
-    /// Server memory: the most of it in MiB, or KiB per idle reader.
+    /// The server's memory: its peak in MiB, or KiB per idle reader.
     pub memory: f64,
-    /// How much resident memory grew in MiB, from the warm server to the most.
+    /// The growth of the resident memory in MiB, from the warm server to its peak.
     pub growth: f64,
-    /// What became of the slow reader.
+    /// What the slow reader got.
     pub slow: Option<String>,
-    /// CPU in ns of the engine that keeps the room, for each message, and how many messages it was handed at once.
-    pub engine: [f64; 2],
+    /// The CPU time of Redis in ns for each message.
+    pub redis_cpu: f64,
+    /// Messages in each call of the script in Redis.
+    pub redis_batch: f64,
 }
 
 impl Figures {
-    /// Every reader has had every message once and in order, and none was refused.
+    /// Fails unless every reader has got every message once and in order, and none was refused.
     pub fn check(&self) -> Result<()> {
         ensure!(self.lost == 0 && self.disordered == 0, "messages are lost or out of order");
         ensure!(self.refused == 0, "messages were refused: {}", self.refusal.unwrap_or_default());
@@ -66,18 +68,32 @@ impl Figures {
 
 pub fn measure(server: &Server, protocol: Protocol, work: Work) -> Result<Figures> {
     match work {
-        Work::FanOut { readers, senders, pace, time, text } => {
-            fan_out(server, protocol, Readers { all: readers, slow: false }, senders, pace, time, text)
+        Work::FanOut { readers, senders, pace, time, text } => fan_out(
+            server,
+            protocol,
+            Readers { all: readers, slow: false },
+            senders,
+            pace,
+            time,
+            text,
+        ),
+        Work::Unary { senders, in_flight, time, text } => {
+            unary(server, protocol, senders, in_flight, time, text)
         }
-        Work::Unary { senders, in_flight, time, text } => unary(server, protocol, senders, in_flight, time, text),
-        Work::SlowReader { readers, senders, rate, time, text } => {
-            fan_out(server, protocol, Readers { all: readers, slow: true }, senders, Pace::Fixed { rate }, time, text)
-        }
+        Work::SlowReader { readers, senders, rate, time, text } => fan_out(
+            server,
+            protocol,
+            Readers { all: readers, slow: true },
+            senders,
+            Pace::Fixed { rate },
+            time,
+            text,
+        ),
         Work::Idle { readers, per_connection } => idle(server, protocol, readers, per_connection),
     }
 }
 
-/// Who reads. The slow one is one of all.
+/// The number of readers, and whether one of them is slow.
 struct Readers {
     all: usize,
     slow: bool,
@@ -95,15 +111,18 @@ fn fan_out(
     let Readers { all, slow } = readers;
     let (epoch, shared) = (Instant::now(), Arc::new(Shared::default()));
     let healthy = all - usize::from(slow);
-    let readers = readers::start(server.address, protocol, healthy, 1, senders, epoch, Arc::clone(&shared))?;
-    let slow = slow.then(|| slow::start(server.address, protocol, senders, Arc::clone(&shared))).transpose()?;
+    let readers =
+        readers::start(server.address, protocol, healthy, 1, senders, epoch, Arc::clone(&shared))?;
+    let slow = slow
+        .then(|| slow::start(server.address, protocol, senders, Arc::clone(&shared)))
+        .transpose()?;
     let mut senders = Senders::connect(server.address, protocol, senders, text)?;
     senders.warm_up(&shared, all)?;
     let (cpu, before, start) = (server.cpu(), server.resident(), Instant::now());
     senders.send(pace, time, epoch, &shared)?;
     let Ok(seen) = readers.join() else { bail!("the readers' thread panicked") };
     let (seen, cpu) = (seen?, server.cpu() - cpu);
-    // What it took at most: a server that has given up the slow reader may have freed its messages already.
+    // The peak, because a server that has ended the slow reader may have freed memory.
     let growth = server.peak().saturating_sub(before);
     shared.again.store(true, Ordering::Release);
     let slow = match slow.map(JoinHandle::join) {
@@ -156,11 +175,24 @@ fn unary(
     })
 }
 
-fn idle(server: &Server, protocol: Protocol, count: usize, per_connection: usize) -> Result<Figures> {
+fn idle(
+    server: &Server,
+    protocol: Protocol,
+    count: usize,
+    per_connection: usize,
+) -> Result<Figures> {
     std::thread::sleep(Duration::from_millis(200));
     let before = server.resident();
     let (epoch, shared) = (Instant::now(), Arc::new(Shared::default()));
-    let readers = readers::start(server.address, protocol, count, per_connection, 1, epoch, Arc::clone(&shared))?;
+    let readers = readers::start(
+        server.address,
+        protocol,
+        count,
+        per_connection,
+        1,
+        epoch,
+        Arc::clone(&shared),
+    )?;
     let mut sender = Senders::connect(server.address, protocol, 1, 100)?;
     sender.warm_up(&shared, count)?;
     std::thread::sleep(Duration::from_millis(500));

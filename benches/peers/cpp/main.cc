@@ -1,7 +1,9 @@
-// The server as it is usually written in C++: gRPC's callback API, a reactor for every reader, each with a queue of its own.
+// The server as people usually write it in C++: gRPC's callback API, and a reactor with a queue for
+// each reader.
 //
-// All readers share one message, but each serializes it anew: the typed API has no other way. The queues have no bound, as in most
-// such servers: a reader that does not read costs memory for every message until its connection ends.
+// All readers share one message, but gRPC serializes it for each of them, because the typed API has
+// no other way. As in most such servers the queues have no bound, so a reader that stops reading
+// costs memory for every message until its connection ends.
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -33,7 +35,7 @@ class Chat {
     readers_.erase(reader);
   }
 
-  // Whoever has the lock stamps a message and queues it for everybody before the next one can.
+  // Stamps a message and queues it for all readers under the lock, so all get the same order.
   Message Post(const SendMessageRequest& request);
 
  private:
@@ -42,12 +44,13 @@ class Chat {
   int64_t last_ = 0;
 };
 
-// One stream. gRPC allows one write at a time; the message being written is the first of the queue until it is out.
+// One stream. gRPC allows one write at a time. The first message of the queue is the one that is
+// being written.
 class Reader : public grpc::ServerWriteReactor<ReadMessagesResponse> {
  public:
   explicit Reader(Chat& chat) : chat_(chat) {
-    // The reader is open when its headers arrive; they would wait for the first message otherwise. They come before `Enter` because
-    // a write would send them too, and after it in fact: nothing goes out until gRPC has been given this reactor.
+    // Without this the headers would wait for the first message. It comes before `Enter`, because a
+    // write would send the headers too. gRPC sends nothing before it has this reactor.
     StartSendInitialMetadata();
     chat_.Enter(this);
   }
@@ -65,7 +68,7 @@ class Reader : public grpc::ServerWriteReactor<ReadMessagesResponse> {
     if (ok && !ended_ && !queue_.empty()) StartWrite(queue_.front().get());
   }
 
-  // The client has gone: the only way in which a stream ends.
+  // The client has left. A stream ends in no other way.
   void OnCancel() override {
     {
       std::lock_guard lock(mutex_);
@@ -74,7 +77,7 @@ class Reader : public grpc::ServerWriteReactor<ReadMessagesResponse> {
     Finish(grpc::Status::CANCELLED);
   }
 
-  // Nothing of this stream is under way any more; once it has left, nobody can push to it either.
+  // All operations of this stream have ended, and after `Leave` no message is pushed to it.
   void OnDone() override {
     chat_.Leave(this);
     delete this;
@@ -101,7 +104,8 @@ Message Chat::Post(const SendMessageRequest& request) {
 }
 
 class Service final : public MessengerServer::CallbackService {
-  grpc::ServerUnaryReactor* SendMessage(grpc::CallbackServerContext* context, const SendMessageRequest* request,
+  grpc::ServerUnaryReactor* SendMessage(grpc::CallbackServerContext* context,
+                                        const SendMessageRequest* request,
                                         SendMessageResponse* response) override {
     *response->mutable_sendtime() = chat_.Post(*request)->sendtime();
     auto* reactor = context->DefaultReactor();
@@ -109,8 +113,8 @@ class Service final : public MessengerServer::CallbackService {
     return reactor;
   }
 
-  grpc::ServerWriteReactor<ReadMessagesResponse>* ReadMessages(grpc::CallbackServerContext*,
-                                                               const google::protobuf::Empty*) override {
+  grpc::ServerWriteReactor<ReadMessagesResponse>* ReadMessages(
+      grpc::CallbackServerContext*, const google::protobuf::Empty*) override {
     return new Reader(chat_);
   }
 

@@ -1,7 +1,9 @@
-// The server as it is usually written in Go: grpc-go, a goroutine for every stream, a buffered channel for every reader.
+// The server as people usually write it in Go: grpc-go, a goroutine for each stream, and a buffered
+// channel for each reader.
 //
-// A send never blocks on a reader. When a reader's channel is full, its messages are dropped until there is room again, and nobody
-// tells it: the usual `select` with a `default`. Reader and sender learn nothing of it; the load generator counts it.
+// A send never blocks on a reader, because it uses a `select` with a `default`. When the channel of
+// a reader is full, the server drops its messages. Neither reader nor sender is told; the load
+// generator counts the lost messages.
 package main
 
 import (
@@ -20,7 +22,7 @@ import (
 	"messenger/benches/peers/go/target/chat"
 )
 
-// How many messages may wait for one reader.
+// The number of messages in the channel of a reader.
 const waiting = 4096
 
 type reader chan *chat.ReadMessagesResponse
@@ -28,13 +30,14 @@ type reader chan *chat.ReadMessagesResponse
 type server struct {
 	chat.UnimplementedMessengerServerServer
 
-	// One lock for the order: who holds it stamps a message and puts it into all channels before anybody else does.
+	// A message is stamped and put into all channels under the lock, so all readers get the same
+	// order.
 	mutex   sync.Mutex
 	readers map[reader]struct{}
 	last    time.Time
 }
 
-// stamp gives the time, and one nanosecond more than the last time where the clock has not moved on.
+// stamp gives the time, or the last time plus one nanosecond if the clock has not advanced.
 func (s *server) stamp() *timestamppb.Timestamp {
 	now := time.Now().Round(0)
 	if !now.After(s.last) {
@@ -44,11 +47,15 @@ func (s *server) stamp() *timestamppb.Timestamp {
 	return timestamppb.New(now)
 }
 
-func (s *server) SendMessage(_ context.Context, request *chat.SendMessageRequest) (*chat.SendMessageResponse, error) {
+func (s *server) SendMessage(
+	_ context.Context, request *chat.SendMessageRequest,
+) (*chat.SendMessageResponse, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	// One message for everybody: nothing changes it from here on.
-	message := &chat.ReadMessagesResponse{Author: request.Author, Text: request.Text, SendTime: s.stamp()}
+	// All readers share the message. Nothing changes it from here on.
+	message := &chat.ReadMessagesResponse{
+		Author: request.Author, Text: request.Text, SendTime: s.stamp(),
+	}
 	for reader := range s.readers {
 		select {
 		case reader <- message:
@@ -58,7 +65,9 @@ func (s *server) SendMessage(_ context.Context, request *chat.SendMessageRequest
 	return &chat.SendMessageResponse{SendTime: message.SendTime}, nil
 }
 
-func (s *server) ReadMessages(_ *emptypb.Empty, stream grpc.ServerStreamingServer[chat.ReadMessagesResponse]) error {
+func (s *server) ReadMessages(
+	_ *emptypb.Empty, stream grpc.ServerStreamingServer[chat.ReadMessagesResponse],
+) error {
 	mine := make(reader, waiting)
 	s.mutex.Lock()
 	s.readers[mine] = struct{}{}
@@ -68,7 +77,8 @@ func (s *server) ReadMessages(_ *emptypb.Empty, stream grpc.ServerStreamingServe
 		delete(s.readers, mine)
 		s.mutex.Unlock()
 	}()
-	// Headers go out with the first message otherwise, and a reader could not tell when it is open.
+	// Otherwise grpc-go sends the headers with the first message, and the reader does not know that
+	// its stream is open.
 	if err := stream.SendHeader(metadata.MD{}); err != nil {
 		return err
 	}

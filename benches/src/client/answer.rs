@@ -1,16 +1,17 @@
-//! What comes back: the time of a message that was sent, and the array of a flush, read strictly.
+//! Strict parsers for the answers to a send and to a flush.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::text;
 
-/// Author of all messages that are sent.
+/// The author of all messages.
 pub const AUTHOR: &str = "bench";
 
-/// A time as text, the way in which it is compared.
+/// A time as text, which is compared byte by byte.
 pub type Time = [u8; 30];
 
-/// One message of an answer: who sent it, as which of theirs, and its time. The order is the one of the times.
+/// One message: its time, its sender, and its number among the messages of that sender. Messages
+/// are ordered by their times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Message {
     pub time: Time,
@@ -18,14 +19,15 @@ pub struct Message {
     pub number: u64,
 }
 
-/// The one field of the answer to `POST /sendMessage`.
+/// Parses the answer to `POST /sendMessage`.
 pub fn send_time(body: &[u8]) -> Result<Time> {
     let (time, rest) = time(body.strip_prefix(br#"{"sendTime":""#).context("no sendTime")?)?;
     ensure!(rest == br#""}"#, "more than a sendTime");
     Ok(time)
 }
 
-/// All messages of a flush whose texts are `size` bytes long. They have exactly the three fields, and their times increase.
+/// Parses the answer to a flush, in which every text has `size` bytes. Each message must have
+/// exactly the three fields, and the times must increase.
 pub fn messages(body: &[u8], size: usize) -> Result<Vec<Message>> {
     let (mut messages, mut rest) = (Vec::<Message>::new(), body);
     if rest == b"[]" {
@@ -45,7 +47,8 @@ pub fn messages(body: &[u8], size: usize) -> Result<Vec<Message>> {
 
 fn message<'a>(input: &'a [u8], before: &str, size: usize) -> Result<(Message, &'a [u8])> {
     let rest = input.strip_prefix(before.as_bytes()).context("no bracket or comma")?;
-    let rest = rest.strip_prefix(br#"{"author":"bench","text":""#).context("no author, or another one")?;
+    let rest =
+        rest.strip_prefix(br#"{"author":"bench","text":""#).context("no author, or another one")?;
     let (text, rest) = rest.split_at_checked(size).context("a text that is cut")?;
     let (time, rest) = time(rest.strip_prefix(br#"","sendTime":""#).context("no sendTime")?)?;
     let rest = rest.strip_prefix(br#""}"#).context("more than the three fields")?;

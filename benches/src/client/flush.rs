@@ -1,4 +1,4 @@
-//! A postbox that nobody has fetched from for long, and the one answer that empties it.
+//! Fills a postbox, and measures the one answer that empties it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use super::{Chat, Figure};
 use crate::text;
 use crate::wire::{Connection, Event, Protocol};
 
-/// Unacknowledged messages while the postbox is filled: enough that they come in batches, as they do in a busy room.
+/// Unacknowledged messages while the postbox is filled. They arrive in batches then, as in a busy
+/// room.
 const IN_FLIGHT: usize = 64;
-/// Flushes of an empty postbox.
+/// The number of flushes of an empty postbox.
 const EMPTY: usize = 2_000;
 const MIB: f64 = (1 << 20) as f64;
 
-/// Fills the postbox, fetches everything, and looks at the client all the while.
+/// Flushes an empty postbox, fills it, and flushes it once.
 pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Figure>> {
     let mut connection = Blocking::open(chat.client.address)?;
     let mut latency = Histogram::<u64>::new(3)?;
@@ -43,7 +44,10 @@ pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Figure>>
     let mut fetched = answer::messages(body, text)?;
     ensure!(fetched.len() == messages, "{} of {messages} messages", fetched.len());
     fetched.sort_unstable_by_key(|message| message.number);
-    ensure!(fetched.iter().zip(0..).all(|(message, number)| message.number == number), "a message twice");
+    ensure!(
+        fetched.iter().zip(0..).all(|(message, number)| message.number == number),
+        "a message twice"
+    );
     chat.wait_until_quiet();
     let flush = chat.client.cpu() - cpu;
     let (memory_after, peak) = (chat.client.resident() as f64, chat.client.peak() as f64);
@@ -53,10 +57,22 @@ pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Figure>>
     let each = |amount: f64| amount / messages as f64;
     let empty = |what| format!("flush of nothing, {what}");
     Ok(vec![
-        Figure::new("a message arrives, client's CPU".to_owned(), "ns", each(receive.as_nanos() as f64)),
-        Figure::new("a message in the postbox, author and text".to_owned(), "bytes", (AUTHOR.len() + text) as f64),
+        Figure::new(
+            "a message arrives, client's CPU".to_owned(),
+            "ns",
+            each(receive.as_nanos() as f64),
+        ),
+        Figure::new(
+            "a message in the postbox, author and text".to_owned(),
+            "bytes",
+            (AUTHOR.len() + text) as f64,
+        ),
         Figure::new("a message in the postbox, as JSON".to_owned(), "bytes", each(length)),
-        Figure::new("a message in the postbox, memory".to_owned(), "bytes", each(full_memory - empty_memory)),
+        Figure::new(
+            "a message in the postbox, memory".to_owned(),
+            "bytes",
+            each(full_memory - empty_memory),
+        ),
         Figure::new(name("first byte"), "ms", millis(times.first_byte)),
         Figure::new(name("last byte"), "ms", millis(times.last_byte)),
         Figure::new(name("client's CPU"), "ms", millis(flush)),
@@ -66,20 +82,28 @@ pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Figure>>
         Figure::new(name("memory after the flush"), "MiB", memory_after / MIB),
         Figure::new(empty("p50"), "µs", latency.value_at_quantile(0.5) as f64 / 1000.0),
         Figure::new(empty("p99"), "µs", latency.value_at_quantile(0.99) as f64 / 1000.0),
-        Figure::new(empty("client's CPU"), "µs", empty_cpu.as_nanos() as f64 / 1000.0 / EMPTY as f64),
+        Figure::new(
+            empty("client's CPU"),
+            "µs",
+            empty_cpu.as_nanos() as f64 / 1000.0 / EMPTY as f64,
+        ),
     ])
 }
 
-/// Sends so many messages straight to the server, numbered from 0.
+/// Sends messages straight to the server, numbered from 0.
 fn fill(server: SocketAddr, messages: usize, size: usize) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut connection = Connection::open(server, Protocol::Grpc)?;
     connection.register(poll.registry(), Token(0))?;
     let (mut sent, mut acknowledged, mut failure) = (0, 0, None);
-    let (mut text, mut scratch, mut events) = (vec![0; size], vec![0; 1 << 20], Events::with_capacity(1));
+    let (mut text, mut scratch, mut events) =
+        (vec![0; size], vec![0; 1 << 20], Events::with_capacity(1));
     let start = Instant::now();
     while acknowledged < messages {
-        ensure!(start.elapsed() < Duration::from_secs(60), "{acknowledged} of {messages} messages in a minute");
+        ensure!(
+            start.elapsed() < Duration::from_secs(60),
+            "{acknowledged} of {messages} messages in a minute"
+        );
         while sent < messages && sent - acknowledged < IN_FLIGHT {
             text::write(&mut text, 0, sent as u64, 0);
             if !connection.publish(&text) {

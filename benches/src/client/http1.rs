@@ -1,4 +1,5 @@
-//! Just enough HTTP/1.1 (RFC 9112) for a load generator: constant requests, answers that say how long they are.
+//! Enough HTTP/1.1 (RFC 9112) for a load generator: constant requests, and answers with a
+//! `Content-Length`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,30 +7,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The first lines of an answer.
+/// The parsed head of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub status: u16,
-    /// Where the body begins.
+    /// The offset of the body.
     pub body: usize,
-    /// Where it ends, and with it the answer.
+    /// The offset of the end of the body.
     pub end: usize,
 }
 
-/// The bytes of a request.
+/// Appends a request to `out`.
 pub fn request(path: &str, body: &[u8], out: &mut Vec<u8>) {
     // Writing to memory does not fail.
     let _ = write!(
         out,
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     out.extend_from_slice(body);
 }
 
-/// The head of the answer in `input`, if it is whole.
+/// Parses the head of the answer in `input`, or gives `None` if it is not complete.
 pub fn head(input: &[u8]) -> Result<Option<Head>> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let head = std::str::from_utf8(&input[..end])?;
     let status = head.get(9..12).context("no status")?.parse()?;
     let length = head.lines().find_map(|line| {
@@ -40,7 +44,7 @@ pub fn head(input: &[u8]) -> Result<Option<Head>> {
     Ok(Some(Head { status, body: end + 4, end: end + 4 + length }))
 }
 
-/// A connection on which one request is made after the other, each waiting for its answer.
+/// A connection that sends a request, waits for the answer, and sends the next one.
 pub struct Blocking {
     stream: TcpStream,
     request: Vec<u8>,
@@ -62,7 +66,7 @@ impl Blocking {
         Ok(Self { stream, request: Vec::new(), answer: vec![0; 64 * 1024] })
     }
 
-    /// The body of the answer, which has to be a 200.
+    /// Sends a request and gives the body of the answer, whose status must be 200.
     pub fn post(&mut self, path: &str, body: &[u8]) -> Result<(&[u8], Times)> {
         self.request.clear();
         request(path, body, &mut self.request);
@@ -85,7 +89,8 @@ impl Blocking {
                 }
             }
         }
-        let times = Times { first_byte: first_byte.unwrap_or_default(), last_byte: start.elapsed() };
+        let times =
+            Times { first_byte: first_byte.unwrap_or_default(), last_byte: start.elapsed() };
         let head = head.context("no answer")?;
         let body = &self.answer[head.body..head.end];
         ensure!(head.status == 200, "status {}: {}", head.status, String::from_utf8_lossy(body));

@@ -1,4 +1,4 @@
-//! The client under load: calls of `POST /sendMessage`, and the flush of a postbox with many messages in it.
+//! Measures the client: calls of `POST /sendMessage`, and the flush of a full postbox.
 
 mod answer;
 mod flush;
@@ -13,11 +13,11 @@ use clap::Args;
 use self::http1::Blocking;
 use crate::server::Server;
 
-/// The client has nothing left to do when it has taken no processor time for so long. On a busy machine it may have to wait for a
-/// processor, but not for as long as this.
+/// The client is idle when it has used no processor time for this long. On a busy machine it waits
+/// for a processor, but not for so long.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// What to measure, and how often.
+/// What to measure, and for how long.
 #[derive(Debug, Args)]
 pub struct ClientBench {
     /// The client program. More than one are measured interleaved and compared with the first.
@@ -41,9 +41,9 @@ pub struct ClientBench {
     runs: usize,
 }
 
-/// A server and a client of it, both started here.
+/// A server and a client.
 struct Chat {
-    // Dropped first, so that it does not see its server go.
+    // Dropped before the server, so that the client does not lose its connection.
     client: Server,
     server: Server,
 }
@@ -57,9 +57,9 @@ struct Figure {
 }
 
 impl ClientBench {
-    /// Measures, and prints the medians as a table.
+    /// Measures interleaved runs and prints the medians as a table.
     pub fn run(&self) -> Result<()> {
-        // For each client, all runs of each figure.
+        // Ordered by client, then by figure, then by run.
         let mut figures: Vec<Vec<Vec<Figure>>> = vec![Vec::new(); self.clients.len()];
         for run in 0..self.runs {
             for (client, figures) in self.clients.iter().zip(&mut figures) {
@@ -86,7 +86,10 @@ impl ClientBench {
             }
             println!();
         }
-        println!("\nMedians of {} interleaved runs. In brackets: as a multiple of the first.", self.runs);
+        println!(
+            "\nMedians of {} interleaved runs. In brackets: the ratio to the first client.",
+            self.runs
+        );
         Ok(())
     }
 
@@ -94,7 +97,12 @@ impl ClientBench {
         let (time, text) = (Duration::from_secs_f64(self.seconds), usize::from(self.text));
         let mut figures = Vec::new();
         for connections in &self.connections {
-            figures.extend(sends::measure(&Chat::start(&self.server, client)?, *connections, time, text)?);
+            figures.extend(sends::measure(
+                &Chat::start(&self.server, client)?,
+                *connections,
+                time,
+                text,
+            )?);
         }
         figures.extend(flush::measure(&Chat::start(&self.server, client)?, self.messages, text)?);
         Ok(figures)
@@ -102,21 +110,23 @@ impl ClientBench {
 }
 
 impl Chat {
-    /// Starts both; when this returns, the client's stream is open and its postbox empty.
+    /// Starts both, and waits until the stream of the client is open and its postbox empty.
     fn start(server: &str, client: &str) -> Result<Self> {
         let server = Server::start(&format!("MESSENGER_SERVER_PORT={{port}} {server}"))?;
-        let variables = format!("MESSENGER_HTTP_PORT={{port}} MESSENGER_SERVER_ADDR={}", server.address);
+        let variables =
+            format!("MESSENGER_HTTP_PORT={{port}} MESSENGER_SERVER_ADDR={}", server.address);
         let client = Server::start(&format!("{variables} {client}"))?;
         let chat = Self { client, server };
         let mut connection = Blocking::open(chat.client.address)?;
-        connection.post("/sendMessage", br#"{"author":"bench","text":"a send waits for the stream"}"#)?;
+        connection
+            .post("/sendMessage", br#"{"author":"bench","text":"a send waits for the stream"}"#)?;
         chat.wait_until_quiet();
         let (body, _) = connection.post("/getAndFlushMessages", b"")?;
         anyhow::ensure!(body != b"[]", "the first message did not come back");
         Ok(chat)
     }
 
-    /// Waits until the client has dealt with all that is under way to it.
+    /// Waits until the client has handled all messages.
     fn wait_until_quiet(&self) {
         loop {
             let before = self.client.cpu();

@@ -1,4 +1,4 @@
-//! `POST /sendMessage` as fast as it is answered, over so many connections, one call at a time on each.
+//! `POST /sendMessage` over several connections, one call at a time on each.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -19,14 +19,14 @@ const ANSWER: usize = 4 * 1024;
 /// One connection and its running call.
 struct Caller {
     stream: TcpStream,
-    /// Of this connection's calls, which one it is.
+    /// The number of the running call on this connection.
     number: u64,
     called: Instant,
     answer: [u8; ANSWER],
     filled: usize,
 }
 
-/// All of them, and what they have seen.
+/// All callers, and their results so far.
 struct Callers {
     poll: Poll,
     callers: Vec<Caller>,
@@ -36,8 +36,13 @@ struct Callers {
     latency: Histogram<u64>,
 }
 
-/// Calls for so long, then fetches everything and compares it with what was sent.
-pub fn measure(chat: &Chat, connections: usize, time: Duration, text: usize) -> Result<Vec<Figure>> {
+/// Calls for the given time, fetches all messages, and compares them with the sent ones.
+pub fn measure(
+    chat: &Chat,
+    connections: usize,
+    time: Duration,
+    text: usize,
+) -> Result<Vec<Figure>> {
     let mut callers = Callers::connect(chat, connections, text)?;
     callers.call(time / 4)?;
     callers.latency.clear();
@@ -78,13 +83,27 @@ impl Callers {
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-            callers.push(Caller { stream, number: 0, called: Instant::now(), answer: [0; ANSWER], filled: 0 });
+            callers.push(Caller {
+                stream,
+                number: 0,
+                called: Instant::now(),
+                answer: [0; ANSWER],
+                filled: 0,
+            });
         }
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        Ok(Self { poll, callers, text: vec![0; text], request: Vec::new(), sent: Vec::new(), latency })
+        Ok(Self {
+            poll,
+            callers,
+            text: vec![0; text],
+            request: Vec::new(),
+            sent: Vec::new(),
+            latency,
+        })
     }
 
-    /// Each connection calls again as soon as it has its answer, until the time is over and all answers are there.
+    /// Each connection calls again as soon as it has its answer, until the time is over. Returns
+    /// when all answers are there.
     fn call(&mut self, time: Duration) -> Result<()> {
         let start = Instant::now();
         let mut running = self.callers.len();
@@ -119,13 +138,13 @@ impl Callers {
         let body = format!(r#"{{"author":"{AUTHOR}","text":"{text}"}}"#);
         http1::request("/sendMessage", body.as_bytes(), &mut self.request);
         caller.called = Instant::now();
-        // The socket is empty, and its buffer larger than any request.
+        // The buffer of the socket is empty, and larger than any request.
         let written = caller.stream.write(&self.request)?;
         ensure!(written == self.request.len(), "a request was cut");
         Ok(())
     }
 
-    /// Whether the answer is whole.
+    /// Reads from a connection, and says whether its answer is complete.
     fn receive(&mut self, index: usize) -> Result<bool> {
         let caller = &mut self.callers[index];
         match caller.stream.read(&mut caller.answer[caller.filled..]) {
@@ -135,11 +154,17 @@ impl Callers {
             Err(error) => return Err(error.into()),
         }
         let answer = &caller.answer[..caller.filled];
-        let Some(head) = http1::head(answer)?.filter(|head| head.end <= answer.len()) else { return Ok(false) };
+        let Some(head) = http1::head(answer)?.filter(|head| head.end <= answer.len()) else {
+            return Ok(false);
+        };
         self.latency.record(u64::try_from(caller.called.elapsed().as_nanos())?)?;
         let body = &answer[head.body..head.end];
         ensure!(head.status == 200, "status {}: {}", head.status, String::from_utf8_lossy(body));
-        self.sent.push(Message { time: answer::send_time(body)?, sender: index, number: caller.number });
+        self.sent.push(Message {
+            time: answer::send_time(body)?,
+            sender: index,
+            number: caller.number,
+        });
         caller.filled = 0;
         caller.number += 1;
         Ok(true)

@@ -1,4 +1,4 @@
-//! The result as Markdown.
+//! The results as a Markdown table.
 
 use std::fmt::{self, Write as _};
 
@@ -7,20 +7,7 @@ use super::tasks::{Figure, Row, Task};
 use crate::machine;
 use crate::work::Figures;
 
-/// How the file begins.
-const HEADING: &str = "\
-# Performance
-
-`bench compare` gives the same work to the messenger's server and to other servers, and measures what
-it costs and what happens to the messages. [benches/README.md](../benches/README.md) describes the
-peers and the method. Other machines give other figures, but similar ratios (in brackets).
-[scaling.md](scaling.md) says what the costs mean for many readers.
-
-![The table as bars](performance.svg)
-
-";
-
-/// What all runs of one server under one kind of work gave.
+/// The results of all runs of one server under one task.
 #[derive(Default)]
 pub struct Cell {
     pub figures: Vec<Figures>,
@@ -35,7 +22,7 @@ impl Cell {
     }
 }
 
-/// What runs say besides the figures, all together.
+/// What went wrong in the runs, summed up: lost, late, disordered and refused messages.
 pub fn remarks(figures: &[Figures]) -> String {
     let sum = |count: fn(&Figures) -> u64| figures.iter().map(count).sum::<u64>();
     let refusal = figures.iter().find_map(|figures| figures.refusal).unwrap_or_default();
@@ -47,10 +34,13 @@ pub fn remarks(figures: &[Figures]) -> String {
     ]
     .into_iter()
     .filter(|(count, ..)| *count > 0)
-    .fold(String::new(), |text, (count, what, how)| format!("{text}, {count} {what} {how}").trim_end().to_owned())
+    .fold(String::new(), |text, (count, what, how)| {
+        format!("{text}, {count} {what} {how}").trim_end().to_owned()
+    })
 }
 
-/// Rows are kinds of work, columns are servers; `cells` are by task, then by server. The first server is the messenger.
+/// Writes one row for each figure and one column for each server. `cells` are ordered by task, then
+/// by server. The first server is the messenger.
 pub fn markdown(
     peers: &[Peer],
     absent: &[Absent],
@@ -59,7 +49,7 @@ pub fn markdown(
     runs: usize,
     seconds: f64,
 ) -> Result<String, fmt::Error> {
-    let mut text = HEADING.to_owned();
+    let mut text = String::new();
     let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
     writeln!(text, "| work | unit | {} |", names.join(" | "))?;
     writeln!(text, "| --- | --- |{}", " ---: |".repeat(peers.len()))?;
@@ -94,22 +84,26 @@ fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> 
     let less = task.work_for(peer.gentle).1;
     let (mut text, own) = match row.figure {
         Figure::Count(_) if cell.figures.is_empty() => (None, None),
-        Figure::Count(count) => (Some(cell.figures.iter().map(count).sum::<u64>().to_string()), None),
-        Figure::Words(words) => (cell.figures.last().map(words), None),
-        Figure::Number(figure) => {
-            (cell.median(figure).map(|value| format!("{value:.1}")), messenger.median(figure).zip(cell.median(figure)))
+        Figure::Count(count) => {
+            (Some(cell.figures.iter().map(count).sum::<u64>().to_string()), None)
         }
+        Figure::Words(words) => (cell.figures.last().map(words), None),
+        Figure::Number(figure) => (
+            cell.median(figure).map(|value| format!("{value:.1}")),
+            messenger.median(figure).zip(cell.median(figure)),
+        ),
     };
     if let (Some(text), Some(less)) = (&mut text, less) {
         let _ = write!(text, " ({less})");
-    } else if let (Some(text), Some((own, value)), false) = (&mut text, own, std::ptr::eq(cell, messenger))
+    } else if let (Some(text), Some((own, value)), false) =
+        (&mut text, own, std::ptr::eq(cell, messenger))
         && value > 0.0
     {
         let _ = write!(text, " ({:.2}x)", own / value);
     }
     match (text, &cell.problem) {
         (Some(text), None) => text + &remarks(&cell.figures),
-        // Some runs have worked; that others have not must not go unsaid.
+        // Some runs succeeded, but the table must also say that another one failed.
         (Some(text), Some(problem)) => format!("{text}{}; then: {problem}", remarks(&cell.figures)),
         (None, Some(problem)) => problem.replace('|', "/"),
         (None, None) => "–".to_owned(),

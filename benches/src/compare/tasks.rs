@@ -1,28 +1,28 @@
-//! What is compared: kinds of work, and the figures of each that count.
+//! The tasks of the comparison, and the figures that the table shows of each.
 
 use std::time::Duration;
 
 use crate::senders::Pace;
 use crate::work::{Figures, Work};
 
-/// A kind of work. It is measured once a run, whatever number of rows of the result it gives.
+/// One kind of work. It is measured once in a run, also if it has several rows in the table.
 pub struct Task {
     pub name: String,
     pub work: Work,
     pub gentle: Gentle,
-    /// NATS has no such work.
+    /// nats-server has no such call.
     pub grpc_only: bool,
     pub rows: Vec<Row>,
 }
 
-/// What a server gets that can't take the work of the others.
+/// The work for a server that cannot take the work of the others.
 pub enum Gentle {
     Same,
-    /// Less, and how much.
+    /// Less work, with a remark that says how much.
     Less(Work, &'static str),
 }
 
-/// One row of the result.
+/// One row of the table.
 pub struct Row {
     pub name: String,
     pub unit: &'static str,
@@ -31,15 +31,15 @@ pub struct Row {
 
 #[derive(Clone, Copy)]
 pub enum Figure {
-    /// The median of all runs counts.
+    /// The table shows the median of all runs.
     Number(fn(&Figures) -> f64),
-    /// The sum of all runs counts: a median would hide what went wrong once.
+    /// The table shows the sum of all runs, because a median would hide a single fault.
     Count(fn(&Figures) -> u64),
-    /// What the last run says.
+    /// The table shows the words of the last run.
     Words(fn(&Figures) -> String),
 }
 
-/// All of it, each to be measured for so long.
+/// All tasks; each is measured for the given time.
 pub fn all(seconds: f64) -> Vec<Task> {
     let time = Duration::from_secs_f64(seconds);
     let fan_out = |readers, pace| Work::FanOut { readers, senders: 4, pace, time, text: 100 };
@@ -50,13 +50,21 @@ pub fn all(seconds: f64) -> Vec<Task> {
     vec![
         task("full rate, 100 readers", fan_out(100, full), vec![per_delivery()]),
         task("full rate, 1000 readers", fan_out(1000, full), vec![per_delivery()]),
-        task("2000 msg/s, 100 readers", fan_out(100, fixed(2000)), vec![per_delivery(), median(), tail()])
-            .less(fan_out(100, fixed(50)), "50 msg/s"),
+        task(
+            "2000 msg/s, 100 readers",
+            fan_out(100, fixed(2000)),
+            vec![per_delivery(), median(), tail()],
+        )
+        .less(fan_out(100, fixed(50)), "50 msg/s"),
         task("60 msg/s, 1000 readers", fan_out(1000, fixed(60)), vec![per_delivery()])
             .less(fan_out(1000, fixed(5)), "5 msg/s"),
         Task {
             grpc_only: true,
-            ..task("SendMessage, 64 in flight", unary, vec![figure("", "ns CPU per call", |figures| figures.cpu)])
+            ..task(
+                "SendMessage, 64 in flight",
+                unary,
+                vec![figure("", "ns CPU per call", |figures| figures.cpu)],
+            )
         },
         task(
             "a slow reader of 10, 2000 msg/s of 4 KiB",
@@ -78,8 +86,16 @@ pub fn all(seconds: f64) -> Vec<Task> {
             ],
         )
         .less(slow(200), "200 msg/s"),
-        task("idle reader, own connection", Work::Idle { readers: 1000, per_connection: 1 }, vec![memory()]),
-        task("idle reader, 100 per connection", Work::Idle { readers: 1000, per_connection: 100 }, vec![memory()]),
+        task(
+            "idle reader, own connection",
+            Work::Idle { readers: 1000, per_connection: 1 },
+            vec![memory()],
+        ),
+        task(
+            "idle reader, 100 per connection",
+            Work::Idle { readers: 1000, per_connection: 100 },
+            vec![memory()],
+        ),
         task(
             "empty server",
             Work::Idle { readers: 1, per_connection: 1 },
@@ -100,7 +116,7 @@ impl Task {
         Self { gentle: Gentle::Less(work, how), ..self }
     }
 
-    /// The work for this kind of server, and a remark if it is not what the others get.
+    /// The work for a server, and a remark if it is less than the others get.
     pub fn work_for(&self, gentle: bool) -> (Work, Option<&'static str>) {
         match self.gentle {
             Gentle::Less(work, how) if gentle => (work, Some(how)),
@@ -109,7 +125,7 @@ impl Task {
     }
 }
 
-/// A number of which the median counts; its name follows that of the task.
+/// A row with a number. Its name is appended to that of the task.
 pub fn figure(name: &str, unit: &'static str, value: fn(&Figures) -> f64) -> Row {
     Row { name: name.to_owned(), unit, figure: Figure::Number(value) }
 }

@@ -1,4 +1,4 @@
-//! What was recorded, under which conditions, and how what is measured now differs from it.
+//! The recorded figures, their conditions, and the comparison with new figures.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,33 +12,34 @@ use super::callgrind;
 use crate::machine::first_line;
 
 const HEAD: &str = "\
-# What calls and deliveries cost the server of the release build, as `bench cost --record` counted it. `bench cost --check` fails when
-# it is more. See benches/README.md.
+# The cost of calls and deliveries in the release build of the server, written by
+# `bench cost --record`. `bench cost --check` fails when it is higher. See benches/README.md.
 ";
-/// What the counts depend on besides our own code. The first is another kind of program, not comparable at all.
+/// What the counts depend on besides the code of the messenger. Counts of different targets are not
+/// comparable at all.
 const CONDITIONS: [&str; 4] = ["target", "rustc", "libc", "valgrind"];
 
-/// Where something was counted.
+/// The conditions under which the figures were counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conditions([String; CONDITIONS.len()]);
 
-/// A committed file.
+/// The recorded figures, as `benches/cost.txt` has them.
 #[derive(Debug, Clone)]
 pub struct Baseline {
     conditions: Conditions,
     figures: BTreeMap<String, f64>,
 }
 
-/// How much a baseline of other conditions still says.
+/// How far a baseline can be compared with new figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparable {
     Exactly,
-    /// Another compiler or C library makes other code of the same source.
+    /// The compiler or the C library differs, so the same source gives other code.
     Roughly,
     No,
 }
 
-/// How a figure stands to the recorded one.
+/// A figure compared with the recorded one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
     AsRecorded(f64),
@@ -49,7 +50,11 @@ pub enum Verdict {
 
 impl Conditions {
     pub fn here() -> Self {
-        let target = format!("{}-{}", std::env::consts::ARCH, if cfg!(target_env = "musl") { "musl" } else { "gnu" });
+        let target = format!(
+            "{}-{}",
+            std::env::consts::ARCH,
+            if cfg!(target_env = "musl") { "musl" } else { "gnu" }
+        );
         let unknown = || "unknown".to_owned();
         Self([
             target,
@@ -59,21 +64,30 @@ impl Conditions {
         ])
     }
 
-    /// What of `self` differs from `other`, in words; nothing if all is the same.
+    /// The conditions that differ from `other`, in words.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let pairs = CONDITIONS.iter().zip(self.0.iter().zip(&other.0));
-        pairs.filter(|(_, (a, b))| a != b).map(|(name, (a, b))| format!("{name}: {b} then, {a} now")).collect()
+        pairs
+            .filter(|(_, (a, b))| a != b)
+            .map(|(name, (a, b))| format!("{name}: {b} then, {a} now"))
+            .collect()
     }
 }
 
 impl Baseline {
     pub fn new(conditions: Conditions, figures: &[Figure]) -> Self {
-        Self { conditions, figures: figures.iter().map(|figure| (figure.name.clone(), figure.value)).collect() }
+        Self {
+            conditions,
+            figures: figures.iter().map(|figure| (figure.name.clone(), figure.value)).collect(),
+        }
     }
 
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("{} is not as `bench cost --record` writes it", path.display()))
+        let text =
+            fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+        Self::parse(&text).with_context(|| {
+            format!("{} is not as `bench cost --record` writes it", path.display())
+        })
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
@@ -84,7 +98,7 @@ impl Baseline {
         &self.conditions
     }
 
-    /// Whether it says something about what was counted under `conditions`.
+    /// How far the baseline can be compared with figures counted under `conditions`.
     pub fn comparable(&self, conditions: &Conditions) -> Comparable {
         if self.conditions == *conditions {
             Comparable::Exactly
@@ -95,11 +109,12 @@ impl Baseline {
         }
     }
 
-    /// `tolerance` is a share of the recorded figure, `slack` what is nothing whatever the figure is.
+    /// Compares a figure with the recorded one. A difference counts when it exceeds both
+    /// `tolerance`, a share of the recorded figure, and `slack`, an absolute amount.
     pub fn judge(&self, figure: &Figure, tolerance: f64, slack: f64) -> Verdict {
         let Some(recorded) = self.figures.get(&figure.name) else { return Verdict::NotRecorded };
         let more = figure.value - recorded;
-        // To its share, which is infinite where there was nothing before.
+        // The share is infinite if the recorded figure is zero.
         let share = if more == 0.0 { 0.0 } else { more / recorded };
         if more.abs() <= (recorded * tolerance).max(slack) {
             Verdict::AsRecorded(share)
@@ -112,7 +127,8 @@ impl Baseline {
 
     fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let mut fields = lines.map(|line| line.rsplit_once(": ").with_context(|| format!("no colon: {line}")));
+        let mut fields =
+            lines.map(|line| line.rsplit_once(": ").with_context(|| format!("no colon: {line}")));
         let mut conditions = CONDITIONS.map(str::to_owned);
         for (name, condition) in CONDITIONS.iter().zip(&mut conditions) {
             let (field, value) = fields.next().with_context(|| format!("no {name}"))??;
@@ -122,14 +138,17 @@ impl Baseline {
         let mut figures = BTreeMap::new();
         for field in fields {
             let (name, value) = field?;
-            figures.insert(name.to_owned(), value.trim().parse().with_context(|| format!("{name}: no number"))?);
+            figures.insert(
+                name.to_owned(),
+                value.trim().parse().with_context(|| format!("{name}: no number"))?,
+            );
         }
         Ok(Self { conditions: Conditions(conditions), figures })
     }
 
     fn to_text(&self) -> String {
         let mut text = HEAD.to_owned();
-        // Writing to memory does not fail.
+        // Writing to a String does not fail.
         for (name, condition) in CONDITIONS.iter().zip(&self.conditions.0) {
             let _ = writeln!(text, "{name}: {condition}");
         }
@@ -150,12 +169,13 @@ mod tests {
     }
 
     fn baseline(value: f64) -> Baseline {
-        let conditions = ["x86_64-gnu", "rustc 1.95.0 (5980761 2026-04-14)", "glibc 2.36", "valgrind-3.19.0"];
+        let conditions =
+            ["x86_64-gnu", "rustc 1.95.0 (5980761 2026-04-14)", "glibc 2.36", "valgrind-3.19.0"];
         Baseline::new(Conditions(conditions.map(str::to_owned)), &[figure(value)])
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_baseline_is_read_back() {
         let (written, text) = (baseline(5575.25), baseline(5575.25).to_text());
         let read = Baseline::parse(&text).unwrap();
         assert_eq!((read.conditions, read.figures), (written.conditions, written.figures));
@@ -174,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_may_become_nearly_nothing() {
+    fn a_difference_within_the_slack_does_not_count() {
         assert_eq!(baseline(0.0).judge(&figure(0.0), 0.03, 0.2), Verdict::AsRecorded(0.0));
         assert!(matches!(baseline(0.0).judge(&figure(0.1), 0.03, 0.2), Verdict::AsRecorded(_)));
         assert!(matches!(baseline(0.0).judge(&figure(1.0), 0.03, 0.2), Verdict::Worse(_)));
     }
 
     #[test]
-    fn another_compiler_is_roughly_the_same_another_processor_is_not() {
+    fn another_compiler_is_roughly_comparable_another_target_is_not() {
         let (recorded, mut here) = (baseline(1.0), baseline(1.0).conditions);
         assert_eq!(recorded.comparable(&here), Comparable::Exactly);
         here.0[1] = "rustc 1.96.0".to_owned();

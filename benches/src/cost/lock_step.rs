@@ -1,5 +1,5 @@
-//! Work in lock step: a few messages, all answers, all deliveries, silence, and then the next. What a server does for it depends on
-//! nothing but the server, however slow callgrind or the machine is.
+//! Work in lock step: send, wait for all answers and deliveries, pause, and send again. The work
+//! does not depend on the speed of callgrind or of the machine.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,22 +11,23 @@ use crate::check::{Check, Taken};
 use crate::text;
 use crate::wire::{Connection, Event, Protocol};
 
-/// After a round, longer than the server's own window of 1 ms: each round finds it at rest, and is dispatched at once.
+/// The pause after a round. It is longer than the 2.5 ms between two rounds of a busy server, so
+/// the server sends each message at once.
 const PAUSE: Duration = Duration::from_millis(3);
-/// Until a server that is told of a closed connection has dealt with it.
+/// The time in which the server handles new and closed connections.
 const GOODBYE: Duration = Duration::from_millis(100);
-/// How long anything may take.
+/// How long a round may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of a text.
+/// The bytes of a text.
 const TEXT: usize = 100;
 
-/// Who reads, and how many messages are under way together.
+/// The readers, and the number of messages in flight.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
     pub readers: usize,
     /// Readers on each connection.
     pub per_connection: usize,
-    /// Messages of a round, sent in one write on one connection.
+    /// Messages in a round, sent with one write on one connection.
     pub burst: usize,
 }
 
@@ -40,25 +41,28 @@ struct Room {
     events: Events,
 }
 
-/// What has come so far.
+/// What the connections have received so far.
 struct Seen {
     opened: usize,
     acknowledged: usize,
     delivered: usize,
-    /// What each reader got.
+    /// The messages of each reader.
     checks: Vec<Check>,
     failure: Option<String>,
 }
 
 impl Work {
-    /// Does so many rounds, and leaves.
+    /// Does the rounds and closes the connections.
     pub fn run(self, address: SocketAddr, rounds: usize) -> Result<()> {
         let mut room = Room::open(self, address)?;
         let mut text = [0; TEXT];
         for round in 0..rounds {
             for message in 0..self.burst {
                 text::write(&mut text, 0, (round * self.burst + message) as u64, 0);
-                ensure!(room.connections[0].publish(&text), "the server's flow control has no room for a burst");
+                ensure!(
+                    room.connections[0].publish(&text),
+                    "the server's flow control has no room for a burst"
+                );
             }
             room.connections[0].flush()?;
             let sent = (round + 1) * self.burst;
@@ -73,7 +77,8 @@ impl Work {
 
 impl Room {
     fn open(work: Work, address: SocketAddr) -> Result<Self> {
-        let (poll, mut connections) = (Poll::new()?, vec![Connection::open(address, Protocol::Grpc)?]);
+        let (poll, mut connections) =
+            (Poll::new()?, vec![Connection::open(address, Protocol::Grpc)?]);
         for reader in 0..work.readers {
             if reader % work.per_connection == 0 {
                 connections.push(Connection::open(address, Protocol::Grpc)?);
@@ -102,7 +107,8 @@ impl Room {
                 let Token(index) = event.token();
                 let first_reader = index.saturating_sub(1) * self.work.per_connection;
                 let seen = &mut self.seen;
-                self.connections[index].receive(&mut self.scratch, &mut |event| seen.take(first_reader, &event))?;
+                self.connections[index]
+                    .receive(&mut self.scratch, &mut |event| seen.take(first_reader, &event))?;
             }
             if let Some(why) = self.seen.failure.take() {
                 bail!(why);
@@ -125,7 +131,7 @@ impl Seen {
                 if !matches!(taken, Taken::Counted { disordered: false, .. }) {
                     let (reader, text) = (first_reader + reader, String::from_utf8_lossy(text));
                     self.failure.get_or_insert(format!(
-                        "reader {reader}, after {before} messages: {taken:?}, with the time {time} and the text {text}"
+                        "reader {reader}, message {before}: {taken:?}, time {time}, text {text}"
                     ));
                 }
             }

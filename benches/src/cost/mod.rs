@@ -1,5 +1,5 @@
-//! What a call and a delivery cost the server, counted instead of timed: instructions and allocations, which are the same on a busy
-//! machine as on a quiet one.
+//! Counts the instructions and allocations of a call and of a delivery. Unlike times, the counts
+//! are the same on a busy machine and on a quiet one.
 
 mod baseline;
 mod callgrind;
@@ -16,29 +16,30 @@ use self::baseline::{Baseline, Conditions};
 use self::callgrind::{Count, Counted};
 use self::lock_step::Work;
 
-/// Readers of a message. Enough that what a delivery costs is most of what the message costs.
+/// The readers of a message. With so many, most of the cost of a message is the deliveries.
 const READERS: usize = 20;
-/// Calls that come in one read, as they do on a busy server.
+/// The calls that arrive in one read, as on a busy server.
 const BURST: usize = 16;
-/// Rounds of the two lengths of each kind of work. Start, connecting and end are in both, and cancel out.
+/// The numbers of rounds of the two runs. Start, connecting and end are in both, and cancel out in
+/// the difference.
 const ROUNDS: [usize; 2] = [100, 600];
-/// How often it is measured before it is recorded.
+/// The number of measurements of which `--record` takes the median.
 const RECORDED: usize = 3;
 const SEND: Work = Work { readers: 0, per_connection: 1, burst: 1 };
 
-/// What to do with the figures besides printing them.
+/// What to count, and what to do with the figures.
 #[derive(Debug, Args)]
 pub struct CostBench {
     /// The server program, of the release build.
     #[arg(long, default_value = "target/release/messenger-server")]
     server: String,
-    /// What was recorded.
+    /// The file with the recorded figures.
     #[arg(long, default_value = "benches/cost.txt")]
     baseline: PathBuf,
-    /// Fail when something costs more than recorded.
+    /// Fail if a figure is higher than the recorded one.
     #[arg(long, conflicts_with = "record")]
     check: bool,
-    /// Write what is measured now as what is right from now on.
+    /// Record the figures.
     #[arg(long)]
     record: bool,
 }
@@ -50,7 +51,7 @@ struct Figure {
     value: f64,
 }
 
-/// What one thing costs.
+/// The cost of one call or one delivery.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     instructions: f64,
@@ -62,10 +63,10 @@ impl CostBench {
         if callgrind::version().is_none() {
             let ci = std::env::var("CI").as_deref() == Ok("true");
             ensure!(self.check && !ci, "valgrind is missing (Debian: apt-get install valgrind)");
-            println!("SKIPPED: valgrind is missing, nothing was counted and nothing checked");
+            println!("SKIPPED: valgrind is missing");
             return Ok(());
         }
-        // Before the half minute of counting: a file that can't be read is found at once.
+        // Counting takes half a minute, so an unreadable file is reported before.
         let recorded = if self.check { Some(Baseline::read(&self.baseline)?) } else { None };
         let (here, figures) = (Conditions::here(), self.measure()?);
         if let Some(recorded) = recorded {
@@ -81,12 +82,13 @@ impl CostBench {
         Ok(())
     }
 
-    /// Once; what is recorded is the median of several times, or an odd one would be the measure of all that follow.
+    /// Measures once, or gives the median of several measurements if they are recorded.
     fn measure(&self) -> Result<Vec<Figure>> {
         let times = if self.record { RECORDED } else { 1 };
         let runs = (0..times).map(|_| measure_once(&self.server)).collect::<Result<Vec<_>>>()?;
         let median = |index: usize| {
-            let mut values: Vec<f64> = runs.iter().map(|figures: &Vec<Figure>| figures[index].value).collect();
+            let mut values: Vec<f64> =
+                runs.iter().map(|figures: &Vec<Figure>| figures[index].value).collect();
             values.sort_by(f64::total_cmp);
             Figure { name: runs[0][index].name.clone(), value: values[values.len() / 2] }
         };
@@ -110,7 +112,7 @@ fn measure_once(program: &str) -> Result<Vec<Figure>> {
     Ok(costs.iter().flat_map(|(name, cost)| cost.figures(name)).collect())
 }
 
-/// What one round of such work costs.
+/// The cost of one round.
 fn round(program: &str, work: Work) -> Result<Cost> {
     let [short, long] = ROUNDS.map(|rounds| -> Result<Count> {
         let counted = Counted::start(program)?;
@@ -128,7 +130,10 @@ fn round(program: &str, work: Work) -> Result<Cost> {
 
 impl Cost {
     fn minus(self, other: Self) -> Self {
-        Self { instructions: self.instructions - other.instructions, allocations: self.allocations - other.allocations }
+        Self {
+            instructions: self.instructions - other.instructions,
+            allocations: self.allocations - other.allocations,
+        }
     }
 
     fn each(self, of: usize) -> Self {

@@ -1,26 +1,28 @@
-//! What a check says, and whether it fails.
+//! Prints the result of a check, and decides whether it fails.
 
 use anyhow::{Result, bail};
 
 use super::Figure;
 use super::baseline::{Baseline, Comparable, Conditions, Verdict};
 
-/// What a figure may differ from the recorded one, as a share of it. Of ten runs, half of them on a machine with four times as much to
-/// do as it has cores, all were within 0.8 % of the median, and most within 0.3 %.
+/// The share by which a figure may differ from the recorded one. In ten runs, five of them on a
+/// machine with a load of four times its cores, all figures were within 0.8 % of the median.
 const TOLERANCE: f64 = 0.03;
-/// The same where the compiler or the C library is another one: only what nobody would do on purpose. Not measured,
-/// as the other one is.
+/// The tolerance with another compiler, C library or valgrind. This value is an estimate.
 const ROUGH_TOLERANCE: f64 = 0.15;
-/// What is nothing, however small the recorded figure: a twentieth of an allocation. A figure in instructions is never that small.
+/// A difference that never counts: a twentieth of an allocation. It is nothing for instructions.
 const SLACK: f64 = 0.05;
 
-/// Prints each figure with its verdict. An error if one of them is worse, or was never recorded.
+/// Prints each figure with its verdict. Fails if a figure is worse than recorded or was never
+/// recorded.
 pub fn check(recorded: &Baseline, here: &Conditions, figures: &[Figure]) -> Result<()> {
     let comparable = recorded.comparable(here);
     let tolerance = if comparable == Comparable::Exactly { TOLERANCE } else { ROUGH_TOLERANCE };
     if comparable != Comparable::Exactly {
         println!("The baseline was recorded elsewhere:");
-        here.differences(recorded.conditions()).iter().for_each(|difference| println!("  {difference}"));
+        here.differences(recorded.conditions())
+            .iter()
+            .for_each(|difference| println!("  {difference}"));
     }
     if comparable == Comparable::No {
         figures.iter().for_each(|figure| println!("{figure}"));
@@ -49,13 +51,14 @@ pub fn check(recorded: &Baseline, here: &Conditions, figures: &[Figure]) -> Resu
     let allowed = tolerance * 100.0;
     if better > 0 {
         println!(
-            "MUCH BETTER than recorded, by more than {allowed} %: record it with `bench cost --record`, or it can get lost unseen"
+            "MUCH BETTER means more than {allowed} % below the baseline: record it with \
+             `bench cost --record`"
         );
     }
     if failures > 0 {
         bail!(
-            "{failures} of {} figures are more than {allowed} % above the baseline, or not in it. If that is the price of something that \
-             is worth it, record it with `bench cost --record`, and say in the commit what it bought",
+            "{failures} of {} figures are more than {allowed} % above the baseline or not in it. \
+             If the change is worth it, record it with `bench cost --record`",
             figures.len()
         );
     }

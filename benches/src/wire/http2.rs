@@ -1,4 +1,5 @@
-//! Just enough HTTP/2 (RFC 9113) and gRPC for a load generator: constant headers, windows that never close, frames parsed in place.
+//! Enough HTTP/2 (RFC 9113) and gRPC for a load generator: constant headers, large windows, and
+//! frames that are parsed in place.
 
 use std::collections::HashSet;
 
@@ -19,18 +20,18 @@ const FRAME_HEADER: usize = 9;
 const WINDOW: u32 = (1 << 31) - 1;
 const DEFAULT_WINDOW: u32 = 65_535;
 
-/// A connection of readers, or of a sender, or of both.
+/// The HTTP/2 state of one connection, with readers and calls.
 #[derive(Debug)]
 pub struct Http2 {
     next_stream: u32,
-    /// How much the server may send before we open the window again, for each stream and for all. It is opened when half is used.
+    /// The receive window of the connection and of each stream. It is refilled when half is used.
     offered: u32,
-    /// Readers' streams, in the order in which they were opened.
+    /// The streams of readers, in the order in which they were opened.
     readers: Vec<Reader>,
-    /// Senders' streams that have had an answer, and not yet their end. A call that fails ends without one.
+    /// The streams of calls that have an answer and no trailers yet. A failed call has no answer.
     answered: HashSet<u32>,
     received: u32,
-    /// What the server lets us send on this connection.
+    /// The send window of the connection.
     window: i64,
 }
 
@@ -38,7 +39,7 @@ pub struct Http2 {
 struct Reader {
     stream: u32,
     received: u32,
-    /// The beginning of a message whose end is in the next frame.
+    /// The first part of a message that continues in the next frame.
     partial: Vec<u8>,
 }
 
@@ -58,7 +59,13 @@ impl Default for Http2 {
 impl Wire for Http2 {
     fn hello(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        frame(out, SETTINGS, 0, 0, &[&[0, 2, 0, 0, 0, 0][..], &[0, 4], &self.offered.to_be_bytes()].concat());
+        frame(
+            out,
+            SETTINGS,
+            0,
+            0,
+            &[&[0, 2, 0, 0, 0, 0][..], &[0, 4], &self.offered.to_be_bytes()].concat(),
+        );
         if self.offered > DEFAULT_WINDOW {
             window_update(out, 0, self.offered - DEFAULT_WINDOW);
         }
@@ -70,8 +77,11 @@ impl Wire for Http2 {
     }
 
     fn publish(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {
-        // author = "bench", text. Lengths in two bytes each, also where one would do.
-        let text_length = [(text.len() & 0x7f) as u8 | 0x80, u8::try_from(text.len() >> 7).expect("a short text")];
+        // author = "bench", then the text. The length of the text always takes two bytes.
+        let text_length = [
+            (text.len() & 0x7f) as u8 | 0x80,
+            u8::try_from(text.len() >> 7).expect("a short text"),
+        ];
         let length = u32::try_from(7 + 3 + text.len()).expect("a short text").to_be_bytes();
         let body = &[&[0], &length[..], b"\x0a\x05bench\x12", &text_length, text].concat();
         if self.window < body.len() as i64 {
@@ -85,15 +95,22 @@ impl Wire for Http2 {
     fn receive(&mut self, input: &[u8], out: &mut Vec<u8>, on: &mut dyn FnMut(Event<'_>)) -> usize {
         let mut used = 0;
         while let Some(header) = input.get(used..used + FRAME_HEADER) {
-            let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+            let length =
+                usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
             let (kind, flags) = (header[3], header[4]);
             let stream = u32::from_be_bytes([header[5] & 0x7f, header[6], header[7], header[8]]);
-            let Some(payload) = input.get(used + FRAME_HEADER..used + FRAME_HEADER + length) else { break };
+            let Some(payload) = input.get(used + FRAME_HEADER..used + FRAME_HEADER + length) else {
+                break;
+            };
             used += FRAME_HEADER + length;
             match kind {
                 DATA => self.data(stream, flags, payload, out, on),
                 HEADERS if self.reader(stream).is_some() => {
-                    on(if flags & END_STREAM == 0 { Event::Opened } else { ended(status::grpc(payload)) });
+                    on(if flags & END_STREAM == 0 {
+                        Event::Opened
+                    } else {
+                        ended(status::grpc(payload))
+                    });
                 }
                 HEADERS if flags & END_STREAM == 0 => {}
                 HEADERS if self.answered.remove(&stream) => on(Event::Acknowledged(1)),
@@ -101,13 +118,19 @@ impl Wire for Http2 {
                 SETTINGS if flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, &[]),
                 PING if flags & ACK == 0 => frame(out, PING, ACK, 0, payload),
                 WINDOW_UPDATE if stream == 0 => self.window += i64::from(u32_at(payload, 0)),
-                // Without an error it only says that the rest of a request is not wanted.
+                // NO_ERROR means that the server does not need the rest of the request.
                 RST_STREAM if u32_at(payload, 0) == 0 => {}
                 RST_STREAM => {
-                    on(Event::Failed(format!("a stream was reset with {}", status::http2(u32_at(payload, 0)))));
+                    on(Event::Failed(format!(
+                        "a stream was reset with {}",
+                        status::http2(u32_at(payload, 0))
+                    )));
                 }
                 GOAWAY => {
-                    on(Event::Failed(format!("the server sent GOAWAY with {}", status::http2(u32_at(payload, 4)))));
+                    on(Event::Failed(format!(
+                        "the server sent GOAWAY with {}",
+                        status::http2(u32_at(payload, 4))
+                    )));
                 }
                 _ => {}
             }
@@ -117,7 +140,7 @@ impl Wire for Http2 {
 }
 
 impl Http2 {
-    /// With the windows that clients have who don't ask for larger ones.
+    /// A connection with the default windows of HTTP/2.
     pub fn small() -> Self {
         Self { offered: DEFAULT_WINDOW, ..Self::default() }
     }
@@ -125,7 +148,7 @@ impl Http2 {
     fn request(&mut self, path: &[u8], body: &[u8], out: &mut Vec<u8>) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
-        // HPACK (RFC 7541) without a dynamic table: two indexed fields of the static one, the others as literals.
+        // HPACK (RFC 7541): two indexed fields of the static table, and literals without indexing.
         let mut block = vec![0x83, 0x86];
         literal(&mut block, Name::Indexed(4), path);
         literal(&mut block, Name::Indexed(1), b"bench");
@@ -136,12 +159,19 @@ impl Http2 {
         stream
     }
 
-    /// The number of the reader with this stream.
+    /// The index of the reader with this stream.
     fn reader(&self, stream: u32) -> Option<usize> {
         self.readers.binary_search_by_key(&stream, |reader| reader.stream).ok()
     }
 
-    fn data(&mut self, stream: u32, flags: u8, payload: &[u8], out: &mut Vec<u8>, on: &mut dyn FnMut(Event<'_>)) {
+    fn data(
+        &mut self,
+        stream: u32,
+        flags: u8,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+        on: &mut dyn FnMut(Event<'_>),
+    ) {
         self.received += u32::try_from(payload.len()).expect("a frame");
         if self.received > self.offered / 2 {
             window_update(out, 0, self.received);
@@ -157,7 +187,11 @@ impl Http2 {
             window_update(out, stream, reader.received);
             reader.received = 0;
         }
-        let payload = if flags & PADDED == 0 { payload } else { &payload[1..payload.len() - usize::from(payload[0])] };
+        let payload = if flags & PADDED == 0 {
+            payload
+        } else {
+            &payload[1..payload.len() - usize::from(payload[0])]
+        };
         if reader.partial.is_empty() {
             let used = messages(number, payload, on);
             reader.partial.extend_from_slice(&payload[used..]);
@@ -176,7 +210,7 @@ fn ended(status: Option<&str>) -> Event<'static> {
     Event::Failed(format!("a stream ended with {}", status.unwrap_or("no status")))
 }
 
-/// Takes whole gRPC messages, and says how many bytes they were.
+/// Handles complete gRPC messages, and gives the number of bytes that they took.
 fn messages(reader: usize, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) -> usize {
     let mut used = 0;
     while let Some(prefix) = bytes.get(used..used + 5) {
@@ -189,7 +223,7 @@ fn messages(reader: usize, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) -> usize
     used
 }
 
-/// The text of a `ReadMessagesResponse`, and its time in nanoseconds.
+/// Decodes the text of a `ReadMessagesResponse`, and its time in nanoseconds.
 fn decode(mut message: &[u8]) -> (&[u8], u64) {
     let (mut text, mut time) = (&[][..], 0);
     while let [tag, rest @ ..] = message {

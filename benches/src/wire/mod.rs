@@ -1,6 +1,7 @@
-//! Talking to a server with as little work as possible: what is measured must cost more than the measuring.
+//! The protocols of the load generator, written to cost less than the servers that are measured.
 //!
-//! One thread, non-blocking sockets, frames looked at where they lie in the read buffer, no library in between.
+//! They use non-blocking sockets in one thread, parse frames in the read buffer, and use no
+//! library.
 
 mod http2;
 mod nats;
@@ -16,10 +17,10 @@ use mio::{Interest, Registry, Token};
 pub use self::http2::Http2;
 pub use self::nats::Nats;
 
-/// Bytes of a slow reader's socket.
+/// The receive buffer of a slow reader's socket, in bytes.
 const SMALL_BUFFER: usize = 64 * 1024;
 
-/// How the server is spoken to.
+/// The protocol of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC, service `mes_grpc.MessengerServer`.
@@ -29,7 +30,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// How many messages are acknowledged together.
+    /// The number of messages that are acknowledged together.
     pub fn group(self) -> u64 {
         match self {
             Self::Grpc => 1,
@@ -38,30 +39,32 @@ impl Protocol {
     }
 }
 
-/// What a connection has brought.
+/// Something that arrived on a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A reader's stream is open.
+    /// The stream of a reader is open.
     Opened,
-    /// A message for the reader with this number on its connection: its text, and its sendTime in ns (0 where there is none).
+    /// A message for a reader, given by its index on the connection. `time` is the sendTime in ns,
+    /// or 0 if there is none.
     Message { reader: usize, text: &'a [u8], time: u64 },
-    /// The server has taken so many of our messages.
+    /// The server has accepted this number of messages.
     Acknowledged(usize),
-    /// The server has not taken one of our messages, and says why.
+    /// The server has refused a message, with this status.
     Refused(&'static str),
-    /// Something that must not happen while it is measured.
+    /// A failure, which makes the measurement invalid.
     Failed(String),
 }
 
-/// One side of a protocol over one connection: turns bytes into events, and requests into bytes.
+/// The client's side of a protocol on one connection. It turns requests into bytes, and bytes into
+/// events.
 pub trait Wire: Send {
-    /// What is sent first.
+    /// Writes the first bytes of the connection.
     fn hello(&mut self, out: &mut Vec<u8>);
     /// Opens one more reader on this connection.
     fn subscribe(&mut self, out: &mut Vec<u8>);
-    /// Sends a message; false if the server's flow control has no room for it now.
+    /// Sends a message, or returns false if the server's flow control does not allow it now.
     fn publish(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool;
-    /// Takes whole frames from `input`, and says how many bytes they were.
+    /// Handles complete frames of `input`, and gives the number of bytes that they took.
     fn receive(&mut self, input: &[u8], out: &mut Vec<u8>, on: &mut dyn FnMut(Event<'_>)) -> usize;
 }
 
@@ -83,13 +86,18 @@ impl Connection {
         Self::new(std::net::TcpStream::connect(address)?, wire)
     }
 
-    /// With as little room for what is not read as a usual client has: else the kernel would read megabytes in its place.
+    /// Opens a connection with the small buffers of a usual client. With larger ones the kernel
+    /// would read megabytes for a reader that does not read.
     pub fn open_small(address: SocketAddr, protocol: Protocol) -> io::Result<Self> {
         let wire: Box<dyn Wire> = match protocol {
             Protocol::Grpc => Box::new(Http2::small()),
             Protocol::Nats => Box::new(Nats::default()),
         };
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            None,
+        )?;
         socket.set_recv_buffer_size(SMALL_BUFFER)?;
         socket.connect(&address.into())?;
         Self::new(socket.into(), wire)
@@ -116,7 +124,7 @@ impl Connection {
         self.wire.publish(text, &mut self.output)
     }
 
-    /// Writes what waits to be written, as far as the socket takes it.
+    /// Writes pending output until the socket blocks.
     pub fn flush(&mut self) -> io::Result<()> {
         while !self.output.is_empty() {
             match self.stream.write(&self.output) {
@@ -129,11 +137,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what there is, and flushes what that leads to. `scratch` is shared by all connections of a thread: a thousand idle
-    /// buffers would be a thousand cache misses.
+    /// Reads available input, handles it, and flushes the output. All connections of a thread share
+    /// `scratch`, because a buffer for each would cause cache misses.
     pub fn receive(&mut self, scratch: &mut [u8], on: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
         loop {
-            // A frame that was cut comes first, then what is new.
+            // An incomplete frame of the last read comes first.
             scratch[..self.filled].copy_from_slice(&self.input[..self.filled]);
             let read = match self.stream.read(&mut scratch[self.filled..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

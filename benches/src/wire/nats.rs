@@ -1,16 +1,19 @@
-//! Just enough of the NATS client protocol: <https://docs.nats.io/reference/reference-protocols/nats-protocol>.
+//! Enough of the NATS client protocol for a load generator.
+//!
+//! <https://docs.nats.io/reference/reference-protocols/nats-protocol>
 
 use super::{Event, Wire};
 
-/// NATS has no answer to a single PUB. A PING after this many is answered when they have been taken, which keeps a sender from running
-/// ahead without a bound; a PING after each would charge NATS for what nobody does.
+/// The number of messages after which a sender sends a PING. NATS does not answer a PUB; the PONG
+/// shows that it has processed the messages, so it bounds the unacknowledged ones. A PING after
+/// each message would be an unfair load.
 pub const ACKNOWLEDGE: usize = 16;
 
 #[derive(Debug, Default)]
 pub struct Nats {
     readers: usize,
     unacknowledged: usize,
-    /// PINGs whose PONG stands for messages, oldest first: the first answers `hello`.
+    /// The PONG to the PING of `hello` has arrived. Each later one acknowledges messages.
     hello_answered: bool,
 }
 
@@ -63,7 +66,10 @@ impl Wire for Nats {
                         on(Event::Opened);
                     }
                 }
-                b'-' => on(Event::Failed(format!("nats-server answered {}", line.trim_ascii_end().escape_ascii()))),
+                b'-' => on(Event::Failed(format!(
+                    "nats-server answered {}",
+                    line.trim_ascii_end().escape_ascii()
+                ))),
                 _ => {}
             }
             used = after;

@@ -1,7 +1,7 @@
-//! How a gRPC stream ended: grpc-status in the trailers, or an HTTP/2 error.
+//! The end of a gRPC stream: the grpc-status in the trailers, or an HTTP/2 error.
 //!
-//! Trailers are HPACK (RFC 7541). The name stands as it is, or Huffman-coded, in the first trailers of a connection, which are all that
-//! a reader with a connection of its own ever gets; so it is looked for, instead of decoded with everything around it.
+//! Trailers are HPACK (RFC 7541). In the first trailers of a connection the name is a literal,
+//! plain or Huffman-coded. This module searches for the name instead of decoding the whole block.
 
 const NAME: &[u8] = b"\x0bgrpc-status";
 const HUFFMAN_NAME: &[u8] = b"\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f";
@@ -43,7 +43,7 @@ const ERRORS: [&str; 14] = [
     "HTTP_1_1_REQUIRED",
 ];
 
-/// The name of the grpc-status in a block of headers, where there is one.
+/// The name of the grpc-status in a header block, if it has one.
 pub fn grpc(block: &[u8]) -> Option<&'static str> {
     let value = [NAME, HUFFMAN_NAME].into_iter().find_map(|name| {
         let start = block.windows(name.len()).position(|window| window == name)?;
@@ -61,10 +61,14 @@ pub fn grpc(block: &[u8]) -> Option<&'static str> {
 
 /// The name of an HTTP/2 error code.
 pub fn http2(code: u32) -> &'static str {
-    usize::try_from(code).ok().and_then(|code| ERRORS.get(code).copied()).unwrap_or("an unknown error")
+    usize::try_from(code)
+        .ok()
+        .and_then(|code| ERRORS.get(code).copied())
+        .unwrap_or("an unknown error")
 }
 
-/// A Huffman-coded number: 0, 1 and 2 have five bits, 00000 to 00010, the other digits six, 011001 to 011111. Ones fill the last byte.
+/// Decodes a Huffman-coded number. 0, 1 and 2 have the five bits 00000 to 00010, the other digits
+/// the six bits 011001 to 011111. The last byte is filled with ones.
 fn digits(bytes: &[u8]) -> usize {
     let bytes = &bytes[..bytes.len().min(2)];
     let bits = bytes.len() * 8;
@@ -91,10 +95,11 @@ mod tests {
     fn plain_and_huffman_coded() {
         assert_eq!(grpc(b"\x40\x0bgrpc-status\x018"), Some("RESOURCE_EXHAUSTED"));
         assert_eq!(grpc(b"\x88\x40\x0bgrpc-status\x0214\x40"), Some("UNAVAILABLE"));
-        let huffman = |value: &[u8]| grpc(&[b"\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f", value].concat());
+        let huffman =
+            |value: &[u8]| grpc(&[b"\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f", value].concat());
         assert_eq!(huffman(b"\x81\x07"), Some("OK"));
         assert_eq!(huffman(b"\x81\x7b"), Some("RESOURCE_EXHAUSTED"));
-        // 1 is 00001, 4 is 011010, and five ones.
+        // 1 is 00001, 4 is 011010, and five ones fill the byte.
         assert_eq!(huffman(b"\x82\x0b\x5f"), Some("UNAVAILABLE"));
         assert_eq!(grpc(b"\x40\x0cgrpc-message"), None);
     }

@@ -1,4 +1,4 @@
-//! A redis-server of our own.
+//! A redis-server that is started for the measurement.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,11 +10,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process;
 
-/// How long it may take to start.
+/// Runs redis-server until the standard input ends.
+const SCRIPT: &str =
+    "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null; wait";
+/// How long redis-server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One with a directory of its own, and no snapshots. Both go with this, and if this process is killed the engine goes all the same: a
-/// shell ends it when its standard input ends.
+/// A redis-server with a temporary directory and without snapshots. Dropping it ends the process
+/// and removes the directory. A shell ends redis-server too if the load generator is killed,
+/// because the standard input of the shell ends then.
 pub struct Redis {
     shell: Child,
     pid: u32,
@@ -22,25 +26,26 @@ pub struct Redis {
     directory: PathBuf,
 }
 
-/// What it has done so far.
+/// The work of redis-server so far.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
-    /// Processor time of all its threads.
+    /// The processor time of all threads.
     pub cpu: Duration,
-    /// Messages in the stream, also those that it has trimmed.
+    /// Messages that were added to the stream.
     pub messages: u64,
-    /// Calls of the script, also those without a message.
+    /// Calls of the script, also without a message.
     pub scripts: u64,
 }
 
 impl Redis {
-    /// Starts it on a free port, and waits until it answers.
+    /// Starts redis-server on a free port, and waits until it answers.
     pub fn start(options: &[&str]) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let directory = std::env::temp_dir().join(format!("messenger-bench-{}-{port}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("messenger-bench-{}-{port}", std::process::id()));
         std::fs::create_dir(&directory)?;
         let mut shell = Command::new("sh")
-            .args(["-c", "redis-server \"$@\" >log 2>&1 & echo $!; read -r end; kill -KILL $! 2>/dev/null; wait", "sh"])
+            .args(["-c", SCRIPT, "sh"])
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""])
             .args(options)
             .current_dir(&directory)
@@ -49,8 +54,13 @@ impl Redis {
             .spawn()?;
         let mut pid = String::new();
         BufReader::new(shell.stdout.take().context("stdout")?).read_line(&mut pid)?;
-        // From here on it ends with this value, also when what follows fails.
-        let redis = Self { shell, pid: pid.trim().parse()?, address: (Ipv4Addr::LOCALHOST, port).into(), directory };
+        // From here on redis-server ends with this value, also when starting fails.
+        let redis = Self {
+            shell,
+            pid: pid.trim().parse()?,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            directory,
+        };
         let start = Instant::now();
         while redis.ask("PING").is_err() {
             let log = || std::fs::read_to_string(redis.directory.join("log")).unwrap_or_default();
@@ -72,13 +82,15 @@ impl Redis {
         let statistics = self.ask("INFO commandstats")?;
         let calls = |command: &str| {
             let start = format!("cmdstat_{command}:calls=");
-            let count = statistics.lines().find_map(|line| line.strip_prefix(&start)?.split(',').next()?.parse().ok());
+            let count = statistics
+                .lines()
+                .find_map(|line| line.strip_prefix(&start)?.split(',').next()?.parse().ok());
             count.unwrap_or(0)
         };
         Ok(Done { cpu: process::cpu(self.pid), messages: calls("xadd"), scripts: calls("evalsha") })
     }
 
-    /// The answer to a command, of those that answer with one string.
+    /// Sends a command whose answer is one string, and gives the answer.
     fn ask(&self, command: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -91,7 +103,7 @@ impl Redis {
             stream.read_exact(&mut answer)?;
             return Ok(String::from_utf8(answer)?);
         }
-        ensure!(line.starts_with('+'), "redis-server says {line}");
+        ensure!(line.starts_with('+'), "redis-server answered {line}");
         Ok(line)
     }
 }

@@ -1,89 +1,92 @@
-//! A server and what keeps its room.
+//! A server, and the storage of its room.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use mio::{Events, Poll, Token};
 
-use super::redis::{Done, Redis};
+use super::process::{Done, Redis};
 use crate::server::Server;
 use crate::wire::{Connection, Event, Protocol};
 use crate::work::{Figures, Work, measure};
 
-/// How long a server may need until it has reached its engine.
+/// How long a server may take to connect to Redis.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two tries to open a stream.
+/// The pause between two attempts to open a stream.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What keeps the room.
+/// Where the room is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// The server itself.
-    Embedded,
-    /// A Redis that writes nothing to disk.
-    InMemory,
-    /// A Redis that has each message on disk before it is acknowledged.
-    OnDisk,
+pub enum Storage {
+    /// In the memory of the server.
+    Memory,
+    /// In a Redis that writes nothing to disk.
+    RedisInMemory,
+    /// In a Redis that has each message on disk before the server acknowledges it.
+    RedisOnDisk,
 }
 
-/// A room with one server, all of it started here.
+/// A server and, if the room needs one, a Redis.
 pub struct Room {
-    // Dropped first, so that it does not see its engine go.
+    // Dropped before Redis, so that the server does not lose its connection.
     server: Server,
     redis: Option<Redis>,
 }
 
-impl Kept {
-    pub const ALL: [Self; 3] = [Self::Embedded, Self::InMemory, Self::OnDisk];
+impl Storage {
+    pub const ALL: [Self; 3] = [Self::Memory, Self::RedisInMemory, Self::RedisOnDisk];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Embedded => "embedded",
-            Self::InMemory => "Redis, `appendonly no`",
-            Self::OnDisk => "Redis, `appendfsync always`",
+            Self::Memory => "in memory",
+            Self::RedisInMemory => "Redis, `appendonly no`",
+            Self::RedisOnDisk => "Redis, `appendfsync always`",
         }
     }
 
     fn options(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Embedded => None,
-            Self::InMemory => Some(&["--appendonly", "no"]),
-            Self::OnDisk => Some(&["--appendonly", "yes", "--appendfsync", "always"]),
+            Self::Memory => None,
+            Self::RedisInMemory => Some(&["--appendonly", "no"]),
+            Self::RedisOnDisk => Some(&["--appendonly", "yes", "--appendfsync", "always"]),
         }
     }
 }
 
 impl Room {
-    /// Starts it; when this returns, streams open.
-    pub fn start(program: &str, kept: Kept) -> Result<Self> {
-        let redis = kept.options().map(Redis::start).transpose()?;
-        let engine = redis.as_ref().map(|redis| format!(" MESSENGER_REDIS_URL={}", redis.url())).unwrap_or_default();
-        let server = Server::start(&format!("MESSENGER_SERVER_PORT={{port}}{engine} {program}"))?;
+    /// Starts the server and Redis, and waits until a stream opens.
+    pub fn start(program: &str, storage: Storage) -> Result<Self> {
+        let redis = storage.options().map(Redis::start).transpose()?;
+        let variable = redis
+            .as_ref()
+            .map(|redis| format!(" MESSENGER_REDIS_URL={}", redis.url()))
+            .unwrap_or_default();
+        let server = Server::start(&format!("MESSENGER_SERVER_PORT={{port}}{variable} {program}"))?;
         wait_until_open(&server)?;
         Ok(Self { server, redis })
     }
 
-    /// Measures it under this work, and checks that nothing was lost, refused or out of order.
+    /// Measures the server, and checks that no message was lost, refused or out of order.
     pub fn measure(&self, work: Work) -> Result<Figures> {
         let done = || self.redis.as_ref().map(Redis::done).transpose();
         let before = done()?;
         let mut figures = measure(&self.server, Protocol::Grpc, work)?;
         figures.check()?;
         if let Some((before, after)) = before.zip(done()?) {
-            figures.engine = per_message(before, after);
+            (figures.redis_cpu, figures.redis_batch) = per_message(before, after);
         }
         Ok(figures)
     }
 }
 
-/// The engine's CPU in ns for each message, and messages for each call of the script.
-fn per_message(before: Done, after: Done) -> [f64; 2] {
+/// The CPU time of Redis in ns for each message, and the messages for each call of the script.
+fn per_message(before: Done, after: Done) -> (f64, f64) {
     let messages = (after.messages - before.messages) as f64;
     let scripts = (after.scripts - before.scripts) as f64;
-    [after.cpu.saturating_sub(before.cpu).as_nanos() as f64 / messages, messages / scripts]
+    (after.cpu.saturating_sub(before.cpu).as_nanos() as f64 / messages, messages / scripts)
 }
 
-/// A server that has not reached its engine yet refuses streams: what is measured begins when the first one has opened.
+/// Waits until the server opens a stream. It refuses streams until it has connected to Redis.
 fn wait_until_open(server: &Server) -> Result<()> {
     let start = Instant::now();
     while !opens(server)? {

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support;
 use crate::support::http::{call, send, try_send};
@@ -171,16 +171,12 @@ async fn everything_goes_through_at_once() {
     let mut events = soon("the stream", Events::open(nginx.http, &last)).await.unwrap();
     let mut foreign = reader(&mut grpc(nginx.grpc).await).await;
     let mut direct = server.grpc().await;
-    // Each is awaited everywhere before the next one is sent: something that collects would wait for it in vain.
-    let mut slowest = Duration::ZERO;
+    // Each message is awaited everywhere before the next one is sent: a proxy that collects would wait forever.
     for number in 0..20 {
-        let start = Instant::now();
         let time = post(&mut direct, "bob", &number.to_string()).await;
         assert_eq!(events.next().await.unwrap(), time);
         assert_eq!(foreign.next().await.time, time);
-        slowest = slowest.max(start.elapsed());
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     // As large as they may be, both ways; what is larger is refused by who knows why.
     let large = "x".repeat((4 << 20) - 100);
     let time = send(nginx.http, "alice", &large).await;

@@ -16,6 +16,7 @@ use crate::support::suite::tests;
 use crate::support::{Grpc, Message, PATIENCE, Reader, Running, assert_increasing, post, server, soon};
 use libtest_mimic::Trial;
 use messenger::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, WAITING};
+use tokio::sync::{mpsc, watch};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 
@@ -130,33 +131,44 @@ async fn who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile() {
     let servers = [of(&engine), of(&engine)];
     let Posted { epoch, begin, messages } = posted(&servers[0], 60).await;
     let stop = Arc::new(AtomicBool::new(false));
+    let (acknowledged, latest) = watch::channel(String::new());
     let mut senders = tokio::task::JoinSet::new();
     for server in &servers {
-        let (mut grpc, stop) = (server.grpc().await, Arc::clone(&stop));
+        let (mut grpc, stop, acknowledged) = (server.grpc().await, Arc::clone(&stop), acknowledged.clone());
         senders.spawn(async move {
             let mut sent = 0;
             while !stop.load(Ordering::Relaxed) {
-                post(&mut grpc, "meanwhile", &"y".repeat(sent % 5_000)).await;
+                let time = post(&mut grpc, "meanwhile", &"y".repeat(sent % 5_000)).await;
+                acknowledged.send_modify(|latest| *latest = time.max(latest.clone()));
                 sent += 1;
             }
             sent
         });
     }
+    let (caught_up, mut catching_up) = mpsc::channel(READERS);
     let mut readers = tokio::task::JoinSet::new();
     for number in 0..READERS {
         let mut grpc = servers[number % 2].grpc().await;
         let (epoch, begin) = (epoch.clone(), begin.clone());
+        let (caught_up, latest) = (caught_up.clone(), latest.clone());
         readers.spawn(async move {
             let mut reader = after(&mut grpc, &epoch, &begin).await;
-            let mut got = reader.take(2_000).await;
-            while got.last().expect("a message").author != "last" {
+            let opened = latest.borrow().clone();
+            let mut got = vec![reader.next().await];
+            while got.last().unwrap().time <= opened {
+                got.push(reader.next().await);
+            }
+            caught_up.send(()).await.unwrap();
+            while got.last().unwrap().author != "last" {
                 got.push(reader.next().await);
             }
             got
         });
     }
-    // Long enough that all of them have come to the live messages.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // Until all of them have come to messages that were sent after they began.
+    for _ in 0..READERS {
+        soon("a reader that has caught up", catching_up.recv()).await;
+    }
     stop.store(true, Ordering::Relaxed);
     let sent: usize = senders.join_all().await.into_iter().sum();
     let mut grpc = servers[0].grpc().await;

@@ -1,16 +1,17 @@
-//! Certificates, made for each test in a directory of its own. The keys are graviola's, so that no C compiler is needed here either.
+//! Certificates, made for each test in a directory of its own, with keys and signatures by graviola.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use graviola::hashing::Sha256;
 use graviola::signing::ecdsa::{P256, SigningKey as EcdsaKey};
 use messenger::net::tls::{Connector, HTTP2, IdentityFiles};
 use messenger::net::{Connection, Credentials, ServerAddr};
 use messenger::settings::File;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, PublicKeyData, SerialNumber, date_time_ymd};
 
 use super::Grpc;
 
@@ -59,87 +60,115 @@ pub struct Identity {
     pub key: String,
 }
 
-struct Key {
-    key: EcdsaKey<P256>,
-    public: Vec<u8>,
-}
+struct Key(EcdsaKey<P256>);
 
 impl Key {
     fn generate() -> Self {
-        let key = EcdsaKey::<P256>::generate().expect("a key");
-        let mut spki = [0; 128];
-        let spki = key.to_spki_der(&mut spki).expect("a public key");
-        // The point, uncompressed, is at the end.
-        let public = spki[spki.len() - 65..].to_vec();
-        Self { key, public }
+        Self(EcdsaKey::<P256>::generate().expect("a key"))
+    }
+
+    fn public(&self) -> Vec<u8> {
+        self.0.to_spki_der(&mut [0; 128]).expect("a public key").to_vec()
     }
 
     fn pem(&self) -> String {
-        let mut pkcs8 = [0; 256];
-        let pkcs8 = self.key.to_pkcs8_der(&mut pkcs8).expect("a key");
-        let lines = base64(pkcs8);
-        format!("-----BEGIN PRIVATE KEY-----\n{lines}\n-----END PRIVATE KEY-----\n")
+        pem("PRIVATE KEY", self.0.to_pkcs8_der(&mut [0; 256]).expect("a key"))
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign_asn1::<Sha256>(&[message], &mut [0; 128]).expect("a signature").to_vec()
     }
 }
 
-impl PublicKeyData for Key {
-    fn der_bytes(&self) -> &[u8] {
-        &self.public
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl rcgen::SigningKey for Key {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let mut signature = [0; 128];
-        Ok(self.key.sign_asn1::<Sha256>(&[message], &mut signature).expect("a signature").to_vec())
-    }
-}
-
-/// One who signs.
+/// A certificate authority.
 pub struct Ca {
-    issuer: Issuer<'static, Key>,
+    name: String,
+    key: Key,
     pub certificate: String,
 }
 
-fn params(names: &[&str]) -> CertificateParams {
-    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut params = CertificateParams::new(names).expect("names");
-    params.serial_number = Some(SerialNumber::from(fastrand::u64(1..)));
-    params
-}
-
 pub fn ca(name: &str) -> Ca {
-    let mut params = params(&[]);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, name);
     let key = Key::generate();
-    let certificate = params.self_signed(&key).expect("a certificate").pem();
-    Ca { issuer: Issuer::new(params, key), certificate }
+    let is_ca = extension(&[0x55, 0x1d, 0x13], &der(0x30, &der(BOOLEAN, &[0xff])));
+    let certificate = certificate(name, &key.public(), &is_ca, always(), name, &key);
+    Ca { name: name.to_owned(), key, certificate }
 }
 
 impl Ca {
     /// A certificate for these names, and its key.
     pub fn sign(&self, names: &[&str]) -> Identity {
-        self.sign_with(params(names))
+        self.sign_with(names, always())
     }
 
-    /// The same, and it is valid from and until these times only.
+    /// A certificate that is valid between these times only, and its key.
     pub fn sign_within(&self, names: &[&str], begin: SystemTime, end: SystemTime) -> Identity {
-        let at = |time: SystemTime| date_time_ymd(1970, 1, 1) + time.duration_since(UNIX_EPOCH).expect("after 1970");
-        let mut params = params(names);
-        (params.not_before, params.not_after) = (at(begin), at(end));
-        self.sign_with(params)
+        self.sign_with(names, [utc_time(begin), utc_time(end)].concat())
     }
 
-    fn sign_with(&self, params: CertificateParams) -> Identity {
+    fn sign_with(&self, names: &[&str], validity: Vec<u8>) -> Identity {
         let key = Key::generate();
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        let names: Vec<u8> = names.iter().flat_map(|name| general_name(name)).collect();
+        let names = extension(&[0x55, 0x1d, 0x11], &der(0x30, &names));
+        let certificate = certificate("test", &key.public(), &names, validity, &self.name, &self.key);
         Identity { certificate, key: key.pem() }
     }
+}
+
+/// A certificate of X.509 version 3. <https://www.rfc-editor.org/rfc/rfc5280#section-4.1>
+fn certificate(
+    subject: &str,
+    public_key: &[u8],
+    extension: &[u8],
+    validity: Vec<u8>,
+    issuer: &str,
+    issuer_key: &Key,
+) -> String {
+    const ECDSA_WITH_SHA256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let algorithm = der(0x30, &der(OID, &ECDSA_WITH_SHA256));
+    // The first bit is zero, so the number is positive, and the second is not, so it has no leading zero byte.
+    let serial = ((fastrand::u64(..) >> 1) | (1 << 62)).to_be_bytes();
+    let contents = [
+        der(0xa0, &der(INTEGER, &[2])),
+        der(INTEGER, &serial),
+        algorithm.clone(),
+        name(issuer),
+        der(0x30, &validity),
+        name(subject),
+        public_key.to_vec(),
+        der(0xa3, &der(0x30, extension)),
+    ];
+    let contents = der(0x30, &contents.concat());
+    let signature = [&[0], &issuer_key.sign(&contents)[..]].concat();
+    pem("CERTIFICATE", &der(0x30, &[contents, algorithm, der(BIT_STRING, &signature)].concat()))
+}
+
+/// A validity from 1975 to 4096.
+fn always() -> Vec<u8> {
+    [der(UTC_TIME, b"750101000000Z"), der(GENERALIZED_TIME, b"40960101000000Z")].concat()
+}
+
+fn utc_time(time: SystemTime) -> Vec<u8> {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let digits: String = text.chars().filter(char::is_ascii_digit).skip(2).collect();
+    der(UTC_TIME, format!("{digits}Z").as_bytes())
+}
+
+fn name(common_name: &str) -> Vec<u8> {
+    let pair = [der(OID, &[0x55, 4, 3]), der(UTF8_STRING, common_name.as_bytes())].concat();
+    der(0x30, &der(0x31, &der(0x30, &pair)))
+}
+
+fn general_name(name: &str) -> Vec<u8> {
+    match name.parse() {
+        Ok(IpAddr::V4(address)) => der(0x87, &address.octets()),
+        Ok(IpAddr::V6(address)) => der(0x87, &address.octets()),
+        Err(_) => der(0x82, name.as_bytes()),
+    }
+}
+
+/// A critical extension.
+fn extension(id: &[u8], value: &[u8]) -> Vec<u8> {
+    der(0x30, &[der(OID, id), der(BOOLEAN, &[0xff]), der(OCTET_STRING, value)].concat())
 }
 
 /// What a test connects with: trusts those signed by the CA in this file, and shows this identity, if any.
@@ -161,33 +190,35 @@ pub async fn try_grpc(
     Ok(Grpc::with_origin(connection, server.origin()))
 }
 
-/// The beginning of an RSA key of so many bits, as a PEM file: as much of it as shows how many these are.
+/// The beginning of an RSA key of so many bits: as much of it as shows how many these are.
 pub fn rsa_key(bits: usize) -> String {
     let modulus = [vec![0, 0x80], vec![1; bits / 8 - 1]].concat();
     let [key, key_in_pkcs8] = [&[2, 1, 0][..], &[2, 1, 0, 0x30, 13, 6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1, 5, 0]];
-    let key = der(0x30, &[key, &der(2, &modulus), &[2, 3, 1, 0, 1]].concat());
-    let key = der(0x30, &[key_in_pkcs8, &der(4, &key)].concat());
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(&key))
+    let key = der(0x30, &[key, &der(INTEGER, &modulus), &[2, 3, 1, 0, 1]].concat());
+    pem("PRIVATE KEY", &der(0x30, &[key_in_pkcs8, &der(OCTET_STRING, &key)].concat()))
 }
 
+const BOOLEAN: u8 = 1;
+const INTEGER: u8 = 2;
+const BIT_STRING: u8 = 3;
+const OCTET_STRING: u8 = 4;
+const OID: u8 = 6;
+const UTF8_STRING: u8 = 12;
+const UTC_TIME: u8 = 23;
+const GENERALIZED_TIME: u8 = 24;
+
+/// A tag, the shortest form of the length, and the value.
 fn der(tag: u8, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len()).expect("short").to_be_bytes();
-    [&[tag, 0x82], &length[..], value].concat()
+    match length {
+        [0, short @ ..0x80] => [&[tag, short], value].concat(),
+        [0, length] => [&[tag, 0x81, length], value].concat(),
+        length => [&[tag, 0x82], &length[..], value].concat(),
+    }
 }
 
-/// In lines of 64 characters, as PEM has it.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().enumerate().fold(0u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
-        for digit in 0..4 {
-            let index = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit > three.len() { '=' } else { char::from(DIGITS[index as usize]) });
-        }
-        if text.len() % 65 == 64 {
-            text.push('\n');
-        }
-    }
-    text.trim_end().to_owned()
+fn pem(kind: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
 }

@@ -5,7 +5,7 @@ use crate::support::{Backend, Message, client, post};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests_of_each_backend![texts_and_authors_come_back_as_they_were]
+    tests_of_each_backend![texts_and_authors_arrive_unchanged]
 }
 
 fn texts() -> Vec<String> {
@@ -30,7 +30,7 @@ fn texts() -> Vec<String> {
     texts
 }
 
-async fn texts_and_authors_come_back_as_they_were(backend: Backend) {
+async fn texts_and_authors_arrive_unchanged(backend: Backend) {
     let server = backend.server(&[]);
     let clients = [client(server.address, &[]), client(server.address, &[])];
     for client in &clients {

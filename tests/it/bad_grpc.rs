@@ -18,12 +18,12 @@ use tower_service::Service;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        requests_that_do_not_decode,
-        fields_of_the_future_are_ignored,
-        what_is_not_there,
-        what_is_not_grpc_gets_a_status_of_http,
-        what_is_compressed,
-        a_deadline_ends_the_stream,
+        undecodable_requests_are_refused,
+        unknown_fields_are_ignored,
+        unknown_methods_are_unimplemented,
+        requests_that_are_not_grpc_get_an_http_status,
+        compressed_requests_are_refused,
+        a_deadline_ends_a_stream,
         a_deadline_counts_from_the_headers
     ]
 }
@@ -78,7 +78,7 @@ async fn raw_at(address: SocketAddr) -> Raw {
     Raw { connection, origin: format!("http://{address}") }
 }
 
-async fn requests_that_do_not_decode() {
+async fn undecodable_requests_are_refused() {
     let server = server(&[]);
     let mut reader = server.reader().await;
     let mut raw = raw(&server).await;
@@ -109,7 +109,7 @@ async fn requests_that_do_not_decode() {
     assert_eq!(reader.next().await.time, time, "the first message there is");
 }
 
-async fn fields_of_the_future_are_ignored() {
+async fn unknown_fields_are_ignored() {
     let server = server(&[]);
     let mut reader = server.reader().await;
     let mut raw = raw(&server).await;
@@ -120,7 +120,7 @@ async fn fields_of_the_future_are_ignored() {
     assert_eq!((message.author.as_str(), message.text.as_str()), ("a", ""));
 }
 
-async fn what_is_not_there() {
+async fn unknown_methods_are_unimplemented() {
     let server = server(&[]);
     let mut raw = raw(&server).await;
     let status = raw.status("DeleteMessage", &[], frame(0, 0, b"")).await;
@@ -130,7 +130,7 @@ async fn what_is_not_there() {
     assert_eq!(Status::from_header_map(other.headers()).unwrap().code(), Code::Unimplemented);
 }
 
-async fn what_is_not_grpc_gets_a_status_of_http() {
+async fn requests_that_are_not_grpc_get_an_http_status() {
     const SEND: &str = "/mes_grpc.MessengerServer/SendMessage";
     const CHECK: &str = "/grpc.health.v1.Health/Check";
     // Whoever has no token is told the same, and no more.
@@ -173,7 +173,7 @@ async fn what_is_not_grpc_gets_a_status_of_http() {
     }
 }
 
-async fn what_is_compressed() {
+async fn compressed_requests_are_refused() {
     let server = server(&[]);
     let mut reader = server.reader().await;
     let mut raw = raw(&server).await;
@@ -196,7 +196,7 @@ async fn what_is_compressed() {
     assert_eq!(reader.next().await.text, "");
 }
 
-async fn a_deadline_ends_the_stream() {
+async fn a_deadline_ends_a_stream() {
     let server = server(&[]);
     let mut raw = raw(&server).await;
     let status = raw.status("ReadMessages", &[("grpc-timeout", "50m")], frame(0, 0, b"")).await;

@@ -13,20 +13,20 @@ use tokio::net::TcpStream;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        bodies_that_are_no_message,
-        good_bodies_of_every_kind,
-        unknown_paths_and_wrong_methods,
-        pages_of_other_sites_are_kept_out,
-        browsers_are_served_only_under_names_that_strangers_cannot_have,
-        with_a_token_the_name_does_not_matter,
-        a_host_that_is_missing_or_twice_or_none,
-        a_body_that_is_encoded,
-        an_answer_reaches_who_is_still_sending,
-        who_has_said_everything_still_gets_an_answer
+        bodies_that_are_not_a_message_are_refused,
+        every_content_type_is_accepted,
+        unknown_paths_and_wrong_methods_are_refused,
+        requests_from_pages_of_other_sites_are_refused,
+        browsers_are_refused_under_foreign_host_names,
+        with_a_token_any_host_name_is_accepted,
+        missing_repeated_or_malformed_hosts_are_refused,
+        encoded_bodies_are_refused,
+        a_refusal_reaches_a_peer_that_is_still_sending,
+        a_half_closed_connection_still_gets_its_answer
     ]
 }
 
-async fn bodies_that_are_no_message() {
+async fn bodies_that_are_not_a_message_are_refused() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -64,7 +64,7 @@ async fn bodies_that_are_no_message() {
     assert_eq!(reader.next().await.time, time, "the first message there is");
 }
 
-async fn good_bodies_of_every_kind() {
+async fn every_content_type_is_accepted() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -89,7 +89,7 @@ async fn good_bodies_of_every_kind() {
     assert!(got.iter().all(|message| message.author == "alice" && message.text == "hey"));
 }
 
-async fn unknown_paths_and_wrong_methods() {
+async fn unknown_paths_and_wrong_methods_are_refused() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     for path in ["/nothing", "/sendmessage", "/sendMessage/", "/sendMessage/x", "//sendMessage"] {
@@ -107,7 +107,7 @@ async fn unknown_paths_and_wrong_methods() {
     }
 }
 
-async fn pages_of_other_sites_are_kept_out() {
+async fn requests_from_pages_of_other_sites_are_refused() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -148,7 +148,7 @@ const BROWSERS: [&[(&str, &str)]; 4] = [
     &[("user-agent", "curl/8.5.0"), ("accept-language", "en")],
 ];
 
-async fn browsers_are_served_only_under_names_that_strangers_cannot_have() {
+async fn browsers_are_refused_under_foreign_host_names() {
     let (_server, address) = program::server(&[]).await;
     let variables = [
         ("MESSENGER_HTTP_PORT", "0"),
@@ -199,7 +199,7 @@ async fn browsers_are_served_only_under_names_that_strangers_cannot_have() {
     }
 }
 
-async fn with_a_token_the_name_does_not_matter() {
+async fn with_a_token_any_host_name_is_accepted() {
     let file = std::env::temp_dir().join(format!("messenger-hosts-{}", std::process::id()));
     std::fs::write(&file, "s3cret").unwrap();
     let server = server(&[]);
@@ -211,7 +211,7 @@ async fn with_a_token_the_name_does_not_matter() {
     }
 }
 
-async fn a_host_that_is_missing_or_twice_or_none() {
+async fn missing_repeated_or_malformed_hosts_are_refused() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -239,7 +239,7 @@ async fn a_host_that_is_missing_or_twice_or_none() {
     }
 }
 
-async fn a_body_that_is_encoded() {
+async fn encoded_bodies_are_refused() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -270,7 +270,7 @@ async fn raw(address: SocketAddr, request: &[u8], close: bool) -> String {
     answer
 }
 
-async fn an_answer_reaches_who_is_still_sending() {
+async fn a_refusal_reaches_a_peer_that_is_still_sending() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -293,7 +293,7 @@ async fn an_answer_reaches_who_is_still_sending() {
     assert_eq!(client.collect(1).await[0].time, time);
 }
 
-async fn who_has_said_everything_still_gets_an_answer() {
+async fn a_half_closed_connection_still_gets_its_answer() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;

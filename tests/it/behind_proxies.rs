@@ -24,11 +24,11 @@ use tokio::process::{Child, Command};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        everything_goes_through_at_once,
-        a_client_sends_for_ever,
-        a_proxy_that_takes_no_more_calls_costs_nothing,
-        silence_ends_a_stream_only_without_the_setting,
-        a_proxy_that_restarts_costs_nothing
+        each_message_passes_without_waiting_for_the_next,
+        a_client_sends_more_calls_than_a_connection_takes_by_default,
+        a_connection_that_takes_no_more_calls_is_replaced,
+        a_silent_stream_stays_open_with_the_documented_timeout,
+        a_restart_of_the_proxy_loses_nothing
     ]
 }
 
@@ -157,7 +157,7 @@ impl Events {
     }
 }
 
-async fn everything_goes_through_at_once() {
+async fn each_message_passes_without_waiting_for_the_next() {
     suite::require("nginx", "nginx");
     let (server, client, nginx) = chat(CONFIGURATION).await;
     let page = call(nginx.http, Method::GET, "/", &[], "").await;
@@ -194,7 +194,7 @@ async fn everything_goes_through_at_once() {
 }
 
 /// By itself nginx takes no more than a thousand calls on a connection.
-async fn a_client_sends_for_ever() {
+async fn a_client_sends_more_calls_than_a_connection_takes_by_default() {
     suite::require("nginx", "nginx");
     let (_server, client, _nginx) = chat(CONFIGURATION).await;
     for number in 0..1500 {
@@ -204,7 +204,7 @@ async fn a_client_sends_for_ever() {
 }
 
 /// Nor does it end the stream then: the client has to.
-async fn a_proxy_that_takes_no_more_calls_costs_nothing() {
+async fn a_connection_that_takes_no_more_calls_is_replaced() {
     suite::require("nginx", "nginx");
     let few = replace(CONFIGURATION, "keepalive_requests 1000000000;", "keepalive_requests 10;");
     let (_server, client, nginx) = chat(&few).await;
@@ -222,7 +222,7 @@ async fn a_proxy_that_takes_no_more_calls_costs_nothing() {
     assert_eq!(got, 35);
 }
 
-async fn silence_ends_a_stream_only_without_the_setting() {
+async fn a_silent_stream_stays_open_with_the_documented_timeout() {
     const SHORT: Duration = Duration::from_secs(2);
     const SETTING: &str = "grpc_read_timeout 365d;";
     suite::require("nginx", "nginx");
@@ -243,7 +243,7 @@ async fn silence_ends_a_stream_only_without_the_setting() {
     assert_eq!(whole.next().await.time, time);
 }
 
-async fn a_proxy_that_restarts_costs_nothing() {
+async fn a_restart_of_the_proxy_loses_nothing() {
     suite::require("nginx", "nginx");
     let quick = replace(CONFIGURATION, "worker_shutdown_timeout 10s;", "worker_shutdown_timeout 100ms;");
     let (server, client, mut nginx) = chat(&quick).await;

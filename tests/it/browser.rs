@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = tests![
-        two_people_talk_whatever_goes_away,
-        who_has_the_token_gets_in,
-        hostile_texts_are_texts,
-        who_reads_what_is_above_is_not_moved,
+        two_people_talk_while_servers_and_clients_restart,
+        the_page_asks_for_the_token,
+        hostile_texts_are_shown_as_text,
+        scrolling_up_keeps_the_position,
         ten_thousand_messages_do_not_stutter,
-        a_name_that_strangers_may_have_shows_nothing_of_the_chat
+        a_foreign_host_name_shows_nothing_of_the_chat
     ];
     // It writes docs/page.png, so it runs only when asked for.
     tests.extend(tests![pictures].into_iter().map(|test| test.with_ignored_flag(true)));
@@ -66,7 +66,7 @@ async fn texts(browser: &Browser) -> Vec<String> {
     texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-async fn two_people_talk_whatever_goes_away() {
+async fn two_people_talk_while_servers_and_clients_restart() {
     let driver = driver(ZONE).await;
     let server_address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let mut server = server_at(server_address).await;
@@ -169,7 +169,7 @@ async fn two_people_talk_whatever_goes_away() {
     server.exit().await;
 }
 
-async fn who_has_the_token_gets_in() {
+async fn the_page_asks_for_the_token() {
     const STATE: &str = "document.getElementById('state').textContent";
     let driver = driver(ZONE).await;
     let server = support::server(&[]);
@@ -194,7 +194,7 @@ async fn who_has_the_token_gets_in() {
     assert_eq!(other.get("location.hash").await, "");
 }
 
-async fn hostile_texts_are_texts() {
+async fn hostile_texts_are_shown_as_text() {
     let driver = driver(ZONE).await;
     let (_server, server_address) = program::server(&[]).await;
     let (_client, address) = client(server_address, 0, &[]).await;
@@ -276,7 +276,7 @@ async fn hostile_texts_are_texts() {
     page.close().await;
 }
 
-async fn who_reads_what_is_above_is_not_moved() {
+async fn scrolling_up_keeps_the_position() {
     let driver = driver(ZONE).await;
     let (_server, server_address) = program::server(&[]).await;
     let (_client, address) = client(server_address, 0, &[]).await;
@@ -377,7 +377,7 @@ async fn ten_thousand_messages_do_not_stutter() {
     page.close().await;
 }
 
-async fn a_name_that_strangers_may_have_shows_nothing_of_the_chat() {
+async fn a_foreign_host_name_shows_nothing_of_the_chat() {
     let driver = driver(ZONE).await;
     let server_address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let _server = server_at(server_address).await;
@@ -396,7 +396,7 @@ async fn a_name_that_strangers_may_have_shows_nothing_of_the_chat() {
     }
 }
 
-/// Remakes the pictures: `cargo test --test it -- --ignored pictures`. One is in the README, the others are for the eye.
+/// Makes docs/page.png and further pictures: `cargo test --test it -- --ignored pictures`.
 async fn pictures() {
     let driver = driver(ZONE).await;
     let (mut server, server_address) = program::server(&[]).await;

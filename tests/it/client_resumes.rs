@@ -9,14 +9,14 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests_of_each_backend![
-        a_cut_costs_nothing,
-        a_reader_that_was_cut_before_its_first_message_misses_nothing,
-        a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body,
-        an_idempotency_key_of_the_users_own_works_over_http
+        a_cut_connection_loses_nothing,
+        a_client_that_was_cut_before_its_first_message_misses_nothing,
+        a_new_room_is_one_gap_in_the_header_and_none_in_the_body,
+        an_idempotency_key_works_over_http
     ]
 }
 
-async fn a_cut_costs_nothing(backend: Backend) {
+async fn a_cut_connection_loses_nothing(backend: Backend) {
     let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &[]);
@@ -49,7 +49,7 @@ async fn a_cut_costs_nothing(backend: Backend) {
     assert_eq!(got, order);
 }
 
-async fn a_reader_that_was_cut_before_its_first_message_misses_nothing(backend: Backend) {
+async fn a_client_that_was_cut_before_its_first_message_misses_nothing(backend: Backend) {
     let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &[]);
@@ -62,7 +62,7 @@ async fn a_reader_that_was_cut_before_its_first_message_misses_nothing(backend: 
     assert_eq!(client.collect(1).await[0].time, time);
 }
 
-async fn a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body(backend: Backend) {
+async fn a_new_room_is_one_gap_in_the_header_and_none_in_the_body(backend: Backend) {
     let port = support::fixed_port();
     let first = backend.server_on(listen(port), &[]);
     let client = client(first.address, &["--send-deadline", "10s"]);
@@ -87,7 +87,7 @@ async fn a_new_server_is_a_gap_that_is_told_once_and_never_in_the_body(backend: 
     assert_eq!((got, gaps), (vec![early, late], 1));
 }
 
-async fn an_idempotency_key_of_the_users_own_works_over_http(backend: Backend) {
+async fn an_idempotency_key_works_over_http(backend: Backend) {
     let server = backend.server(&[]);
     let (one, other) = (client(server.address, &[]), client(server.address, &[]));
     let send = async |client: &support::Running, text: &str, key: &str| {

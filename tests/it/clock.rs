@@ -17,9 +17,9 @@ use tonic::{Code, Request};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        steps_back_and_forth,
-        a_step_in_the_middle_of_many_senders,
-        a_clock_past_the_last_time_is_named_and_no_message_gets_a_wrong_one
+        times_increase_when_the_clock_steps_back,
+        times_increase_when_the_clock_steps_under_load,
+        messages_are_refused_while_the_clock_is_past_the_last_time
     ]
 }
 
@@ -88,7 +88,7 @@ async fn resumed(grpc: &mut Grpc, epoch: &str, after: &str) -> Reader {
     Reader { stream: soon("the headers", grpc.read_messages(request)).await.expect("a stream").into_inner() }
 }
 
-async fn steps_back_and_forth() {
+async fn times_increase_when_the_clock_steps_back() {
     let library = library();
     let clock = Clock::new();
     let (_server, address) = server_with(&clock, &library).await;
@@ -137,7 +137,7 @@ async fn steps_back_and_forth() {
     assert_eq!(watch.next().await.time, last);
 }
 
-async fn a_step_in_the_middle_of_many_senders() {
+async fn times_increase_when_the_clock_steps_under_load() {
     let library = library();
     let clock = Clock::new();
     let (_server, address) = server_with(&clock, &library).await;
@@ -163,7 +163,7 @@ async fn a_step_in_the_middle_of_many_senders() {
     assert_increasing(&watch.take(2000).await);
 }
 
-async fn a_clock_past_the_last_time_is_named_and_no_message_gets_a_wrong_one() {
+async fn messages_are_refused_while_the_clock_is_past_the_last_time() {
     let library = library();
     let clock = Clock::new();
     // Also at the start.

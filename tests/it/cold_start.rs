@@ -13,10 +13,10 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests_of_each_backend![
-        server_first,
-        client_first_with_a_send_already_waiting,
-        many_clients_at_once,
-        every_client_has_the_first_message_whatever_starts_first
+        a_client_that_starts_second_has_its_first_message,
+        a_client_that_starts_first_has_its_first_message,
+        many_clients_that_start_at_once_have_their_first_messages,
+        every_client_has_the_first_message_in_any_order_of_starting
     ]
 }
 
@@ -37,7 +37,7 @@ fn assert_mostly_within_bound(mut times: Vec<Duration>) {
     assert!(times[times.len() / 2] < BOUND, "{times:?}");
 }
 
-async fn server_first(backend: Backend) {
+async fn a_client_that_starts_second_has_its_first_message(backend: Backend) {
     let mut times = Vec::new();
     for round in 0..20 {
         let server = backend.server(&[]);
@@ -48,7 +48,7 @@ async fn server_first(backend: Backend) {
     assert_mostly_within_bound(times);
 }
 
-async fn client_first_with_a_send_already_waiting(backend: Backend) {
+async fn a_client_that_starts_first_has_its_first_message(backend: Backend) {
     let mut times = Vec::new();
     for round in 0..5 {
         let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
@@ -64,7 +64,7 @@ async fn client_first_with_a_send_already_waiting(backend: Backend) {
     assert_mostly_within_bound(times);
 }
 
-async fn many_clients_at_once(backend: Backend) {
+async fn many_clients_that_start_at_once_have_their_first_messages(backend: Backend) {
     let server = backend.server(&[]);
     let mut starts = tokio::task::JoinSet::new();
     for number in 0..20 {
@@ -137,7 +137,7 @@ async fn cold_start(backend: Backend, mut random: fastrand::Rng, clients: usize)
 }
 
 /// One after the other would take minutes, and hardly any of that is work.
-async fn every_client_has_the_first_message_whatever_starts_first(backend: Backend) {
+async fn every_client_has_the_first_message_in_any_order_of_starting(backend: Backend) {
     let seed = fastrand::u64(..);
     let all = (0..tries() as u64).map(|number| {
         let random = fastrand::Rng::with_seed(seed.wrapping_add(number));

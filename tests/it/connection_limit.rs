@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 pub fn tests() -> Vec<Trial> {
-    tests![of_the_server, of_the_client, of_calls_on_one_connection]
+    tests![the_server_limits_connections, the_client_limits_connections, the_server_limits_streams_of_a_connection]
 }
 
 /// Whether a connection is closed at once. It stays silent otherwise.
@@ -20,7 +20,7 @@ async fn is_closed(mut socket: TcpStream) {
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
 
-async fn of_the_server() {
+async fn the_server_limits_connections() {
     let (mut server, address) = program::server(&[("MESSENGER_MAX_CONNECTIONS", "2")]).await;
     let (mut one, mut other) = (grpc(address).await, grpc(address).await);
     let mut reader = support::reader(&mut one).await;
@@ -44,7 +44,7 @@ async fn try_post(address: SocketAddr) -> Option<String> {
     Some(messenger::send_time::rfc3339(&answer.into_inner().send_time?).to_string())
 }
 
-async fn of_the_client() {
+async fn the_client_limits_connections() {
     let server = server(&[]);
     let client = client(server.address, &["--http-max-connections", "2"]);
     client.ready().await;
@@ -69,7 +69,7 @@ async fn of_the_client() {
     until("a place", call).await;
 }
 
-async fn of_calls_on_one_connection() {
+async fn the_server_limits_streams_of_a_connection() {
     let server = server(&["--max-streams", "2"]);
     let mut requests = http2::open(server.address).await;
     let mut readers = vec![http2::reader(&mut requests).await, http2::reader(&mut requests).await];

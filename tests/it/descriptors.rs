@@ -16,7 +16,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 pub fn tests() -> Vec<Trial> {
-    tests![of_the_server, of_the_client, too_few_threads_at_the_start_are_one_line, without_a_further_thread_it_goes_on]
+    tests![
+        a_server_without_free_descriptors_serves_its_connections,
+        a_client_without_free_descriptors_serves_its_connections,
+        too_few_threads_at_startup_are_one_line,
+        a_client_runs_on_without_another_thread
+    ]
 }
 
 /// All that the process may have open, and which it cannot raise.
@@ -42,7 +47,7 @@ async fn start_limited(program: &str, what: &str, variables: &[(&str, &str)]) ->
     (program, address)
 }
 
-async fn of_the_server() {
+async fn a_server_without_free_descriptors_serves_its_connections() {
     let (mut server, address) = start_limited(SERVER, "server listening", &[("MESSENGER_SERVER_PORT", "0")]).await;
     let mut sender = grpc(address).await;
     // The kernel connects them all; the server takes as many as it can.
@@ -104,7 +109,7 @@ impl Caller {
     }
 }
 
-async fn of_the_client() {
+async fn a_client_without_free_descriptors_serves_its_connections() {
     let port = support::fixed_port();
     let server = server_on(support::listen(port), &[]);
     let server_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
@@ -165,7 +170,7 @@ fn require_limits() {
     }
 }
 
-async fn too_few_threads_at_the_start_are_one_line() {
+async fn too_few_threads_at_startup_are_one_line() {
     require_limits();
     for program in [SERVER, CLIENT, CHAT] {
         let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
@@ -177,7 +182,7 @@ async fn too_few_threads_at_the_start_are_one_line() {
     }
 }
 
-async fn without_a_further_thread_it_goes_on() {
+async fn a_client_runs_on_without_another_thread() {
     require_limits();
     let port = support::fixed_port();
     let server = format!("localhost:{port}");

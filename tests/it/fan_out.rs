@@ -8,7 +8,7 @@ use crate::support::{Backend, Message, post, reader};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests_of_each_backend![a_thousand_readers_have_every_message]
+    tests_of_each_backend![a_thousand_readers_receive_every_message]
 }
 
 const READERS: usize = 1_000;
@@ -17,7 +17,7 @@ const PER_CONNECTION: usize = 250;
 const SENDERS: usize = 4;
 const EACH: usize = 100;
 
-async fn a_thousand_readers_have_every_message(backend: Backend) {
+async fn a_thousand_readers_receive_every_message(backend: Backend) {
     messenger::process::raise_file_limit();
     let server = backend.server(&[]);
     let mut streams = Vec::new();

@@ -10,10 +10,10 @@ use crate::support::{Backend, assert_increasing, client, post};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests_of_each_backend![nothing_came_in_is_an_empty_array, concurrent_flushes_share_the_messages_out]
+    tests_of_each_backend![an_empty_buffer_is_an_empty_array, each_message_is_in_exactly_one_of_many_concurrent_flushes]
 }
 
-async fn nothing_came_in_is_an_empty_array(backend: Backend) {
+async fn an_empty_buffer_is_an_empty_array(backend: Backend) {
     let server = backend.server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -25,7 +25,7 @@ async fn nothing_came_in_is_an_empty_array(backend: Backend) {
     assert_eq!(&answer.body[..], b"[]");
 }
 
-async fn concurrent_flushes_share_the_messages_out(backend: Backend) {
+async fn each_message_is_in_exactly_one_of_many_concurrent_flushes(backend: Backend) {
     const MESSAGES: usize = 3_000;
     let server = backend.server(&[]);
     let client = client(server.address, &[]);

@@ -25,23 +25,23 @@ use tokio::task::JoinSet;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        foreign_server_first_message_after_a_cold_start,
-        foreign_server_that_starts_after_the_client,
-        foreign_server_one_order_over_two_clients,
-        foreign_server_any_text,
-        foreign_server_that_ends_the_stream_gets_another,
-        foreign_server_restarts_and_the_buffer_survives,
-        foreign_server_that_is_frozen_is_a_504_at_the_deadline,
-        foreign_server_statuses_become_http,
-        foreign_server_times_print_with_nine_digits,
-        foreign_client_many_streams_open_at_once_on_one_connection,
-        foreign_client_readers_and_senders_share_one_order,
-        foreign_client_bad_calls_get_their_statuses,
-        foreign_client_stream_ends_at_its_deadline,
-        foreign_client_that_falls_behind_is_told,
-        foreign_client_under_tls_with_a_token,
-        foreign_client_sees_a_shutdown,
-        foreign_client_asks_for_health
+        server_first_message_after_a_cold_start,
+        server_that_starts_after_the_client,
+        server_gives_two_clients_one_order,
+        server_passes_any_text,
+        server_that_ends_the_stream_gets_another,
+        server_restarts_and_the_buffer_survives,
+        server_that_is_frozen_is_a_504_at_the_deadline,
+        server_statuses_become_http_statuses,
+        server_times_print_with_nine_digits,
+        client_opens_many_streams_at_once_on_one_connection,
+        client_readers_and_senders_share_one_order,
+        client_bad_calls_get_their_statuses,
+        client_stream_ends_at_its_deadline,
+        client_that_falls_behind_gets_resource_exhausted,
+        client_connects_over_tls_with_a_token,
+        client_sees_a_shutdown,
+        client_checks_health
     ]
 }
 
@@ -139,7 +139,7 @@ async fn collect(client: &support::Running, count: usize) -> Vec<Message> {
 
 /// grpcio holds the response headers back until there is a message: a client that waits for them without a bound never sends the
 /// first one.
-async fn foreign_server_first_message_after_a_cold_start() {
+async fn server_first_message_after_a_cold_start() {
     let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     for round in 0..2 {
@@ -153,7 +153,7 @@ async fn foreign_server_first_message_after_a_cold_start() {
     }
 }
 
-async fn foreign_server_that_starts_after_the_client() {
+async fn server_that_starts_after_the_client() {
     let python = python();
     let port = free_port().local_addr().unwrap().port();
     let client = client((Ipv4Addr::LOCALHOST, port).into(), &["--send-deadline", "30s"]);
@@ -165,7 +165,7 @@ async fn foreign_server_that_starts_after_the_client() {
     assert_eq!(collect(&client, 1).await[0].time, time);
 }
 
-async fn foreign_server_one_order_over_two_clients() {
+async fn server_gives_two_clients_one_order() {
     const SENDERS: usize = 8;
     const EACH: usize = 40;
     let python = python();
@@ -189,7 +189,7 @@ async fn foreign_server_one_order_over_two_clients() {
     assert_eq!(collect(&clients[1], SENDERS * EACH).await, order);
 }
 
-async fn foreign_server_any_text() {
+async fn server_passes_any_text() {
     let python = python();
     let (_server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
@@ -203,7 +203,7 @@ async fn foreign_server_any_text() {
     }
 }
 
-async fn foreign_server_that_ends_the_stream_gets_another() {
+async fn server_that_ends_the_stream_gets_another() {
     let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
@@ -218,7 +218,7 @@ async fn foreign_server_that_ends_the_stream_gets_another() {
     assert_eq!(texts.collect::<Vec<_>>(), ["before", "first", "second"]);
 }
 
-async fn foreign_server_restarts_and_the_buffer_survives() {
+async fn server_restarts_and_the_buffer_survives() {
     let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
@@ -237,7 +237,7 @@ async fn foreign_server_restarts_and_the_buffer_survives() {
     assert_eq!(texts.collect::<Vec<_>>(), ["before", "after"]);
 }
 
-async fn foreign_server_that_is_frozen_is_a_504_at_the_deadline() {
+async fn server_that_is_frozen_is_a_504_at_the_deadline() {
     const DEADLINE: Duration = Duration::from_millis(2500);
     let python = python();
     let (server, address) = foreign_server(python, 0).await;
@@ -272,7 +272,7 @@ async fn foreign_server_that_is_frozen_is_a_504_at_the_deadline() {
     assert_eq!(count("not sent"), 0, "{seen:?}");
 }
 
-async fn foreign_server_statuses_become_http() {
+async fn server_statuses_become_http_statuses() {
     let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
@@ -306,7 +306,7 @@ async fn foreign_server_statuses_become_http() {
     assert_eq!(client.flush().await, []);
 }
 
-async fn foreign_server_times_print_with_nine_digits() {
+async fn server_times_print_with_nine_digits() {
     let python = python();
     let (_server, address) = foreign_server(python, 0).await;
     let client = client(address, &[]);
@@ -323,7 +323,7 @@ async fn foreign_server_times_print_with_nine_digits() {
     }
 }
 
-async fn foreign_client_many_streams_open_at_once_on_one_connection() {
+async fn client_opens_many_streams_at_once_on_one_connection() {
     let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["streams", "120"]);
@@ -332,7 +332,7 @@ async fn foreign_client_many_streams_open_at_once_on_one_connection() {
     assert_eq!(client.json().await, 120);
 }
 
-async fn foreign_client_readers_and_senders_share_one_order() {
+async fn client_readers_and_senders_share_one_order() {
     const SENDERS: usize = 4;
     const EACH: usize = 100;
     let python = python();
@@ -369,7 +369,7 @@ async fn foreign_client_readers_and_senders_share_one_order() {
     }
 }
 
-async fn foreign_client_bad_calls_get_their_statuses() {
+async fn client_bad_calls_get_their_statuses() {
     let python = python();
     let server = server(&[]);
     let mut reader = server.reader().await;
@@ -389,7 +389,7 @@ async fn foreign_client_bad_calls_get_their_statuses() {
     assert_eq!(reader.next().await.text.len(), (4 << 20) - 64, "nothing but the good one is in the room");
 }
 
-async fn foreign_client_stream_ends_at_its_deadline() {
+async fn client_stream_ends_at_its_deadline() {
     let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["deadline", "1.5"]);
@@ -399,7 +399,7 @@ async fn foreign_client_stream_ends_at_its_deadline() {
     assert!((1.4..PATIENCE.as_secs_f64()).contains(&ended[1].as_f64().unwrap()), "{ended}");
 }
 
-async fn foreign_client_that_falls_behind_is_told() {
+async fn client_that_falls_behind_gets_resource_exhausted() {
     const SENT: u64 = 40;
     let python = python();
     let server = server(&["--retention-bytes", "8MiB"]);
@@ -416,7 +416,7 @@ async fn foreign_client_that_falls_behind_is_told() {
     assert_eq!(ended[1], "RESOURCE_EXHAUSTED");
 }
 
-async fn foreign_client_under_tls_with_a_token() {
+async fn client_connects_over_tls_with_a_token() {
     const SENDERS: usize = 4;
     const EACH: usize = 100;
     let python = python();
@@ -451,7 +451,7 @@ async fn foreign_client_under_tls_with_a_token() {
 const SERVING: [u8; 2] = [8, 1];
 const NOT_SERVING: [u8; 2] = [8, 2];
 
-async fn foreign_client_sees_a_shutdown() {
+async fn client_sees_a_shutdown() {
     let python = python();
     let (mut server, address) = program::server(&[]).await;
     let mut client = Python::client(python, address, &["end"]);
@@ -464,7 +464,7 @@ async fn foreign_client_sees_a_shutdown() {
     assert!(server.exit().await.success());
 }
 
-async fn foreign_client_asks_for_health() {
+async fn client_checks_health() {
     let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["health", "", messenger::proto::SERVICE, "nobody"]);

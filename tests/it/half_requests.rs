@@ -16,7 +16,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub fn tests() -> Vec<Trial> {
-    tests![over_grpc, over_http, not_for_ever, tiny_pieces_hold_no_more_than_they_are]
+    tests![
+        incomplete_grpc_requests_hold_bounded_memory,
+        incomplete_http_requests_hold_bounded_memory,
+        incomplete_requests_end_after_their_timeout,
+        small_pieces_do_not_hold_whole_read_buffers
+    ]
 }
 
 const MIB: usize = 1024 * 1024;
@@ -32,7 +37,7 @@ fn begin(requests: &mut h2::client::SendRequest<Bytes>, text: &str) -> (Response
     (answer, stream, last)
 }
 
-async fn over_grpc() {
+async fn incomplete_grpc_requests_hold_bounded_memory() {
     let (server, address) = program::server(&[("MESSENGER_MAX_MESSAGE_BYTES", "1MiB")]).await;
     let mut reader = support::reader(&mut support::grpc(address).await).await;
     let mut sender = support::grpc(address).await;
@@ -77,7 +82,7 @@ async fn over_grpc() {
     assert!(grown < (2 * ROOM + 2 * ROOM + 16) * MIB, "grew by {grown} bytes");
 }
 
-async fn over_http() {
+async fn incomplete_http_requests_hold_bounded_memory() {
     const MORE: usize = 4;
     let server = support::server(&[]);
     let client = support::client(server.address, &["--max-body-bytes", "1MiB"]);
@@ -116,7 +121,7 @@ async fn over_http() {
     assert_eq!(soon("an answer", status(&mut socket)).await, "200", "there is room again");
 }
 
-async fn not_for_ever() {
+async fn incomplete_requests_end_after_their_timeout() {
     let (_server, address) = program::server(&[]).await;
     let mut requests = http2::open(address).await;
     let mut reader = support::reader(&mut support::grpc(address).await).await;
@@ -128,7 +133,7 @@ async fn not_for_ever() {
     assert_eq!(reader.next().await.time, time);
 }
 
-async fn tiny_pieces_hold_no_more_than_they_are() {
+async fn small_pieces_do_not_hold_whole_read_buffers() {
     const CALLS: u32 = 3000;
     /// Less than one buffer that a connection is read into, and more than a call takes.
     const MOST: usize = 7 * 1024;

@@ -25,21 +25,21 @@ use tokio::net::TcpStream;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        a_frozen_server_costs_nothing_and_each_deadline_holds,
-        a_server_that_takes_one_call_at_once_leaves_none_for_sends,
-        a_server_that_takes_no_calls_at_all,
-        a_server_that_takes_a_hundred_calls_and_ends_none,
-        a_server_that_resets_each_call,
-        a_server_that_says_goodbye_again_and_again,
-        a_server_that_reads_nothing,
-        a_client_leaves_a_server_that_freezes_for_the_next,
-        a_stream_goes_on_when_a_frozen_server_thaws_without_a_gap_or_a_repeat,
-        a_server_that_says_nothing_is_left_at_each_step_of_opening,
-        a_client_leaves_a_server_that_answers_pings_and_no_calls,
-        a_server_of_another_make_is_asked_once_a_call_got_no_answer,
-        a_server_of_another_make_that_answers_pings_is_kept,
-        servers_that_end_each_stream_are_not_tried_without_a_pause,
-        a_server_that_hangs_before_the_headers_is_not_ready_again_and_again
+        a_frozen_server_costs_no_resources_and_deadlines_hold,
+        a_server_that_allows_one_call_leaves_none_for_sends,
+        a_server_that_allows_no_calls_is_reported,
+        a_server_that_ends_none_of_its_hundred_calls_times_out,
+        a_server_that_resets_each_call_costs_no_resources,
+        a_server_that_closes_each_connection_costs_no_resources,
+        a_server_that_reads_nothing_costs_no_resources,
+        a_client_leaves_a_frozen_server_for_the_next,
+        a_stream_resumes_without_a_gap_when_a_frozen_server_continues,
+        a_server_that_falls_silent_at_any_step_of_opening_is_left,
+        a_server_that_answers_pings_but_no_calls_is_left,
+        a_foreign_server_is_pinged_after_a_call_without_an_answer,
+        a_foreign_server_that_answers_pings_is_kept,
+        servers_that_end_each_stream_are_retried_with_a_pause,
+        a_server_that_hangs_before_the_headers_is_not_ready
     ]
 }
 
@@ -131,7 +131,7 @@ fn all(status: u16, detail: &str) -> BTreeMap<(u16, String), usize> {
     BTreeMap::from([((status, detail.to_owned()), SENDS)])
 }
 
-async fn a_frozen_server_costs_nothing_and_each_deadline_holds() {
+async fn a_frozen_server_costs_no_resources_and_deadlines_hold() {
     let (server, address) = program::server(&[]).await;
     let client = Client::of(address, "stream open").await;
     server.signal("STOP");
@@ -139,7 +139,7 @@ async fn a_frozen_server_costs_nothing_and_each_deadline_holds() {
     server.signal("CONT");
 }
 
-async fn a_server_that_takes_one_call_at_once_leaves_none_for_sends() {
+async fn a_server_that_allows_one_call_leaves_none_for_sends() {
     let (_server, address) = program::server(&[("MESSENGER_MAX_STREAMS", "1")]).await;
     let client = Client::of(address, "nothing can be sent over this connection").await;
     let why = "the server takes one call at once, which is the stream of messages";
@@ -185,14 +185,14 @@ fn is_stream<T>(request: &Request<T>) -> bool {
     request.uri().path().ends_with("/ReadMessages")
 }
 
-async fn a_server_that_takes_no_calls_at_all() {
+async fn a_server_that_allows_no_calls_is_reported() {
     let client = Client::of(server(0, |_, _| {}), "calls to the server can't leave").await;
     let why = "the server takes no calls on this connection";
     client.unready(why).await;
     assert_eq!(client.waves("hey").await, all(503, &format!("{why}: the message was not sent")));
 }
 
-async fn a_server_that_takes_a_hundred_calls_and_ends_none() {
+async fn a_server_that_ends_none_of_its_hundred_calls_times_out() {
     let client = Client::of(server(100, |_, _| {}), "stream open").await;
     let answers = client.waves("hey").await;
     let not_sent = "the server takes 100 calls at once, and none has ended: the message was not sent";
@@ -202,7 +202,7 @@ async fn a_server_that_takes_a_hundred_calls_and_ends_none() {
     assert!(unknown >= 95 && unknown + refused == SENDS, "{answers:?}");
 }
 
-async fn a_server_that_resets_each_call() {
+async fn a_server_that_resets_each_call_costs_no_resources() {
     let client = Client::of(server(1000, |call, _| call.send_reset(Reason::INTERNAL_ERROR)), "stream open").await;
     // It is tried again until the deadline: the server of this epoch may still tell.
     for ((status, detail), _) in client.waves("hey").await {
@@ -211,7 +211,7 @@ async fn a_server_that_resets_each_call() {
     }
 }
 
-async fn a_server_that_says_goodbye_again_and_again() {
+async fn a_server_that_closes_each_connection_costs_no_resources() {
     let treat: Treat = |_, connection| connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     let client = Client::of(server(1000, treat), "stream open").await;
     for ((status, detail), _) in client.waves("hey").await {
@@ -251,7 +251,7 @@ fn server_that_reads_nothing() -> SocketAddr {
     address
 }
 
-async fn a_server_that_reads_nothing() {
+async fn a_server_that_reads_nothing_costs_no_resources() {
     let mut client = Client::of(server_that_reads_nothing(), "stream open").await;
     let answers = client.waves(&"x".repeat(100_000)).await;
     let not_sent = "the server does not read what is sent to it: the message was not sent";
@@ -282,7 +282,7 @@ async fn metrics(program: &mut Program) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
-async fn a_client_leaves_a_server_that_freezes_for_the_next() {
+async fn a_client_leaves_a_frozen_server_for_the_next() {
     let (first, a) = program::server(&[]).await;
     let (_second, b) = program::server(&[]).await;
     let mut program = Client::start(&format!("{a},{b}"));
@@ -301,7 +301,7 @@ async fn a_client_leaves_a_server_that_freezes_for_the_next() {
     first.signal("CONT");
 }
 
-async fn a_stream_goes_on_when_a_frozen_server_thaws_without_a_gap_or_a_repeat() {
+async fn a_stream_resumes_without_a_gap_when_a_frozen_server_continues() {
     let (server, address) = program::server(&[]).await;
     let mut client = Client::of(address, "stream open").await;
     web::send(client.address, "alice", "before").await;
@@ -385,7 +385,7 @@ async fn until_closed(socket: &mut TcpStream) {
     while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
 }
 
-async fn a_server_that_says_nothing_is_left_at_each_step_of_opening() {
+async fn a_server_that_falls_silent_at_any_step_of_opening_is_left() {
     let (_server, healthy) = program::server(&[]).await;
     let steps = [Silent::Accepted, Silent::Greeted].map(|silent| async move {
         let mut program = Client::start(&format!("{},{healthy}", silent_server(silent)));
@@ -395,7 +395,7 @@ async fn a_server_that_says_nothing_is_left_at_each_step_of_opening() {
     join_all(steps).await;
 }
 
-async fn a_client_leaves_a_server_that_answers_pings_and_no_calls() {
+async fn a_server_that_answers_pings_but_no_calls_is_left() {
     // As a proxy does whose server hangs.
     let first = server(1000, |_, _| {});
     let (_second, b) = program::server(&[]).await;
@@ -407,7 +407,7 @@ async fn a_client_leaves_a_server_that_answers_pings_and_no_calls() {
     program.line("the server answers no calls").await;
 }
 
-async fn a_server_of_another_make_is_asked_once_a_call_got_no_answer() {
+async fn a_foreign_server_is_pinged_after_a_call_without_an_answer() {
     let mut client = Client::of(silent_server(Silent::Opened), "stream open").await;
     let answer = web::try_send(client.address, "alice", "hey").await;
     assert_eq!(answer.status, 504);
@@ -416,7 +416,7 @@ async fn a_server_of_another_make_is_asked_once_a_call_got_no_answer() {
     assert!(began.elapsed() < NOTICED, "{:?}", began.elapsed());
 }
 
-async fn a_server_of_another_make_that_answers_pings_is_kept() {
+async fn a_foreign_server_that_answers_pings_is_kept() {
     let mut client = Client::of(silent_server(Silent::ToCallsOnly), "stream open").await;
     for _ in 0..5 {
         let answer = web::try_send(client.address, "alice", "hey").await;
@@ -427,7 +427,7 @@ async fn a_server_of_another_make_that_answers_pings_is_kept() {
     assert_eq!(client.ready().await.0, 200);
 }
 
-async fn servers_that_end_each_stream_are_not_tried_without_a_pause() {
+async fn servers_that_end_each_stream_are_retried_with_a_pause() {
     let connections = Arc::<AtomicUsize>::default();
     let servers = [(), ()].map(|()| counting_server(Silent::Ending, Arc::clone(&connections)).to_string());
     let mut program = Client::start(&servers.join(","));
@@ -441,7 +441,7 @@ async fn servers_that_end_each_stream_are_not_tried_without_a_pause() {
     assert!(made <= most, "{made} connections");
 }
 
-async fn a_server_that_hangs_before_the_headers_is_not_ready_again_and_again() {
+async fn a_server_that_hangs_before_the_headers_is_not_ready() {
     let mut client = Client::of(silent_server(Silent::Greeted), "the server is silent").await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(4) {

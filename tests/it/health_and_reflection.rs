@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 pub fn tests() -> Vec<Trial> {
-    tests![health_is_serving_until_the_shutdown, reflection_has_the_interface_and_all_that_it_imports]
+    tests![health_is_serving_until_the_shutdown, reflection_describes_the_interface_and_its_imports]
 }
 
 async fn connect(server: &Running) -> (Connection, http::Uri) {
@@ -51,7 +51,7 @@ async fn health_is_serving_until_the_shutdown() {
     stop.await.unwrap();
 }
 
-async fn reflection_has_the_interface_and_all_that_it_imports() {
+async fn reflection_describes_the_interface_and_its_imports() {
     let server = server(&[]);
     let (connection, origin) = connect(&server).await;
     let mut reflection = ServerReflectionClient::with_origin(connection.clone(), origin.clone());

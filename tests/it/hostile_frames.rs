@@ -8,13 +8,13 @@ use crate::support::suite::tests;
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests![headers, frames_that_break_the_rules]
+    tests![hostile_header_blocks_are_bounded, frames_that_break_the_rules_end_their_connection]
 }
 
 /// What the server may grow by: nothing stays of any of it but some buffers.
 const MOST: usize = 4 * MIB;
 
-async fn headers() {
+async fn hostile_header_blocks_are_bounded() {
     // `:path` and the rest, and then what is too much. The limit is 16 KiB.
     let block = |more: &[u8]| [&call("ReadMessages"), more].concat();
     let many: Vec<u8> = (0..10_000).flat_map(|number| header(&format!("x-{number}"), "1")).collect();
@@ -49,7 +49,7 @@ async fn headers() {
     server.stands(MOST).await;
 }
 
-async fn frames_that_break_the_rules() {
+async fn frames_that_break_the_rules_end_their_connection() {
     let open = begin(1, "SendMessage");
     let with = |frame: Vec<u8>| [&open[..], &frame].concat();
     let attacks: Vec<(&str, Vec<u8>, Outcome)> = vec![

@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        requests_that_are_none,
-        one_request_that_could_be_two,
-        slowness,
-        five_thousand_idle_connections,
-        thousands_of_requests_and_no_look_at_the_answers,
-        flushes_that_nobody_reads
+        malformed_requests_are_refused,
+        ambiguous_request_lengths_are_refused,
+        slow_requests_time_out,
+        five_thousand_idle_connections_are_bounded,
+        pipelined_requests_with_unread_answers_are_bounded,
+        unread_flushes_are_bounded
     ]
 }
 
@@ -54,7 +54,7 @@ fn request(headers: &str, body: &str) -> Vec<u8> {
     format!("POST /sendMessage HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}").into_bytes()
 }
 
-async fn requests_that_are_none() {
+async fn malformed_requests_are_refused() {
     const MESSAGE: &str = r#"{"author":"smuggler","text":"hey"}"#;
     let chunked = |body: &str| request("Transfer-Encoding: chunked\r\n", body);
     let many = (0..10_000).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
@@ -98,7 +98,7 @@ async fn requests_that_are_none() {
     client.stands(FLOOD + count * READ_BUFFER).await;
 }
 
-async fn one_request_that_could_be_two() {
+async fn ambiguous_request_lengths_are_refused() {
     // Chunks and a length: whoever counts the bytes otherwise sees another request among them. RFC 9112, 6.1: it may be answered, and then
     // the connection ends.
     let client = Besieged::client().await;
@@ -111,7 +111,7 @@ async fn one_request_that_could_be_two() {
     client.stands(FLOOD).await;
 }
 
-async fn slowness() {
+async fn slow_requests_time_out() {
     const EACH: usize = 100;
     let client = Besieged::client().await;
     let mut slow = JoinSet::new();
@@ -142,7 +142,7 @@ async fn slowness() {
     client.stands(FLOOD + count * EACH * CONNECTION).await;
 }
 
-async fn five_thousand_idle_connections() {
+async fn five_thousand_idle_connections_are_bounded() {
     let client = Besieged::client().await;
     // Or as many as one process may have here, which this one and the client each have an end of.
     // The limit has been raised by now.
@@ -161,7 +161,7 @@ async fn five_thousand_idle_connections() {
     client.stands(FLOOD + count * CONNECTION).await;
 }
 
-async fn thousands_of_requests_and_no_look_at_the_answers() {
+async fn pipelined_requests_with_unread_answers_are_bounded() {
     // Their answers are more than the kernel takes for us.
     const REQUESTS: usize = 200_000;
     const CONNECTIONS: usize = 4;
@@ -182,7 +182,7 @@ async fn thousands_of_requests_and_no_look_at_the_answers() {
     client.stands(FLOOD + CONNECTIONS * READ_BUFFER).await;
 }
 
-async fn flushes_that_nobody_reads() {
+async fn unread_flushes_are_bounded() {
     const MESSAGES: usize = 32;
     let mut left_open = Vec::new();
     let client = Besieged::client_after(async |address| {

@@ -12,7 +12,13 @@ use libtest_mimic::Trial;
 use tokio::task::JoinSet;
 
 pub fn tests() -> Vec<Trial> {
-    tests![floods, floods_from_who_does_not_read, ten_thousand_streams, windows, slowness]
+    tests![
+        floods_of_frames_are_bounded,
+        floods_from_a_peer_that_does_not_read_are_bounded,
+        ten_thousand_streams_are_bounded,
+        closed_and_tiny_windows_are_bounded,
+        slow_connections_are_bounded
+    ]
 }
 
 /// Many enough for whatever grows with each to be seen beside the buffers of one connection.
@@ -35,7 +41,7 @@ fn each(frames: impl Fn(u32) -> Vec<u8> + Send + 'static) -> Frames {
     Box::new(streams(COUNT).map(frames))
 }
 
-async fn floods() {
+async fn floods_of_frames_are_bounded() {
     let send = || begin(1, "SendMessage");
     let attacks: [(&str, Vec<u8>, Frames, Outcome); 14] = [
         ("rapid reset", vec![], each(|id| [begin(id, "ReadMessages"), reset(id)].concat()), Ends),
@@ -71,7 +77,7 @@ async fn floods() {
     server.stands(FLOOD).await;
 }
 
-async fn floods_from_who_does_not_read() {
+async fn floods_from_a_peer_that_does_not_read_are_bounded() {
     let server = Besieged::server().await;
     let mut left_open = Vec::new();
     for (attack, flood) in [("settings, unread", settings(&[])), ("pings, unread", frame(PING, 0, 0, b"flooding"))] {
@@ -87,7 +93,7 @@ async fn floods_from_who_does_not_read() {
     server.stands(FLOOD).await;
 }
 
-async fn ten_thousand_streams() {
+async fn ten_thousand_streams_are_bounded() {
     const STREAMS: u32 = COUNT / 10;
     let server = Besieged::server().await;
     let mut left_open = Vec::new();
@@ -111,7 +117,7 @@ async fn ten_thousand_streams() {
     server.stands(FLOOD + count * STREAMS as usize * CALL).await;
 }
 
-async fn windows() {
+async fn closed_and_tiny_windows_are_bounded() {
     const READERS: u32 = 1_000;
     let server = Besieged::server().await;
     let mut left_open = Vec::new();
@@ -141,7 +147,7 @@ async fn windows() {
     server.stands(FLOOD + 5 * READERS as usize * CALL).await;
 }
 
-async fn slowness() {
+async fn slow_connections_are_bounded() {
     const EACH: usize = 100;
     // A connection with its buffers.
     const CONNECTION: usize = 32 * KIB;

@@ -10,10 +10,10 @@ use libtest_mimic::Trial;
 use tokio::sync::watch;
 
 pub fn tests() -> Vec<Trial> {
-    tests_of_each_backend![headers_come_before_any_message, late_readers_under_load_get_a_whole_end_of_the_order]
+    tests_of_each_backend![headers_arrive_before_any_message, late_readers_receive_an_unbroken_tail_of_the_order]
 }
 
-async fn headers_come_before_any_message(backend: Backend) {
+async fn headers_arrive_before_any_message(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     post(&mut grpc, "alice", "before").await;
@@ -24,7 +24,7 @@ async fn headers_come_before_any_message(backend: Backend) {
     assert_eq!((message.text.as_str(), &message.time), ("after", &time));
 }
 
-async fn late_readers_under_load_get_a_whole_end_of_the_order(backend: Backend) {
+async fn late_readers_receive_an_unbroken_tail_of_the_order(backend: Backend) {
     const READERS: usize = 100;
     let server = backend.server(&[]);
     let mut first = server.reader().await;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 pub fn tests() -> Vec<Trial> {
-    tests![every_line_of_the_log_is_explained]
+    tests![every_log_line_is_documented]
 }
 
 const PAGE: &str = include_str!("../../docs/operations.md");
@@ -30,7 +30,7 @@ fn lines(folder: &Path, all: &mut Vec<(String, String)>) {
     }
 }
 
-async fn every_line_of_the_log_is_explained() {
+async fn every_log_line_is_documented() {
     let mut all = Vec::new();
     lines(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
     assert!(all.len() > 20, "{all:?}");

@@ -14,10 +14,10 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        ten_thousand_in_one_breath,
-        given_up_before_they_were_looked_at,
-        readers_that_stop_beside_readers_that_do_not,
-        cancelled_readers_leave_a_silent_room
+        ten_thousand_calls_at_once_are_served,
+        cancelled_calls_do_not_delay_the_next,
+        stopped_readers_do_not_delay_others_on_their_connection,
+        cancelled_readers_leave_no_memory_behind
     ]
 }
 
@@ -31,7 +31,7 @@ async fn server() -> (program::Program, std::net::SocketAddr) {
     program::server(&[("RUST_LOG", "info,messenger=debug")]).await
 }
 
-async fn ten_thousand_in_one_breath() {
+async fn ten_thousand_calls_at_once_are_served() {
     const CALLS: usize = 10_000;
     let (server, address) = server().await;
     let mut watch = support::reader(&mut support::grpc(address).await).await;
@@ -67,7 +67,7 @@ async fn ten_thousand_in_one_breath() {
     }
 }
 
-async fn given_up_before_they_were_looked_at() {
+async fn cancelled_calls_do_not_delay_the_next() {
     let (server, address) = server().await;
     let (mut requests, mut connection) = http2::connect(address).await;
     let mut reader = support::reader(&mut support::grpc(address).await).await;
@@ -86,7 +86,7 @@ async fn given_up_before_they_were_looked_at() {
     assert_eq!(reader.next().await.text, "from another client");
 }
 
-async fn readers_that_stop_beside_readers_that_do_not() {
+async fn stopped_readers_do_not_delay_others_on_their_connection() {
     let (_server, address) = server().await;
     let mut requests = http2::open(address).await;
     let (mut stopped, mut healthy) = (Vec::new(), Vec::new());
@@ -107,7 +107,7 @@ async fn readers_that_stop_beside_readers_that_do_not() {
     }
 }
 
-async fn cancelled_readers_leave_a_silent_room() {
+async fn cancelled_readers_leave_no_memory_behind() {
     let ports = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_METRICS_PORT", "0")];
     let mut server = program::start(program::SERVER, &ports);
     let (address, metrics) = (server.address("server listening").await, server.address("metrics listening").await);

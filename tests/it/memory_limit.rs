@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 pub fn tests() -> Vec<Trial> {
-    tests![stopped_readers_and_heavy_senders]
+    tests![stopped_readers_and_heavy_senders_fit_in_64_mib]
 }
 
 const MIB: usize = 1024 * 1024;
@@ -82,7 +82,7 @@ impl Drop for Group {
     }
 }
 
-async fn stopped_readers_and_heavy_senders() {
+async fn stopped_readers_and_heavy_senders_fit_in_64_mib() {
     let group = Group::new();
     let killed = group.killed();
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_RETENTION_BYTES", "8MiB")];

@@ -10,8 +10,8 @@ use tonic::Code;
 pub fn tests() -> Vec<Trial> {
     tests_of_each_backend![
         the_largest_message_reaches_readers_with_default_limits,
-        refusals_have_one_code_whoever_refuses,
-        over_http_it_is_413_and_names_the_limit
+        all_sizes_above_the_limit_get_one_status,
+        over_http_the_status_is_413_and_names_the_limit
     ]
 }
 
@@ -50,7 +50,7 @@ async fn the_largest_message_reaches_readers_with_default_limits(backend: Backen
     assert_eq!(reader.next().await.text, "still here", "nothing was changed by the refused ones");
 }
 
-async fn refusals_have_one_code_whoever_refuses(backend: Backend) {
+async fn all_sizes_above_the_limit_get_one_status(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     for size in [LIMIT, LIMIT + 1, 2 * LIMIT, 20 * LIMIT] {
@@ -61,7 +61,7 @@ async fn refusals_have_one_code_whoever_refuses(backend: Backend) {
     }
 }
 
-async fn over_http_it_is_413_and_names_the_limit(backend: Backend) {
+async fn over_http_the_status_is_413_and_names_the_limit(backend: Backend) {
     let server = backend.server(&["--max-message-bytes", "1MiB"]);
     let client = client(server.address, &[]);
     client.ready().await;

@@ -20,17 +20,17 @@ use tonic::Request;
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = tests![
-        of_the_server,
-        of_the_client,
-        of_both_in_one,
-        the_dashboard_shows_what_there_is,
-        the_page_has_every_metric,
-        of_those_who_do_not_get_in,
-        of_a_room_in_an_engine,
-        whoever_does_not_ask_for_open_metrics_gets_the_older_format,
-        kept_connections_leave_room_for_others
+        the_server_counts_its_calls,
+        the_client_counts_its_requests,
+        the_combined_program_has_the_metrics_of_both,
+        the_dashboard_queries_only_existing_metrics,
+        the_docs_list_every_metric,
+        refused_tokens_are_counted,
+        the_connection_to_redis_is_counted,
+        a_scraper_without_openmetrics_gets_the_text_format,
+        idle_connections_to_the_metrics_port_do_not_block_others
     ];
-    tests.extend(tests_of_each_backend![of_messages_that_come_again]);
+    tests.extend(tests_of_each_backend![repeated_messages_are_counted]);
     tests
 }
 
@@ -83,7 +83,7 @@ fn handled(kind: &str, method: &str, code: &str) -> String {
     )
 }
 
-async fn of_the_server() {
+async fn the_server_counts_its_calls() {
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_RETENTION_BYTES", "8MiB")];
     let (_server, address, metrics) = start(SERVER, &variables, "server listening").await;
     let mut sender = grpc(address).await;
@@ -131,7 +131,7 @@ async fn of_the_server() {
     assert_eq!(after[unknown], 50.0);
 }
 
-async fn of_the_client() {
+async fn the_client_counts_its_requests() {
     let port = support::fixed_port();
     let server = support::server_on(support::listen(port), &[]);
     let server_addr = server.address.to_string();
@@ -177,7 +177,7 @@ async fn of_the_client() {
     server.stop().await;
 }
 
-async fn of_both_in_one() {
+async fn the_combined_program_has_the_metrics_of_both() {
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
     let (_chat, address, metrics) = start(CHAT, &variables, "client listening").await;
     shows(metrics, "messenger_client_link_open", 1.0).await;
@@ -188,7 +188,7 @@ async fn of_both_in_one() {
     assert_eq!(answer.status, 404);
 }
 
-async fn the_dashboard_shows_what_there_is() {
+async fn the_dashboard_queries_only_existing_metrics() {
     const PREFIXES: [&str; 4] = ["messenger_", "grpc_", "http_", "process_"];
     let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../docs/grafana.json")).unwrap();
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
@@ -214,7 +214,7 @@ async fn the_dashboard_shows_what_there_is() {
     assert!(shown >= 15, "{shown}");
 }
 
-async fn the_page_has_every_metric() {
+async fn the_docs_list_every_metric() {
     let page = include_str!("../../docs/metrics.md");
     let redis = Engine::start(&[]);
     let url = redis.url();
@@ -235,7 +235,7 @@ async fn the_page_has_every_metric() {
     }
 }
 
-async fn of_those_who_do_not_get_in() {
+async fn refused_tokens_are_counted() {
     let tokens = [("MESSENGER_TOKEN", "s3cret"), ("MESSENGER_HTTP_TOKEN", "other")];
     let variables = [&[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")], &tokens[..]].concat();
     let (mut chat, address, metrics) = start(CHAT, &variables, "client listening").await;
@@ -253,7 +253,7 @@ async fn of_those_who_do_not_get_in() {
     shows(metrics, "http_requests_total{method=\"POST\",path=\"/sendMessage\",status=\"401\"}", 3.0).await;
 }
 
-async fn of_a_room_in_an_engine() {
+async fn the_connection_to_redis_is_counted() {
     let mut engine = Engine::start(&[]);
     let url = engine.url();
     let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", url.as_str())];
@@ -270,7 +270,7 @@ async fn of_a_room_in_an_engine() {
     shows(metrics, "messenger_engine_lost_total", 1.0).await;
 }
 
-async fn of_messages_that_come_again(backend: Backend) {
+async fn repeated_messages_are_counted(backend: Backend) {
     let room = backend.variables();
     let room = room.iter().map(|(name, value)| (*name, value.as_str()));
     let variables: Vec<_> = [("MESSENGER_SERVER_PORT", "0")].into_iter().chain(room).collect();
@@ -302,7 +302,7 @@ async fn promtool(text: &str) {
     assert!(status.success(), "{status}, see above what it says of\n{text}");
 }
 
-async fn whoever_does_not_ask_for_open_metrics_gets_the_older_format() {
+async fn a_scraper_without_openmetrics_gets_the_text_format() {
     let (_server, server, server_metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
     let addr = server.to_string();
     let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", addr.as_str())];
@@ -344,7 +344,7 @@ async fn read_over(connection: &mut TcpStream) -> bool {
     answer.contains("\r\nconnection: keep-alive\r\n")
 }
 
-async fn kept_connections_leave_room_for_others() {
+async fn idle_connections_to_the_metrics_port_do_not_block_others() {
     const KEPT: usize = 16;
     let (_server, _, metrics) = start(SERVER, &[("MESSENGER_SERVER_PORT", "0")], "server listening").await;
     let mut connections = Vec::new();

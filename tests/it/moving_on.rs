@@ -18,10 +18,10 @@ use tokio::io::AsyncWriteExt;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        servers_are_killed_in_turn_and_the_chat_goes_on,
-        the_next_one_is_found_at_once_among_those_that_are_not_there,
+        clients_move_to_the_next_server_without_a_gap_or_a_repeat,
+        unreachable_servers_are_skipped_at_once,
         every_address_of_a_name_is_tried,
-        a_resolver_that_hangs_is_not_in_the_way_of_the_second_server
+        a_hanging_resolver_does_not_delay_the_second_server
     ]
 }
 
@@ -38,7 +38,7 @@ async fn client_of(servers: &str) -> (Program, SocketAddr) {
     (client, address)
 }
 
-async fn servers_are_killed_in_turn_and_the_chat_goes_on() {
+async fn clients_move_to_the_next_server_without_a_gap_or_a_repeat() {
     const KILLS: usize = 6;
     let engine = Engine::start(&[]);
     let ports = [support::fixed_port(), support::fixed_port(), support::fixed_port()];
@@ -94,7 +94,7 @@ async fn servers_are_killed_in_turn_and_the_chat_goes_on() {
     }
 }
 
-async fn the_next_one_is_found_at_once_among_those_that_are_not_there() {
+async fn unreachable_servers_are_skipped_at_once() {
     let server = server(&[]);
     let (mut client, address) =
         client_of(&format!("127.0.0.1:1,no-such-host.invalid:2,{},127.0.0.1:3", server.address)).await;
@@ -147,7 +147,7 @@ async fn every_address_of_a_name_is_tried() {
     }
 }
 
-async fn a_resolver_that_hangs_is_not_in_the_way_of_the_second_server() {
+async fn a_hanging_resolver_does_not_delay_the_second_server() {
     let space = Space::new();
     space.resolver_hangs();
     let mut server = space.start(SERVER, &[("MESSENGER_SERVER_PORT", "1000")]);

@@ -9,13 +9,13 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests_of_each_backend![
-        a_send_whose_answer_is_lost_goes_through_once,
-        a_send_whose_server_is_gone_for_good_is_not_repeated,
-        a_send_that_finds_no_connection_waits_and_goes_through_once
+        a_send_whose_answer_is_lost_is_accepted_once,
+        a_send_is_not_repeated_to_a_new_room,
+        a_send_without_a_connection_waits_and_is_accepted_once
     ]
 }
 
-async fn a_send_whose_answer_is_lost_goes_through_once(backend: Backend) {
+async fn a_send_whose_answer_is_lost_is_accepted_once(backend: Backend) {
     let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &["--send-deadline", "10s"]);
@@ -47,7 +47,7 @@ async fn a_send_whose_answer_is_lost_goes_through_once(backend: Backend) {
     }
 }
 
-async fn a_send_whose_server_is_gone_for_good_is_not_repeated(backend: Backend) {
+async fn a_send_is_not_repeated_to_a_new_room(backend: Backend) {
     let port = support::fixed_port();
     let first = backend.server_on(support::listen(port), &[]);
     let proxy = proxy(first.address);
@@ -70,7 +70,7 @@ async fn a_send_whose_server_is_gone_for_good_is_not_repeated(backend: Backend) 
     assert_eq!(room.next().await.time, time, "the first message of the second server");
 }
 
-async fn a_send_that_finds_no_connection_waits_and_goes_through_once(backend: Backend) {
+async fn a_send_without_a_connection_waits_and_is_accepted_once(backend: Backend) {
     let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &["--send-deadline", "10s"]);

@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        every_reference_has_something_to_refer_to_and_every_component_is_referred_to,
-        every_route_is_in_it_with_every_method,
-        every_operation_gives_every_answer_that_it_lists,
+        references_and_components_match,
+        every_route_is_documented_with_every_method,
+        every_documented_answer_is_given,
         schemathesis_finds_nothing,
         schemathesis_finds_nothing_while_the_server_is_away
     ]
@@ -221,7 +221,7 @@ async fn ask(address: SocketAddr, method: &Method, path: &str, headers: &str, bo
     answer(begin(address, method, path, headers, body.len(), body.as_bytes()).await).await
 }
 
-async fn every_reference_has_something_to_refer_to_and_every_component_is_referred_to() {
+async fn references_and_components_match() {
     fn references<'a>(value: &'a Value, all: &mut BTreeSet<&'a str>) {
         match value {
             Value::Object(map) => {
@@ -244,7 +244,7 @@ async fn every_reference_has_something_to_refer_to_and_every_component_is_referr
     assert_eq!(all, components.iter().map(String::as_str).collect());
 }
 
-async fn every_route_is_in_it_with_every_method() {
+async fn every_route_is_documented_with_every_method() {
     let document = Document::read();
     let routes = ROUTES.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
     let paths = document.root["paths"].as_object().unwrap().keys().cloned();
@@ -268,7 +268,7 @@ async fn every_route_is_in_it_with_every_method() {
     }
 }
 
-async fn every_operation_gives_every_answer_that_it_lists() {
+async fn every_documented_answer_is_given() {
     let mut document = Document::read();
     let operations = document.operations();
     let first = server_on(support::listen(support::fixed_port()), &[]);

@@ -22,17 +22,17 @@ use tokio::net::{TcpSocket, TcpStream};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        the_page_may_do_nothing_but_what_it_needs,
-        the_stream_is_what_the_chat_says_and_takes_nothing_from_a_flush,
-        whatever_is_cut_each_message_comes_once,
-        a_gap_is_told_in_its_place_and_once,
-        a_place_that_is_not_known_is_a_gap,
-        who_is_too_slow_is_told_and_costs_nothing,
-        there_is_an_end_to_how_many_may_be_open,
-        whoever_closes_gives_the_place_back_at_once,
-        whoever_closes_only_its_own_side_still_reads,
-        open_pages_do_not_hold_up_the_end,
-        the_state_of_the_server_is_told
+        the_page_has_a_strict_content_security_policy,
+        the_event_stream_takes_nothing_from_a_flush,
+        cut_event_streams_resume_without_a_gap_or_a_repeat,
+        a_gap_is_reported_once_and_in_its_place,
+        an_unknown_event_id_is_a_gap,
+        a_slow_page_is_told_and_costs_bounded_memory,
+        the_number_of_event_streams_is_limited,
+        a_closed_event_stream_frees_its_slot,
+        a_half_closed_event_stream_still_delivers,
+        open_event_streams_do_not_delay_the_shutdown,
+        the_event_stream_reports_the_state_of_the_server
     ]
 }
 
@@ -141,7 +141,7 @@ impl Events {
     }
 }
 
-async fn the_page_may_do_nothing_but_what_it_needs() {
+async fn the_page_has_a_strict_content_security_policy() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     for (path, content_type, begins) in [
@@ -198,7 +198,7 @@ async fn the_page_may_do_nothing_but_what_it_needs() {
     }
 }
 
-async fn the_stream_is_what_the_chat_says_and_takes_nothing_from_a_flush() {
+async fn the_event_stream_takes_nothing_from_a_flush() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -226,7 +226,7 @@ async fn the_stream_is_what_the_chat_says_and_takes_nothing_from_a_flush() {
     assert_eq!(events.take(1).await, ["after the flush"]);
 }
 
-async fn whatever_is_cut_each_message_comes_once() {
+async fn cut_event_streams_resume_without_a_gap_or_a_repeat() {
     const READERS: usize = 4;
     const MESSAGES: usize = 4_000;
     let server = server(&[]);
@@ -288,7 +288,7 @@ async fn whatever_is_cut_each_message_comes_once() {
     }
 }
 
-async fn a_gap_is_told_in_its_place_and_once() {
+async fn a_gap_is_reported_once_and_in_its_place() {
     let port = support::fixed_port();
     let first = server_on(listen(port), &[]);
     let client = client(first.address, &["--send-deadline", "10s"]);
@@ -318,7 +318,7 @@ async fn a_gap_is_told_in_its_place_and_once() {
     third.stop().await;
 }
 
-async fn a_place_that_is_not_known_is_a_gap() {
+async fn an_unknown_event_id_is_a_gap() {
     let server = server(&[]);
     let one = client(server.address, &[]);
     one.ready().await;
@@ -344,7 +344,7 @@ async fn a_place_that_is_not_known_is_a_gap() {
     }
 }
 
-async fn who_is_too_slow_is_told_and_costs_nothing() {
+async fn a_slow_page_is_told_and_costs_bounded_memory() {
     const LIMIT: usize = MIB;
     let (_server, server_address) = program::server(&[]).await;
     let mut program = program::start(
@@ -413,7 +413,7 @@ async fn who_is_too_slow_is_told_and_costs_nothing() {
     assert!(numbers.len() * 4096 > LIMIT / 2);
 }
 
-async fn there_is_an_end_to_how_many_may_be_open() {
+async fn the_number_of_event_streams_is_limited() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     let mut pages = Vec::new();
@@ -452,7 +452,7 @@ async fn open(address: SocketAddr) -> (TcpStream, String) {
     (page, String::from_utf8_lossy(&answer).into_owned())
 }
 
-async fn whoever_closes_gives_the_place_back_at_once() {
+async fn a_closed_event_stream_frees_its_slot() {
     // Shorter than the silence after which something is written to them.
     const AT_ONCE: Duration = Duration::from_secs(10);
     let server = server(&[]);
@@ -486,7 +486,7 @@ async fn whoever_closes_gives_the_place_back_at_once() {
     }
 }
 
-async fn whoever_closes_only_its_own_side_still_reads() {
+async fn a_half_closed_event_stream_still_delivers() {
     let server = server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;
@@ -507,7 +507,7 @@ async fn whoever_closes_only_its_own_side_still_reads() {
     }
 }
 
-async fn open_pages_do_not_hold_up_the_end() {
+async fn open_event_streams_do_not_delay_the_shutdown() {
     for signal in ["TERM", "INT"] {
         let mut chat = program::start(
             CHAT,
@@ -533,7 +533,7 @@ async fn open_pages_do_not_hold_up_the_end() {
     }
 }
 
-async fn the_state_of_the_server_is_told() {
+async fn the_event_stream_reports_the_state_of_the_server() {
     let server = server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &[]);

@@ -20,19 +20,19 @@ use tonic::Status;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        in_a_call_ends_that_call,
-        in_a_reader_ends_its_stream,
-        in_a_connection_ends_that_connection,
-        while_files_are_read_again_leaves_what_was_read,
-        in_a_handler_is_a_500,
-        in_what_wakes_the_readers_ends_the_program,
-        under_the_rooms_lock_ends_the_program,
-        in_the_clients_stream_or_buffer_ends_the_program,
-        in_the_clients_connection_leaves_no_silent_client,
-        over_a_closed_socket_no_more_calls_are_made,
-        in_what_waits_for_a_second_signal_ends_the_program,
-        in_what_follows_or_writes_the_engine_ends_the_program,
-        no_released_program_can_be_asked_to
+        a_panic_in_a_call_ends_that_call,
+        a_panic_in_a_reader_ends_its_stream,
+        a_panic_in_a_connection_ends_that_connection,
+        a_panic_in_a_reload_keeps_the_loaded_files,
+        a_panic_in_a_handler_is_a_500,
+        a_panic_in_the_dispatcher_ends_the_program,
+        a_panic_under_the_lock_of_the_room_ends_the_program,
+        a_panic_in_the_stream_or_buffer_of_the_client_ends_the_program,
+        a_panic_in_the_connection_of_the_client_is_survived,
+        a_closed_socket_retires_its_connection,
+        a_panic_in_the_signal_handler_ends_the_program,
+        a_panic_in_the_redis_tasks_ends_the_program,
+        released_programs_cannot_be_asked_to_panic
     ]
 }
 
@@ -96,7 +96,7 @@ fn only_when_it_can_panic() {
     }
 }
 
-async fn in_a_call_ends_that_call() {
+async fn a_panic_in_a_call_ends_that_call() {
     only_when_it_can_panic();
     let (server, address, metrics) = start(SERVER, "call:2", &[]).await;
     let mut connection = grpc(address).await;
@@ -108,7 +108,7 @@ async fn in_a_call_ends_that_call() {
     goes_on(server, metrics, "call").await;
 }
 
-async fn in_a_reader_ends_its_stream() {
+async fn a_panic_in_a_reader_ends_its_stream() {
     only_when_it_can_panic();
     let (server, address, metrics) = start(SERVER, "reader", &[]).await;
     let mut connection = grpc(address).await;
@@ -123,7 +123,7 @@ async fn in_a_reader_ends_its_stream() {
     goes_on(server, metrics, "reader").await;
 }
 
-async fn in_a_connection_ends_that_connection() {
+async fn a_panic_in_a_connection_ends_that_connection() {
     only_when_it_can_panic();
     let (server, address, metrics) = start(SERVER, "connection:2", &[]).await;
     let mut reader = reader(&mut grpc(address).await).await;
@@ -133,7 +133,7 @@ async fn in_a_connection_ends_that_connection() {
     goes_on(server, metrics, "connection").await;
 }
 
-async fn while_files_are_read_again_leaves_what_was_read() {
+async fn a_panic_in_a_reload_keeps_the_loaded_files() {
     only_when_it_can_panic();
     let directory = directory();
     let file = directory.write("token", "one");
@@ -150,7 +150,7 @@ async fn while_files_are_read_again_leaves_what_was_read() {
     assert_eq!(server.exit().await.code(), Some(0));
 }
 
-async fn in_a_handler_is_a_500() {
+async fn a_panic_in_a_handler_is_a_500() {
     only_when_it_can_panic();
     let server = support::server(&[]);
     let (client, address, metrics) = start_client(server.address, "handler").await;
@@ -164,7 +164,7 @@ async fn in_a_handler_is_a_500() {
     server.stop().await;
 }
 
-async fn in_what_wakes_the_readers_ends_the_program() {
+async fn a_panic_in_the_dispatcher_ends_the_program() {
     only_when_it_can_panic();
     for (program, name) in [(SERVER, "messenger-server"), (CHAT, "messenger")] {
         let (program, address, _) = start(program, "dispatcher", &[]).await;
@@ -174,14 +174,14 @@ async fn in_what_wakes_the_readers_ends_the_program() {
     }
 }
 
-async fn under_the_rooms_lock_ends_the_program() {
+async fn a_panic_under_the_lock_of_the_room_ends_the_program() {
     only_when_it_can_panic();
     let (server, address, _) = start(SERVER, "room", &[]).await;
     soon("an answer", grpc(address).await.send_message(hey())).await.expect_err("a panic");
     ends(server, "messenger-server", "half changed").await;
 }
 
-async fn in_the_clients_stream_or_buffer_ends_the_program() {
+async fn a_panic_in_the_stream_or_buffer_of_the_client_ends_the_program() {
     only_when_it_can_panic();
     let server = support::server(&[]);
     for place in ["link", "postbox"] {
@@ -196,7 +196,7 @@ async fn in_the_clients_stream_or_buffer_ends_the_program() {
     server.stop().await;
 }
 
-async fn in_the_clients_connection_leaves_no_silent_client() {
+async fn a_panic_in_the_connection_of_the_client_is_survived() {
     only_when_it_can_panic();
     let server = support::server(&[]);
     // The first writes open the connection and the stream; the later ones are made while it is open.
@@ -238,7 +238,7 @@ async fn in_the_clients_connection_leaves_no_silent_client() {
 }
 
 /// So that a stream ends with its socket in every case, and the client opens the next one.
-async fn over_a_closed_socket_no_more_calls_are_made() {
+async fn a_closed_socket_retires_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string().parse().unwrap();
     let (connection, peer) = tokio::join!(Connection::open(&server), async {
@@ -252,7 +252,7 @@ async fn over_a_closed_socket_no_more_calls_are_made() {
     soon("the end of the connection", connection.retired()).await;
 }
 
-async fn in_what_waits_for_a_second_signal_ends_the_program() {
+async fn a_panic_in_the_signal_handler_ends_the_program() {
     only_when_it_can_panic();
     let server = support::server(&[]);
     let variables = [("MESSENGER_SERVER_ADDR", &*server.address.to_string()), ("MESSENGER_HTTP_DRAIN_DEADLINE", "1h")];
@@ -268,7 +268,7 @@ async fn in_what_waits_for_a_second_signal_ends_the_program() {
     server.stop().await;
 }
 
-async fn in_what_follows_or_writes_the_engine_ends_the_program() {
+async fn a_panic_in_the_redis_tasks_ends_the_program() {
     only_when_it_can_panic();
     let engine = Engine::start(&[]);
     for place in ["follower", "writer"] {
@@ -280,7 +280,7 @@ async fn in_what_follows_or_writes_the_engine_ends_the_program() {
     }
 }
 
-async fn no_released_program_can_be_asked_to() {
+async fn released_programs_cannot_be_asked_to_panic() {
     if cfg!(debug_assertions) {
         suite::ignore("these programs can be asked to panic");
     }

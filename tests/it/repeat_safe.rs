@@ -9,13 +9,13 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = tests_of_each_backend![
-        however_often_it_comes,
-        however_many_send_it_at_once,
-        a_key_is_for_one_message,
-        what_is_no_key_is_refused,
-        in_another_life_of_the_room_it_is_refused
+        a_repeated_send_is_accepted_once,
+        concurrent_sends_with_one_key_are_accepted_once,
+        a_key_with_another_text_is_refused,
+        malformed_keys_are_refused,
+        a_key_of_another_epoch_is_refused
     ];
-    tests.extend(tests![with_too_many_keys_further_ones_must_wait]);
+    tests.extend(tests![a_full_table_refuses_new_keys]);
     tests
 }
 
@@ -28,7 +28,7 @@ async fn send(grpc: &mut Grpc, text: &str, metadata: &[(&'static str, &str)]) ->
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-async fn however_often_it_comes(backend: Backend) {
+async fn a_repeated_send_is_accepted_once(backend: Backend) {
     let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k1")]).await.unwrap();
@@ -43,7 +43,7 @@ async fn however_often_it_comes(backend: Backend) {
     );
 }
 
-async fn however_many_send_it_at_once(backend: Backend) {
+async fn concurrent_sends_with_one_key_are_accepted_once(backend: Backend) {
     let server = backend.server(&[]);
     let mut reader = server.reader().await;
     let mut connections = Vec::new();
@@ -63,7 +63,7 @@ async fn however_many_send_it_at_once(backend: Backend) {
     }
 }
 
-async fn a_key_is_for_one_message(backend: Backend) {
+async fn a_key_with_another_text_is_refused(backend: Backend) {
     let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "k")]).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_key_is_for_one_message(backend: Backend) {
     assert_eq!(reader.take(2).await.into_iter().map(|message| message.time).collect::<Vec<_>>(), [time, last]);
 }
 
-async fn what_is_no_key_is_refused(backend: Backend) {
+async fn malformed_keys_are_refused(backend: Backend) {
     let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let long = "k".repeat(129);
@@ -86,7 +86,7 @@ async fn what_is_no_key_is_refused(backend: Backend) {
     assert_eq!(reader.next().await.time, time, "the first there is");
 }
 
-async fn in_another_life_of_the_room_it_is_refused(backend: Backend) {
+async fn a_key_of_another_epoch_is_refused(backend: Backend) {
     let server = backend.server(&[]);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let key = (IDEMPOTENCY_KEY, "k");
@@ -99,7 +99,7 @@ async fn in_another_life_of_the_room_it_is_refused(backend: Backend) {
     assert_eq!(reader.next().await.time, time, "the first there is");
 }
 
-async fn with_too_many_keys_further_ones_must_wait() {
+async fn a_full_table_refuses_new_keys() {
     let server = server(&["--idempotency-keys", "1000"]);
     let mut grpc = server.grpc().await;
     let first = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap();

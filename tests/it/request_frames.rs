@@ -7,10 +7,14 @@ use h2::Reason;
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests![in_frames_of_one_byte, with_trailers, beside_calls_that_never_end_and_calls_that_were_given_up]
+    tests![
+        requests_in_frames_of_one_byte_are_accepted,
+        requests_with_trailers_are_accepted,
+        incomplete_and_cancelled_calls_do_not_delay_others
+    ]
 }
 
-async fn in_frames_of_one_byte() {
+async fn requests_in_frames_of_one_byte_are_accepted() {
     let server = server(&[]);
     let mut reader = server.reader().await;
     let mut requests = http2::open(server.address).await;
@@ -24,7 +28,7 @@ async fn in_frames_of_one_byte() {
     assert_eq!(reader.next().await.text, text);
 }
 
-async fn with_trailers() {
+async fn requests_with_trailers_are_accepted() {
     let server = server(&[]);
     let mut reader = server.reader().await;
     let mut requests = http2::open(server.address).await;
@@ -35,7 +39,7 @@ async fn with_trailers() {
     assert_eq!(reader.next().await.text, "hey");
 }
 
-async fn beside_calls_that_never_end_and_calls_that_were_given_up() {
+async fn incomplete_and_cancelled_calls_do_not_delay_others() {
     const MIB: usize = 1024 * 1024;
     let server = server(&[]);
     let mut reader = server.reader().await;

@@ -12,14 +12,14 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = tests_of_each_backend![
-        from_every_position_comes_exactly_the_rest,
-        between_two_messages_is_a_position_too,
-        another_life_of_the_room_is_a_gap,
-        a_wait_reaches_back_to_its_beginning_and_no_further,
-        what_is_no_position_is_refused,
-        readers_that_are_cut_all_the_time_miss_nothing
+        every_position_resumes_with_exactly_the_rest,
+        a_time_between_two_messages_is_a_position,
+        a_position_of_another_epoch_is_a_gap,
+        a_waiting_client_receives_messages_since_it_started,
+        malformed_positions_are_refused,
+        readers_that_are_cut_repeatedly_miss_nothing
     ];
-    tests.extend(tests![what_is_no_longer_kept_is_a_gap_and_said_so]);
+    tests.extend(tests![a_position_that_is_no_longer_kept_is_a_gap]);
     tests
 }
 
@@ -56,7 +56,7 @@ async fn resume(grpc: &mut Grpc, epoch: &str, after: &str) -> (Reader, Headers) 
     open(grpc, &[(RESUME_AFTER, after), (EPOCH, epoch)]).await.expect("a stream")
 }
 
-async fn from_every_position_comes_exactly_the_rest(backend: Backend) {
+async fn every_position_resumes_with_exactly_the_rest(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (mut reader, Headers { epoch, position, resumed }) = open(&mut grpc, &[]).await.unwrap();
@@ -82,7 +82,7 @@ async fn from_every_position_comes_exactly_the_rest(backend: Backend) {
     }
 }
 
-async fn between_two_messages_is_a_position_too(backend: Backend) {
+async fn a_time_between_two_messages_is_a_position(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, .. }) = open(&mut grpc, &[]).await.unwrap();
@@ -94,7 +94,7 @@ async fn between_two_messages_is_a_position_too(backend: Backend) {
     assert_eq!(reader.next().await.time, second);
 }
 
-async fn what_is_no_longer_kept_is_a_gap_and_said_so() {
+async fn a_position_that_is_no_longer_kept_is_a_gap() {
     let server = server(&["--retention-bytes", "8MiB"]);
     let mut grpc = server.grpc().await;
     let (mut reader, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
@@ -122,7 +122,7 @@ async fn what_is_no_longer_kept_is_a_gap_and_said_so() {
     }
 }
 
-async fn another_life_of_the_room_is_a_gap(backend: Backend) {
+async fn a_position_of_another_epoch_is_a_gap(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let time = post(&mut grpc, "alice", "hey").await;
@@ -133,7 +133,7 @@ async fn another_life_of_the_room_is_a_gap(backend: Backend) {
     assert_eq!(reader.next().await.time, time, "everything there is");
 }
 
-async fn a_wait_reaches_back_to_its_beginning_and_no_further(backend: Backend) {
+async fn a_waiting_client_receives_messages_since_it_started(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_wait_reaches_back_to_its_beginning_and_no_further(backend: Backend) {
     assert_eq!(reader.next().await.time, next);
 }
 
-async fn what_is_no_position_is_refused(backend: Backend) {
+async fn malformed_positions_are_refused(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
@@ -189,7 +189,7 @@ async fn what_is_no_position_is_refused(backend: Backend) {
     }
 }
 
-async fn readers_that_are_cut_all_the_time_miss_nothing(backend: Backend) {
+async fn readers_that_are_cut_repeatedly_miss_nothing(backend: Backend) {
     const MESSAGES: usize = 3_000;
     let server = backend.server(&[]);
     let mut watch = server.reader().await;

@@ -18,21 +18,21 @@ use tokio::net::TcpListener;
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = tests_of_each_backend![
-        a_send_goes_through_when_the_server_returns,
-        a_server_that_is_frozen_costs_nothing_and_the_deadline_holds,
-        sends_during_a_shutdown_are_in_the_room_once_or_refused
+        a_waiting_send_is_accepted_when_the_server_returns,
+        a_frozen_server_costs_no_memory_and_the_deadline_holds,
+        sends_during_a_shutdown_are_accepted_once_or_refused
     ];
     tests.extend(tests![
-        the_deadline_passes_with_503_and_nobody_waits_for_it,
-        a_server_that_never_answers_gives_504,
-        a_port_that_only_takes_connections_is_no_server,
-        a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_goes_on,
-        refusals_without_an_end_are_over_at_the_deadline
+        a_send_without_a_server_is_a_503_at_the_deadline,
+        a_server_that_never_answers_is_a_504,
+        a_port_that_never_speaks_is_a_503,
+        a_connection_that_takes_no_more_calls_is_replaced,
+        endless_refusals_end_at_the_deadline
     ]);
     tests
 }
 
-async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
+async fn a_send_without_a_server_is_a_503_at_the_deadline() {
     let gone = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let client = client(gone, &["--send-deadline", "1500ms"]);
     let address = client.address;
@@ -54,7 +54,7 @@ async fn the_deadline_passes_with_503_and_nobody_waits_for_it() {
     assert!(started.elapsed() >= Duration::from_millis(1400), "the sends waited for the server");
 }
 
-async fn a_send_goes_through_when_the_server_returns(backend: Backend) {
+async fn a_waiting_send_is_accepted_when_the_server_returns(backend: Backend) {
     let first = backend.server_on(support::listen(support::fixed_port()), &[]);
     let server_address = first.address;
     let client = client(server_address, &[]);
@@ -79,7 +79,7 @@ async fn a_send_goes_through_when_the_server_returns(backend: Backend) {
     server.stop().await;
 }
 
-async fn a_server_that_never_answers_gives_504() {
+async fn a_server_that_never_answers_is_a_504() {
     // Speaks HTTP/2 and answers no call: the message may have arrived, so the answer must not say it has not.
     let silent = support::free_port();
     let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
@@ -100,7 +100,7 @@ async fn a_server_that_never_answers_gives_504() {
     assert_eq!(answer.problem(), "the server gave no answer in time: the message may or may not be in the chat");
 }
 
-async fn a_port_that_only_takes_connections_is_no_server() {
+async fn a_port_that_never_speaks_is_a_503() {
     let silent = support::free_port();
     let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
     tokio::spawn(async move {
@@ -117,7 +117,7 @@ async fn a_port_that_only_takes_connections_is_no_server() {
     assert_eq!(answer.problem(), "the server is away: the message was not sent");
 }
 
-async fn a_server_that_is_frozen_costs_nothing_and_the_deadline_holds(backend: Backend) {
+async fn a_frozen_server_costs_no_memory_and_the_deadline_holds(backend: Backend) {
     let (server, server_address) = backend.program(&[]).await;
     let server_address = server_address.to_string();
     let variables = [
@@ -143,7 +143,7 @@ async fn a_server_that_is_frozen_costs_nothing_and_the_deadline_holds(backend: B
     server.signal("CONT");
 }
 
-async fn sends_during_a_shutdown_are_in_the_room_once_or_refused(backend: Backend) {
+async fn sends_during_a_shutdown_are_accepted_once_or_refused(backend: Backend) {
     for round in 0..8 {
         let first = backend.server_on(support::listen(support::fixed_port()), &[]);
         let server_address = first.address;
@@ -231,7 +231,7 @@ fn that_parts(listener: TcpListener, messages: usize) {
     });
 }
 
-async fn a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_goes_on() {
+async fn a_connection_that_takes_no_more_calls_is_replaced() {
     let listener = support::free_port();
     let client = client(listener.local_addr().unwrap(), &["--send-deadline", "10s"]);
     that_parts(listener, 5);
@@ -240,7 +240,7 @@ async fn a_connection_that_takes_no_more_calls_is_replaced_although_its_stream_g
     }
 }
 
-async fn refusals_without_an_end_are_over_at_the_deadline() {
+async fn endless_refusals_end_at_the_deadline() {
     let listener = support::free_port();
     let client = client(listener.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
     that_parts(listener, 0);

@@ -11,10 +11,10 @@ use crate::support::{assert_increasing, client, http, post};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests![kills_and_restarts_at_random_moments, the_real_client_survives_too]
+    tests![a_client_survives_restarts_at_random_moments, the_client_program_survives_a_restart]
 }
 
-async fn kills_and_restarts_at_random_moments() {
+async fn a_client_survives_restarts_at_random_moments() {
     let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let mut server = server_at(address).await;
     let client = client(address, &["--send-deadline", "10s"]);
@@ -72,7 +72,7 @@ async fn kills_and_restarts_at_random_moments() {
     assert_increasing(&kept);
 }
 
-async fn the_real_client_survives_too() {
+async fn the_client_program_survives_a_restart() {
     let address = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();
     let mut server = server_at(address).await;
     let server_addr = address.to_string();

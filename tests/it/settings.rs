@@ -13,15 +13,15 @@ pub fn tests() -> Vec<Trial> {
     tests![
         bad_values_name_the_variable_and_the_value,
         a_variable_that_is_not_utf8_is_named,
-        bad_flags_are_one_line_too,
+        bad_flags_are_one_line,
         a_flag_wins_over_its_variable,
-        a_port_in_use_is_said_in_one_line,
-        help_and_version_are_there,
-        the_page_has_the_settings_and_defaults_of_the_help,
-        the_health_check_tells_serving_from_not,
-        the_log_is_text_or_json_and_never_has_a_message_in_it,
-        a_terminal_has_colours_unless_its_user_wants_none,
-        a_secret_is_never_shown_however_malformed
+        a_port_in_use_is_one_line,
+        help_and_version_are_printed,
+        the_docs_list_the_settings_and_defaults_of_the_help,
+        the_health_check_reports_whether_the_program_serves,
+        the_log_is_text_or_json_and_contains_no_message,
+        a_terminal_gets_colours_unless_no_color_is_set,
+        malformed_secrets_are_never_printed
     ]
 }
 
@@ -85,7 +85,7 @@ async fn a_variable_that_is_not_utf8_is_named() {
     assert!(stderr(&output).contains("MESSENGER_SERVER_PORT is \u{fffd}: not UTF-8"), "{}", stderr(&output));
 }
 
-async fn bad_flags_are_one_line_too() {
+async fn bad_flags_are_one_line() {
     for (program, flags, expected) in [
         (SERVER, &["--server-port", "99999"][..], "--server-port"),
         (SERVER, &["--server-port"], "--server-port"),
@@ -108,7 +108,7 @@ async fn a_flag_wins_over_its_variable() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
-async fn a_port_in_use_is_said_in_one_line() {
+async fn a_port_in_use_is_one_line() {
     let taken = support::free_port();
     let port = taken.local_addr().unwrap().port().to_string();
     for (program, variable) in
@@ -125,7 +125,7 @@ async fn a_port_in_use_is_said_in_one_line() {
     }
 }
 
-async fn help_and_version_are_there() {
+async fn help_and_version_are_printed() {
     for program in [SERVER, CLIENT, CHAT] {
         let help = output(program, &["--help"], &[]).await;
         let text = String::from_utf8(help.stdout).unwrap();
@@ -144,7 +144,7 @@ async fn help_and_version_are_there() {
     }
 }
 
-async fn the_page_has_the_settings_and_defaults_of_the_help() {
+async fn the_docs_list_the_settings_and_defaults_of_the_help() {
     // A row begins with the variable, the flag and the default.
     let rows = include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| `"));
     let page: BTreeSet<_> = rows
@@ -169,7 +169,7 @@ async fn the_page_has_the_settings_and_defaults_of_the_help() {
     assert_eq!(page, help);
 }
 
-async fn the_health_check_tells_serving_from_not() {
+async fn the_health_check_reports_whether_the_program_serves() {
     let (mut server, address) = program::server(&[]).await;
     let server_port = address.port().to_string();
     let mut client =
@@ -203,7 +203,7 @@ async fn the_health_check_tells_serving_from_not() {
     assert_eq!((status, line.lines().count()), (Some(1), 1), "{line}");
 }
 
-async fn the_log_is_text_or_json_and_never_has_a_message_in_it() {
+async fn the_log_is_text_or_json_and_contains_no_message() {
     for format in ["text", "json"] {
         let (mut server, address) = program::server(&[("MESSENGER_LOG_FORMAT", format), ("RUST_LOG", "trace")]).await;
         support::post(&mut support::grpc(address).await, "alice", "a secret").await;
@@ -218,7 +218,7 @@ async fn the_log_is_text_or_json_and_never_has_a_message_in_it() {
 }
 
 #[cfg(target_os = "linux")]
-async fn a_terminal_has_colours_unless_its_user_wants_none() {
+async fn a_terminal_gets_colours_unless_no_color_is_set() {
     use std::process::Stdio;
     use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -246,7 +246,7 @@ async fn a_terminal_has_colours_unless_its_user_wants_none() {
 }
 
 #[cfg(unix)]
-async fn a_secret_is_never_shown_however_malformed() {
+async fn malformed_secrets_are_never_printed() {
     use std::ffi::{OsStr, OsString};
     use std::os::unix::ffi::OsStrExt;
     let variables: &[(&str, &[u8])] = &[

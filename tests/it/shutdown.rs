@@ -18,13 +18,13 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 pub fn tests() -> Vec<Trial> {
     let mut tests = tests_of_each_backend![
         both_signals_end_streams_with_a_status,
-        peers_that_never_read_do_not_hold_it_up,
-        who_has_no_call_does_not_hold_it_up,
-        a_call_that_is_half_there_is_finished,
-        a_client_ends_with_requests_running_and_peers_that_hang,
+        peers_that_never_read_do_not_delay_the_shutdown,
+        idle_peers_do_not_delay_the_shutdown,
+        an_incomplete_call_is_answered,
+        a_client_ends_with_running_requests_and_hanging_peers,
         a_second_signal_ends_at_once
     ];
-    tests.extend(tests![the_whole_chat_ends_in_good_order]);
+    tests.extend(tests![the_combined_program_shuts_down_in_order]);
     tests
 }
 
@@ -53,7 +53,7 @@ async fn both_signals_end_streams_with_a_status(backend: Backend) {
     }
 }
 
-async fn peers_that_never_read_do_not_hold_it_up(backend: Backend) {
+async fn peers_that_never_read_do_not_delay_the_shutdown(backend: Backend) {
     let (mut server, address) = backend.program(&[]).await;
     // One that has stopped in the middle of a stream with more on its way than any buffer takes, one that has not even begun, and
     // one that keeps a stream of another service open.
@@ -77,7 +77,7 @@ async fn peers_that_never_read_do_not_hold_it_up(backend: Backend) {
     drop((stopped, silent, other));
 }
 
-async fn who_has_no_call_does_not_hold_it_up(backend: Backend) {
+async fn idle_peers_do_not_delay_the_shutdown(backend: Backend) {
     // A drain that takes as long as it likes: each must end by itself.
     let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let silent = TcpStream::connect(address).await.unwrap();
@@ -94,7 +94,7 @@ async fn who_has_no_call_does_not_hold_it_up(backend: Backend) {
     drop((silent, half, idle, was_busy));
 }
 
-async fn a_call_that_is_half_there_is_finished(backend: Backend) {
+async fn an_incomplete_call_is_answered(backend: Backend) {
     let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let mut requests = http2::open(address).await;
     let stream = http2::reader(&mut requests).await;
@@ -109,7 +109,7 @@ async fn a_call_that_is_half_there_is_finished(backend: Backend) {
     drop(stream);
 }
 
-async fn a_client_ends_with_requests_running_and_peers_that_hang(backend: Backend) {
+async fn a_client_ends_with_running_requests_and_hanging_peers(backend: Backend) {
     for (server, signal) in [(true, "TERM"), (false, "INT")] {
         let (_server, address) = backend.program(&[]).await;
         let server_addr = if server { address.to_string() } else { "localhost:1".to_owned() };
@@ -160,7 +160,7 @@ async fn a_second_signal_ends_at_once(backend: Backend) {
     assert_eq!(server.exit().await.code(), Some(130));
 }
 
-async fn the_whole_chat_ends_in_good_order() {
+async fn the_combined_program_shuts_down_in_order() {
     let mut chat = program::start(CHAT, &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")]);
     let address = chat.address("server listening").await;
     chat.line("stream open").await;

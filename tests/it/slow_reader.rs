@@ -8,7 +8,10 @@ use libtest_mimic::Trial;
 use tonic::Code;
 
 pub fn tests() -> Vec<Trial> {
-    tests_of_each_backend![one_of_ten_stops, a_reader_within_the_retention_gets_everything_late]
+    tests_of_each_backend![
+        a_stopped_reader_delays_nobody_and_is_told,
+        a_slow_reader_within_the_retention_receives_everything
+    ]
 }
 
 const MIB: usize = 1024 * 1024;
@@ -18,7 +21,7 @@ const TEXT: usize = 4 * 1024;
 const MESSAGES: usize = 4 * RETENTION / TEXT;
 const ROUND: usize = 256;
 
-async fn one_of_ten_stops(backend: Backend) {
+async fn a_stopped_reader_delays_nobody_and_is_told(backend: Backend) {
     let (server, address) = backend.program(&[("MESSENGER_RETENTION_BYTES", "8MiB")]).await;
     let stopped = reader(&mut grpc(address).await).await;
     let (mut nine, mut senders) = (Vec::new(), Vec::new());
@@ -58,7 +61,7 @@ async fn one_of_ten_stops(backend: Backend) {
     assert_eq!(got, order[..got.len()], "a beginning of the order");
 }
 
-async fn a_reader_within_the_retention_gets_everything_late(backend: Backend) {
+async fn a_slow_reader_within_the_retention_receives_everything(backend: Backend) {
     let (_server, address) = backend.program(&[]).await;
     let mut late = reader(&mut grpc(address).await).await;
     let mut watch = reader(&mut grpc(address).await).await;

@@ -10,12 +10,12 @@ use crate::support::{Backend, client, post};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
-    tests_of_each_backend![a_lagging_reader_and_a_stopped_client_get_all]
+    tests_of_each_backend![a_lagging_reader_and_a_stopped_client_receive_everything]
 }
 
 const MESSAGES: usize = 30_000;
 
-async fn a_lagging_reader_and_a_stopped_client_get_all(backend: Backend) {
+async fn a_lagging_reader_and_a_stopped_client_receive_everything(backend: Backend) {
     let server = backend.server(&[]);
     let mut lagging = server.reader().await;
     let near = client(server.address, &[]);

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        each_at_a_place_of_its_own,
-        one_that_takes_nothing_is_told_of_the_shutdown,
-        readers_that_wait_leave_the_connection_its_window
+        stopped_readers_hold_an_eighth_of_the_retention,
+        a_reader_that_takes_nothing_is_told_of_the_shutdown,
+        idle_readers_leave_the_window_of_their_connection
     ]
 }
 
@@ -41,7 +41,7 @@ async fn end(mut stream: RecvStream) -> Result<String, Reason> {
     Ok(trailers["grpc-status"].to_str().unwrap().to_owned())
 }
 
-async fn each_at_a_place_of_its_own() {
+async fn stopped_readers_hold_an_eighth_of_the_retention() {
     const STOPPED: usize = 500;
     const TEXT: usize = 64 * 1024;
     let (server, address) = program::server(&[("MESSENGER_RETENTION_BYTES", "8MiB")]).await;
@@ -70,7 +70,7 @@ async fn each_at_a_place_of_its_own() {
     }
 }
 
-async fn one_that_takes_nothing_is_told_of_the_shutdown() {
+async fn a_reader_that_takes_nothing_is_told_of_the_shutdown() {
     let server = support::server(&["--drain-deadline", "60s"]);
     let mut requests = with_window(server.address, 0).await;
     let idle = http2::reader(&mut requests).await;
@@ -78,7 +78,7 @@ async fn one_that_takes_nothing_is_told_of_the_shutdown() {
     assert_eq!(end(idle).await.as_deref(), Ok("14"));
 }
 
-async fn readers_that_wait_leave_the_connection_its_window() {
+async fn idle_readers_leave_the_window_of_their_connection() {
     // More of them than the window has bytes, over one connection; HTTP/2's default is 64 KiB for all of its streams.
     const READERS: usize = 66_000;
     let (_server, address) = program::server(&[]).await;

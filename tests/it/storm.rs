@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 pub fn tests() -> Vec<Trial> {
-    tests![over_the_server, over_the_client]
+    tests![broken_connections_leave_nothing_behind_in_the_server, broken_connections_leave_nothing_behind_in_the_client]
 }
 
 const CONNECTIONS: usize = 4000;
@@ -92,7 +92,7 @@ async fn calm(program: &Program, before: usize) {
     until("as many files as before", async || (program.files() <= before).then_some(())).await;
 }
 
-async fn over_the_server() {
+async fn broken_connections_leave_nothing_behind_in_the_server() {
     let (server, address) = program::server(&[]).await;
     let mut readers = Vec::new();
     for _ in 0..4 {
@@ -130,7 +130,7 @@ async fn over_the_server() {
     assert!(orders[0].iter().all(|message| message.author == "alice" && message.text != "never"));
 }
 
-async fn over_the_client() {
+async fn broken_connections_leave_nothing_behind_in_the_client() {
     let server = support::server(&[]);
     let server_addr = server.address.to_string();
     let mut client = program::start(CLIENT, &[("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &server_addr)]);

@@ -21,21 +21,21 @@ use tokio_rustls::rustls::{self, AlertDescription, pki_types::pem::PemObject};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        the_whole_chat,
-        the_end_is_in_good_order,
-        many_small_messages_in_order,
-        a_client_does_not_take_another_for_its_server,
-        clients_that_must_show_a_certificate,
-        health_checks_know_their_own,
-        the_http_side,
-        the_chat_in_one_process_trusts_itself,
-        certificates_change_while_it_runs,
+        the_chat_works_over_tls,
+        a_shutdown_over_tls_is_orderly,
+        many_small_messages_arrive_in_order_over_tls,
+        a_client_refuses_a_server_with_a_wrong_certificate,
+        client_certificates_are_required_when_configured,
+        health_checks_work_over_tls,
+        the_http_port_serves_tls,
+        the_combined_program_trusts_itself,
+        certificates_are_reloaded_while_running,
         certificates_that_are_not_valid_now_are_a_warning,
-        files_that_an_editor_has_marked_are_read,
-        what_is_no_tls_and_tls_where_none_is,
-        versions_and_protocols,
-        a_hangup_ends_what_has_no_files_to_read_again,
-        a_hangup_ends_nothing_after_nohup,
+        files_with_a_byte_order_mark_are_read,
+        plain_text_and_tls_on_the_wrong_port_are_named,
+        only_tls_1_2_and_1_3_with_the_right_protocol_are_accepted,
+        sighup_ends_a_program_without_files_to_reload,
+        sighup_is_ignored_under_nohup,
         wrong_files_are_one_line_before_a_port_opens
     ]
 }
@@ -85,7 +85,7 @@ async fn comes_back(client: SocketAddr, text: &str) {
     .await;
 }
 
-async fn the_whole_chat() {
+async fn the_chat_works_over_tls() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
     let (_one, one) = files.client(port, &[]).await;
@@ -104,7 +104,7 @@ async fn the_whole_chat() {
     until("its message", async || http::flush(one).await.iter().any(|seen| seen.time == last).then_some(())).await;
 }
 
-async fn the_end_is_in_good_order() {
+async fn a_shutdown_over_tls_is_orderly() {
     let files = files();
     let (mut server, port) = files.server(&[]).await;
     let (mut client, http) = files.client(port, &[]).await;
@@ -124,7 +124,7 @@ async fn the_end_is_in_good_order() {
     assert!(!server.log.iter().any(|line| line.contains("drain deadline")), "{:#?}", server.log);
 }
 
-async fn many_small_messages_in_order() {
+async fn many_small_messages_arrive_in_order_over_tls() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
     let mut streams = Vec::new();
@@ -150,7 +150,7 @@ async fn many_small_messages_in_order() {
     }
 }
 
-async fn a_client_does_not_take_another_for_its_server() {
+async fn a_client_refuses_a_server_with_a_wrong_certificate() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
     // Signed by somebody else.
@@ -168,7 +168,7 @@ async fn a_client_does_not_take_another_for_its_server() {
     comes_back(client, "hey").await;
 }
 
-async fn clients_that_must_show_a_certificate() {
+async fn client_certificates_are_required_when_configured() {
     let files = files();
     let clients = ca("the CA of clients");
     let clients_file = files.directory.write("clients.pem", &clients.certificate);
@@ -194,7 +194,7 @@ async fn clients_that_must_show_a_certificate() {
     assert_eq!(texts, ["still there"], "and nothing from those who were refused");
 }
 
-async fn health_checks_know_their_own() {
+async fn health_checks_work_over_tls() {
     let files = files();
     // Neither the server's CA nor the machine's name is in what they trust; of the clients' CA they have nothing to show.
     let own = files.directory.identity("own", &ca("its own").sign(&["somewhere.example"]));
@@ -237,7 +237,7 @@ async fn https(address: SocketAddr, ca: &str, path: &str) -> (u16, Bytes) {
     (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
 }
 
-async fn the_http_side() {
+async fn the_http_port_serves_tls() {
     let files = files();
     let (_server, address) = program::server(&[]).await;
     let tls = [("MESSENGER_HTTP_TLS_CERT", files.server.0.as_str()), ("MESSENGER_HTTP_TLS_KEY", &files.server.1)];
@@ -261,7 +261,7 @@ async fn the_http_side() {
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
 }
 
-async fn the_chat_in_one_process_trusts_itself() {
+async fn the_combined_program_trusts_itself() {
     let files = files();
     let own = files.directory.identity("own", &ca("its own").sign(&["somewhere.example"]));
     let mut chat = start(
@@ -288,7 +288,7 @@ async fn the_chat_in_one_process_trusts_itself() {
     comes_back(address, "ho").await;
 }
 
-async fn certificates_change_while_it_runs() {
+async fn certificates_are_reloaded_while_running() {
     let files = files();
     let (mut server, port) = files.server(&[]).await;
     let mut old = files.grpc(port).await;
@@ -371,7 +371,7 @@ async fn certificates_that_are_not_valid_now_are_a_warning() {
     assert!(!server.whole_log().await.iter().any(|line| line.contains("the certificate")), "{:#?}", server.log);
 }
 
-async fn files_that_an_editor_has_marked_are_read() {
+async fn files_with_a_byte_order_mark_are_read() {
     let files = files();
     for name in ["server.pem", "server.key", "ca.pem"] {
         let text = std::fs::read_to_string(files.directory.path(name)).unwrap();
@@ -383,7 +383,7 @@ async fn files_that_an_editor_has_marked_are_read() {
     comes_back(client, "hey").await;
 }
 
-async fn what_is_no_tls_and_tls_where_none_is() {
+async fn plain_text_and_tls_on_the_wrong_port_are_named() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
     let mut stream = reader(&mut files.grpc(port).await).await;
@@ -409,7 +409,7 @@ async fn what_is_no_tls_and_tls_where_none_is() {
     post(&mut support::grpc(address).await, "alice", "hey").await;
 }
 
-async fn versions_and_protocols() {
+async fn only_tls_1_2_and_1_3_with_the_right_protocol_are_accepted() {
     let files = files();
     let (_server, port) = files.server(&[]).await;
     let connect = async |protocol: &'static [u8]| {
@@ -441,7 +441,7 @@ async fn versions_and_protocols() {
     }
 }
 
-async fn a_hangup_ends_what_has_no_files_to_read_again() {
+async fn sighup_ends_a_program_without_files_to_reload() {
     // A token that is in a variable is no file.
     let variables = [
         ("MESSENGER_SERVER_PORT", "0"),
@@ -463,7 +463,7 @@ async fn a_hangup_ends_what_has_no_files_to_read_again() {
     }
 }
 
-async fn a_hangup_ends_nothing_after_nohup() {
+async fn sighup_is_ignored_under_nohup() {
     for name in [SERVER, CLIENT, CHAT] {
         let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
         // What `nohup` does, without the file.

@@ -22,12 +22,12 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        each_call_needs_it_and_health_does_not,
-        a_refusal_comes_before_anything_else,
-        the_client_sends_it_and_says_when_it_is_not_taken,
-        it_changes_while_the_programs_run,
-        the_http_side,
-        a_bad_one_is_one_line_and_help_does_not_show_it
+        every_call_but_health_needs_the_token,
+        a_missing_token_is_refused_before_anything_else,
+        the_client_sends_the_token_and_logs_a_refusal,
+        the_token_is_reloaded_while_running,
+        the_http_port_needs_its_own_token,
+        a_malformed_token_is_one_line_and_never_printed
     ]
 }
 
@@ -65,7 +65,7 @@ async fn client(server: SocketAddr, more: &[(&str, &str)]) -> (Program, SocketAd
     (client, address)
 }
 
-async fn each_call_needs_it_and_health_does_not() {
+async fn every_call_but_health_needs_the_token() {
     let directory = directory();
     let server = support::server(&["--token-file", &directory.write("token", &format!("{TOKEN}\n"))]);
     let (connection, origin) = connect(server.address).await;
@@ -103,7 +103,7 @@ async fn each_call_needs_it_and_health_does_not() {
 }
 
 /// Which method does not exist is told only to those who may call.
-async fn a_refusal_comes_before_anything_else() {
+async fn a_missing_token_is_refused_before_anything_else() {
     let directory = directory();
     let server = support::server(&["--token-file", &directory.write("token", TOKEN)]);
     let mut requests = support::http2::open(server.address).await;
@@ -118,7 +118,7 @@ async fn a_refusal_comes_before_anything_else() {
     assert_eq!(support::http2::status(answer).await, "16");
 }
 
-async fn the_client_sends_it_and_says_when_it_is_not_taken() {
+async fn the_client_sends_the_token_and_logs_a_refusal() {
     let trace = ("RUST_LOG", "trace");
     let (mut server, address) = program::server(&[("MESSENGER_TOKEN", TOKEN), trace]).await;
     let (mut right, http) = client(address, &[("MESSENGER_TOKEN", TOKEN), trace]).await;
@@ -149,7 +149,7 @@ async fn the_client_sends_it_and_says_when_it_is_not_taken() {
     }
 }
 
-async fn it_changes_while_the_programs_run() {
+async fn the_token_is_reloaded_while_running() {
     let directory = directory();
     let (server_file, client_file) = (directory.write("server", TOKEN), directory.write("client", TOKEN));
     let (mut server, address) = program::server(&[("MESSENGER_TOKEN_FILE", &server_file)]).await;
@@ -179,7 +179,7 @@ async fn it_changes_while_the_programs_run() {
     assert_eq!(stream.next().await.text, "and still");
 }
 
-async fn the_http_side() {
+async fn the_http_port_needs_its_own_token() {
     let server = support::server(&[]);
     let variables = [("MESSENGER_HTTP_TOKEN", TOKEN), ("RUST_LOG", "trace")];
     let (mut client, address) = client(server.address, &variables).await;
@@ -226,7 +226,7 @@ async fn the_http_side() {
     assert!(!client.log.iter().any(|line| line.contains(TOKEN)), "{:#?}", client.log);
 }
 
-async fn a_bad_one_is_one_line_and_help_does_not_show_it() {
+async fn a_malformed_token_is_one_line_and_never_printed() {
     let directory = directory();
     let (empty, good) = (directory.write("empty", "\n"), directory.write("good", TOKEN));
     let two = directory.write("two", "the-secret-token and more");

@@ -9,14 +9,14 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        the_printed_lines_work,
-        it_runs_on_when_nobody_reads_what_it_prints,
-        it_runs_on_when_nobody_drains_its_log,
-        all_addresses_are_served_and_found_where_there_is_no_ipv6_loopback
+        the_printed_commands_work,
+        a_closed_stdout_does_not_stop_the_program,
+        a_full_stderr_does_not_stop_the_program,
+        all_addresses_are_served_without_ipv6_loopback
     ]
 }
 
-async fn the_printed_lines_work() {
+async fn the_printed_commands_work() {
     let mut chat = program::start(CHAT, &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")]);
     chat.line("Ctrl-C ends it.").await;
     let log = chat.log.clone();
@@ -51,7 +51,7 @@ async fn the_printed_lines_work() {
     }
 }
 
-async fn it_runs_on_when_nobody_reads_what_it_prints() {
+async fn a_closed_stdout_does_not_stop_the_program() {
     let mut chat = std::process::Command::new(CHAT)
         .args(["--server-port", "0", "--http-port", "0"])
         .env("RUST_LOG", "trace")
@@ -77,7 +77,7 @@ async fn it_runs_on_when_nobody_reads_what_it_prints() {
     chat.wait().unwrap();
 }
 
-async fn it_runs_on_when_nobody_drains_its_log() {
+async fn a_full_stderr_does_not_stop_the_program() {
     // A pipe that is never read is full after 64 KiB, and whoever writes to it then waits.
     let mut server = std::process::Command::new(program::SERVER)
         .args(["--server-port", "0", "--log", "trace"])
@@ -101,7 +101,7 @@ async fn it_runs_on_when_nobody_drains_its_log() {
     assert_eq!(status.code(), Some(0));
 }
 
-async fn all_addresses_are_served_and_found_where_there_is_no_ipv6_loopback() {
+async fn all_addresses_are_served_without_ipv6_loopback() {
     let space = Space::new();
     space.ip("-6 address delete ::1/128 dev lo");
     let binds = [("MESSENGER_SERVER_BIND", "::"), ("MESSENGER_HTTP_BIND", "::")];

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tonic::Request;
 
 pub fn tests() -> Vec<Trial> {
-    tests![everything_at_its_bound]
+    tests![all_limits_reached_at_once_fit_in_the_documented_sum]
 }
 
 const MIB: usize = 1024 * 1024;
@@ -51,7 +51,7 @@ async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
     requests
 }
 
-async fn everything_at_its_bound() {
+async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
     let (mut server, address) = program::server(&[
         ("MESSENGER_RETENTION_BYTES", "8MiB"),
         ("MESSENGER_MAX_MESSAGE_BYTES", "1MiB"),

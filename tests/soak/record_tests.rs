@@ -8,20 +8,20 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        a_good_room_is_good,
-        a_message_that_another_reader_has_is_lost,
-        an_acknowledged_message_that_nobody_has_is_lost,
-        an_answer_that_is_heard_of_in_the_next_life_counts_too,
-        what_goes_with_the_server_is_a_gap_and_must_be_told,
-        a_gap_excuses_nothing_of_a_life_that_goes_on,
-        a_gap_without_the_end_of_a_life_is_a_false_one,
-        a_repeat_and_an_inversion_are_seen,
-        a_message_is_in_the_room_once_also_across_lives,
-        what_senders_are_told_is_true,
-        a_killed_reader_begins_anew,
+        a_correct_room_has_no_violation,
+        a_message_that_only_another_reader_has_is_lost,
+        an_acknowledged_message_that_no_reader_has_is_lost,
+        an_answer_that_arrives_in_the_next_life_counts,
+        messages_that_end_with_the_server_must_be_reported_as_a_gap,
+        a_gap_excuses_no_loss_within_a_life,
+        a_gap_within_a_life_is_false,
+        repeats_and_inversions_are_found,
+        a_message_in_two_lives_is_found,
+        wrong_answers_to_senders_are_found,
+        a_killed_reader_begins_a_new_record,
         a_life_has_one_epoch,
-        where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen,
-        a_text_is_whole_or_it_is_nobodys
+        a_new_epoch_without_an_excuse_is_found,
+        a_changed_text_is_found
     ]
 }
 
@@ -57,7 +57,7 @@ fn kind(ledger: &Ledger) -> String {
     violation.split(' ').next().unwrap_or_default().to_owned()
 }
 
-async fn a_good_room_is_good() {
+async fn a_correct_room_has_no_violation() {
     let (mut ledger, readers, ids) = room(4);
     both_get(&mut ledger, readers, &ids, &[1, 2]);
     ledger.acknowledged(ids[0], at(1));
@@ -70,7 +70,7 @@ async fn a_good_room_is_good() {
     assert_eq!(ledger.violation, None);
 }
 
-async fn a_message_that_another_reader_has_is_lost() {
+async fn a_message_that_only_another_reader_has_is_lost() {
     let (mut ledger, [one, other], ids) = room(3);
     gets(&mut ledger, one, &ids, &[1, 2, 3]);
     gets(&mut ledger, other, &ids, &[1]);
@@ -81,7 +81,7 @@ async fn a_message_that_another_reader_has_is_lost() {
     assert_eq!(ledger.violation, Some(lost));
 }
 
-async fn an_acknowledged_message_that_nobody_has_is_lost() {
+async fn an_acknowledged_message_that_no_reader_has_is_lost() {
     for late in [false, true] {
         let (mut ledger, readers, ids) = room(3);
         both_get(&mut ledger, readers, &ids, &[1, 3]);
@@ -97,7 +97,7 @@ async fn an_acknowledged_message_that_nobody_has_is_lost() {
     }
 }
 
-async fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
+async fn an_answer_that_arrives_in_the_next_life_counts() {
     for (place, found) in [(2, "Loss"), (4, "none")] {
         let (mut ledger, readers, ids) = room(6);
         both_get(&mut ledger, readers, &ids, &[1, 3]);
@@ -113,7 +113,7 @@ async fn an_answer_that_is_heard_of_in_the_next_life_counts_too() {
     }
 }
 
-async fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
+async fn messages_that_end_with_the_server_must_be_reported_as_a_gap() {
     for told in [true, false] {
         let (mut ledger, readers, ids) = room(4);
         both_get(&mut ledger, readers, &ids, &[1]);
@@ -132,7 +132,7 @@ async fn what_goes_with_the_server_is_a_gap_and_must_be_told() {
     }
 }
 
-async fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
+async fn a_gap_excuses_no_loss_within_a_life() {
     // In the life before the gap, and in the one after it.
     for missing in [2, 5] {
         let (mut ledger, [one, other], ids) = room(6);
@@ -152,7 +152,7 @@ async fn a_gap_excuses_nothing_of_a_life_that_goes_on() {
     }
 }
 
-async fn a_gap_without_the_end_of_a_life_is_a_false_one() {
+async fn a_gap_within_a_life_is_false() {
     let (mut ledger, [one, _], _) = room(1);
     ledger.gap(one, 1);
     assert_eq!(kind(&ledger), "FalseGap");
@@ -164,7 +164,7 @@ async fn a_gap_without_the_end_of_a_life_is_a_false_one() {
     assert_eq!(kind(&ledger), "FalseGap");
 }
 
-async fn a_repeat_and_an_inversion_are_seen() {
+async fn repeats_and_inversions_are_found() {
     let (mut ledger, readers, ids) = room(3);
     both_get(&mut ledger, readers, &ids, &[1, 2]);
     ledger.received(readers[0], ids[0], at(1));
@@ -185,7 +185,7 @@ async fn a_repeat_and_an_inversion_are_seen() {
     assert_eq!(kind(&ledger), "Inversion");
 }
 
-async fn a_message_is_in_the_room_once_also_across_lives() {
+async fn a_message_in_two_lives_is_found() {
     let (mut ledger, [one, other], ids) = room(3);
     ledger.received(one, ids[0], at(1));
     ledger.life(at(4));
@@ -199,7 +199,7 @@ async fn a_message_is_in_the_room_once_also_across_lives() {
     assert_eq!(kind(&ledger), "TwoAtOnce");
 }
 
-async fn what_senders_are_told_is_true() {
+async fn wrong_answers_to_senders_are_found() {
     let (mut ledger, [one, _], ids) = room(3);
     ledger.received(one, ids[0], at(1));
     ledger.acknowledged(ids[0], at(2));
@@ -227,7 +227,7 @@ async fn what_senders_are_told_is_true() {
     assert_eq!(kind(&ledger), "Invented");
 }
 
-async fn a_killed_reader_begins_anew() {
+async fn a_killed_reader_begins_a_new_record() {
     let (mut ledger, [one, other], ids) = room(4);
     both_get(&mut ledger, [one, other], &ids, &[1]);
     ledger.received(one, ids[1], at(2));
@@ -282,7 +282,7 @@ async fn a_life_has_one_epoch() {
     assert_eq!(kind(&ledger), "NewEpoch");
 }
 
-async fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen() {
+async fn a_new_epoch_without_an_excuse_is_found() {
     // What a reader has and the next one, after the engine's return, has not.
     let (mut ledger, [one, other], ids) = room(4);
     both_get(&mut ledger, [one, other], &ids, &[1]);
@@ -299,7 +299,7 @@ async fn where_nothing_may_be_lost_an_engine_that_comes_back_with_less_is_seen()
     assert_eq!(kind(&ledger), "Repeat");
 }
 
-async fn a_text_is_whole_or_it_is_nobodys() {
+async fn a_changed_text_is_found() {
     let id = Id { sender: 3, number: 4 };
     for padding in [0, 1, 70_000] {
         let text = id.text(padding);

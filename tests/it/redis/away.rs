@@ -21,20 +21,20 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        a_server_starts_without_it_and_says_so_to_senders_at_once,
-        killed_under_load_it_keeps_every_message_that_was_acknowledged_and_no_stream_ends,
-        hanging_it_leaves_senders_with_an_unknown_outcome_and_a_key_makes_it_known,
-        emptied_it_is_a_new_epoch,
-        back_without_anything_it_is_a_new_epoch,
-        back_with_less_than_it_had_it_is_a_new_epoch,
-        back_twice_with_the_same_it_is_a_new_epoch_each_time,
-        what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of_it,
-        a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order,
-        no_server_goes_back_behind_what_it_has_seen_whoever_began_the_new_epoch,
+        a_server_starts_without_redis_and_refuses_messages_at_once,
+        a_kill_under_load_loses_no_acknowledged_message,
+        a_hang_leaves_an_unknown_outcome_that_a_key_resolves,
+        flushing_redis_begins_a_new_epoch,
+        a_return_without_data_begins_a_new_epoch,
+        a_return_with_less_data_begins_a_new_epoch,
+        each_return_with_the_same_old_data_begins_a_new_epoch,
+        losses_while_no_server_ran_are_reported_to_readers,
+        a_room_an_hour_ahead_of_the_clock_keeps_its_order,
+        no_server_goes_back_behind_what_it_has_seen,
         without_its_replica_a_message_is_not_acknowledged,
-        a_client_over_http_sees_nothing_of_it_when_it_is_short,
-        a_server_that_has_missed_what_is_trimmed_tells_its_readers,
-        what_an_engine_took_instead_of_what_it_has_lost_is_a_new_epoch_for_who_saw_it
+        a_short_outage_is_invisible_over_http,
+        a_server_that_missed_trimmed_messages_tells_its_readers,
+        a_room_that_was_rewritten_is_a_new_epoch_for_its_readers
     ]
 }
 
@@ -83,7 +83,7 @@ async fn send_at_last(grpc: &mut Grpc, author: &str, text: &str) -> String {
     }
 }
 
-async fn a_server_starts_without_it_and_says_so_to_senders_at_once() {
+async fn a_server_starts_without_redis_and_refuses_messages_at_once() {
     let mut engine = Engine::start(&[]);
     engine.kill();
     let server = of(&engine);
@@ -107,7 +107,7 @@ async fn a_server_starts_without_it_and_says_so_to_senders_at_once() {
     assert_eq!(client.collect(1).await[0].time, time);
 }
 
-async fn killed_under_load_it_keeps_every_message_that_was_acknowledged_and_no_stream_ends() {
+async fn a_kill_under_load_loses_no_acknowledged_message() {
     const SENDERS: usize = 4;
     const KILLS: usize = 4;
     let mut engine = Engine::start(&ON_DISK);
@@ -164,7 +164,7 @@ async fn killed_under_load_it_keeps_every_message_that_was_acknowledged_and_no_s
     }
 }
 
-async fn hanging_it_leaves_senders_with_an_unknown_outcome_and_a_key_makes_it_known() {
+async fn a_hang_leaves_an_unknown_outcome_that_a_key_resolves() {
     let engine = Engine::start(&[]);
     let server = of(&engine);
     let mut grpc = server.grpc().await;
@@ -234,7 +234,7 @@ async fn add(readers: &mut [(Reader, String, Vec<Message>)], server: &Running, c
     }
 }
 
-async fn emptied_it_is_a_new_epoch() {
+async fn flushing_redis_begins_a_new_epoch() {
     let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let before = posted(&servers, 10).await;
@@ -242,7 +242,7 @@ async fn emptied_it_is_a_new_epoch() {
     everybody_is_told(&engine, &servers, before).await;
 }
 
-async fn back_without_anything_it_is_a_new_epoch() {
+async fn a_return_without_data_begins_a_new_epoch() {
     let mut engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let before = posted(&servers, 10).await;
@@ -251,7 +251,7 @@ async fn back_without_anything_it_is_a_new_epoch() {
     everybody_is_told(&engine, &servers, before).await;
 }
 
-async fn back_with_less_than_it_had_it_is_a_new_epoch() {
+async fn a_return_with_less_data_begins_a_new_epoch() {
     let mut engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine), of(&engine)];
     let mut before = posted(&servers, 10).await;
@@ -269,7 +269,7 @@ async fn back_with_less_than_it_had_it_is_a_new_epoch() {
     assert_eq!(reader.next().await.text, "in the new epoch");
 }
 
-async fn back_twice_with_the_same_it_is_a_new_epoch_each_time() {
+async fn each_return_with_the_same_old_data_begins_a_new_epoch() {
     let mut engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
     let mut before = posted(&servers, 10).await;
@@ -291,7 +291,7 @@ async fn back_twice_with_the_same_it_is_a_new_epoch_each_time() {
     }
 }
 
-async fn what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of_it() {
+async fn losses_while_no_server_ran_are_reported_to_readers() {
     let mut engine = Engine::start(&[]);
     let server = of(&engine);
     let mut before = posted(std::slice::from_ref(&server), 10).await;
@@ -316,7 +316,7 @@ async fn what_it_lost_while_no_server_was_there_is_told_to_those_who_had_some_of
     }
 }
 
-async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order() {
+async fn a_room_an_hour_ahead_of_the_clock_keeps_its_order() {
     let engine = Engine::start(&[]);
     let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);
     let last = ahead.as_micros().to_string();
@@ -335,7 +335,7 @@ async fn a_clock_that_is_an_hour_behind_the_room_stops_no_message_and_no_order()
     assert_eq!((say(&headers, RESUMED), reader.next().await.time), ("true".to_owned(), times[1].clone()));
 }
 
-async fn no_server_goes_back_behind_what_it_has_seen_whoever_began_the_new_epoch() {
+async fn no_server_goes_back_behind_what_it_has_seen() {
     let engine = Engine::start(&[]);
     let ahead = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_hours(1);
     let last = ahead.as_micros().to_string();
@@ -381,7 +381,7 @@ async fn without_its_replica_a_message_is_not_acknowledged() {
     assert_eq!(times, [first, second], "each once");
 }
 
-async fn a_client_over_http_sees_nothing_of_it_when_it_is_short() {
+async fn a_short_outage_is_invisible_over_http() {
     let mut engine = Engine::start(&ON_DISK);
     let server = of(&engine);
     let client = client(server.address, &[]);
@@ -397,7 +397,7 @@ async fn a_client_over_http_sees_nothing_of_it_when_it_is_short() {
     assert_eq!(got, sent);
 }
 
-async fn a_server_that_has_missed_what_is_trimmed_tells_its_readers() {
+async fn a_server_that_missed_trimmed_messages_tells_its_readers() {
     let engine = Engine::start(&[]);
     let way = proxy(engine.address());
     let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);
@@ -428,7 +428,7 @@ async fn a_server_that_has_missed_what_is_trimmed_tells_its_readers() {
     assert_eq!(say(&headers, RESUMED), "true");
 }
 
-async fn what_an_engine_took_instead_of_what_it_has_lost_is_a_new_epoch_for_who_saw_it() {
+async fn a_room_that_was_rewritten_is_a_new_epoch_for_its_readers() {
     let mut engine = Engine::start(&[]);
     let way = proxy(engine.address());
     let cut_off = server(&["--redis-url", &format!("redis://{}", way.address)]);

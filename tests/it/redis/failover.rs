@@ -13,7 +13,7 @@ use messenger::send_time::rfc3339;
 use tonic::{Code, Request};
 
 pub fn tests() -> Vec<Trial> {
-    tests![the_room_goes_on_at_the_replica, a_user_with_the_rights_that_the_docs_name_can_serve_the_room]
+    tests![the_room_continues_on_the_promoted_replica, a_user_with_the_documented_rights_serves_the_room]
 }
 
 /// Sends until it is accepted.
@@ -31,7 +31,7 @@ async fn send(grpc: &mut Grpc, text: &str) -> String {
     }
 }
 
-async fn the_room_goes_on_at_the_replica() {
+async fn the_room_continues_on_the_promoted_replica() {
     let mut master = Engine::start(&[]);
     let port = master.port.to_string();
     let replicas = [(); 2].map(|()| Engine::start(&["--replicaof", "127.0.0.1", &port]));
@@ -80,7 +80,7 @@ fn allow(engine: &Engine, with: &str) {
 
 /// Who may do no more than the docs say can do everything, also with sentinels that have a password of
 /// their own.
-async fn a_user_with_the_rights_that_the_docs_name_can_serve_the_room() {
+async fn a_user_with_the_documented_rights_serves_the_room() {
     let mut master = Engine::start(&[]);
     let port = master.port.to_string();
     let replicas = [(); 2].map(|()| Engine::start(&["--replicaof", "127.0.0.1", &port]));

@@ -22,14 +22,14 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        every_position_of_the_stream_is_good_at_every_server,
-        who_has_waited_for_long_gets_all_that_there_is,
-        who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile,
-        while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told_of_a_gap,
-        streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it_goes_on,
-        those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later,
-        a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is,
-        who_is_read_to_from_the_stream_gets_nothing_twice_at_a_server_that_lags_behind_it
+        every_position_in_the_stream_resumes_at_every_server,
+        a_long_wait_receives_the_whole_stream,
+        a_backfill_misses_nothing_that_is_sent_meanwhile,
+        without_redis_a_backfill_does_not_open_and_reports_no_gap,
+        streams_that_open_while_redis_hangs_ask_few_questions,
+        paused_backfills_delay_nobody_and_continue_later,
+        a_slow_backfill_continues_and_a_stopped_one_ends,
+        a_backfill_at_a_lagging_server_repeats_nothing
     ]
 }
 
@@ -89,7 +89,7 @@ fn assert_same(got: &[Message], expected: &[Message]) {
     assert_eq!(short(got), short(expected));
 }
 
-async fn every_position_of_the_stream_is_good_at_every_server() {
+async fn every_position_in_the_stream_resumes_at_every_server() {
     let engine = Engine::start(&[]);
     let first = of(&engine);
     // Five times what it keeps.
@@ -111,7 +111,7 @@ async fn every_position_of_the_stream_is_good_at_every_server() {
     }
 }
 
-async fn who_has_waited_for_long_gets_all_that_there_is() {
+async fn a_long_wait_receives_the_whole_stream() {
     let engine = Engine::start(&[]);
     let first = of(&engine);
     let Posted { messages, .. } = posted(&first, 96).await;
@@ -125,7 +125,7 @@ async fn who_has_waited_for_long_gets_all_that_there_is() {
     }
 }
 
-async fn who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile() {
+async fn a_backfill_misses_nothing_that_is_sent_meanwhile() {
     const READERS: usize = 12;
     let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
@@ -185,7 +185,7 @@ async fn who_comes_from_further_back_misses_nothing_that_is_sent_meanwhile() {
     }
 }
 
-async fn while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told_of_a_gap() {
+async fn without_redis_a_backfill_does_not_open_and_reports_no_gap() {
     let mut engine = Engine::start(&support::redis::ON_DISK);
     let server = of(&engine);
     let Posted { epoch, begin, messages } = posted(&server, 48).await;
@@ -207,7 +207,7 @@ async fn while_the_engine_is_away_such_a_stream_does_not_open_and_nobody_is_told
 }
 
 /// Each caller gives up soon and comes again. What it has asked for cannot be taken back from an engine that hangs.
-async fn streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it_goes_on() {
+async fn streams_that_open_while_redis_hangs_ask_few_questions() {
     const STREAMS: usize = 1_000;
     let engine = Engine::start(&[]);
     let server = of(&engine);
@@ -256,7 +256,7 @@ async fn streams_that_open_while_the_engine_hangs_ask_it_little_and_open_when_it
     }
 }
 
-async fn those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later() {
+async fn paused_backfills_delay_nobody_and_continue_later() {
     const STOPPED: usize = 20;
     let engine = Engine::start(&[]);
     let server = of(&engine);
@@ -275,7 +275,7 @@ async fn those_that_take_nothing_for_a_while_are_in_nobodys_way_and_go_on_later(
 
 /// Slower than what one part in 3 s would be, and there are many: none is ended, for as long as it takes
 /// something. One that takes nothing is.
-async fn a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is() {
+async fn a_slow_backfill_continues_and_a_stopped_one_ends() {
     const CONNECTIONS: usize = 3;
     const READERS: u32 = 100;
     const TAKES: u32 = 3 * 1024;
@@ -318,7 +318,7 @@ async fn a_slow_one_in_a_crowd_is_not_ended_and_one_that_takes_nothing_is() {
     }
 }
 
-async fn who_is_read_to_from_the_stream_gets_nothing_twice_at_a_server_that_lags_behind_it() {
+async fn a_backfill_at_a_lagging_server_repeats_nothing() {
     let engine = Engine::start(&[]);
     let way = proxy(engine.address());
     let (server, lagging) =

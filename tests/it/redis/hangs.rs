@@ -13,13 +13,10 @@ use messenger::send_time::rfc3339;
 use tonic::{Code, Request};
 
 pub fn tests() -> Vec<Trial> {
-    tests![
-        what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once,
-        a_deadline_ends_the_waiting_and_says_what_is_known
-    ]
+    tests![waiting_messages_are_bounded_and_accepted_once, a_deadline_ends_the_wait_and_reports_the_outcome]
 }
 
-async fn what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once() {
+async fn waiting_messages_are_bounded_and_accepted_once() {
     /// Of a megabyte each; 64 MiB may wait.
     const SENDS: usize = 100;
     let engine = Engine::start(&[]);
@@ -54,7 +51,7 @@ async fn what_does_not_fit_is_refused_and_the_rest_is_in_the_room_once() {
     assert!((2..=2 + unknown).contains(&length), "{length} with {unknown} of unknown fate");
 }
 
-async fn a_deadline_ends_the_waiting_and_says_what_is_known() {
+async fn a_deadline_ends_the_wait_and_reports_the_outcome() {
     let engine = Engine::start(&[]);
     let server = server(&["--redis-url", &engine.url()]);
     let mut grpc = server.grpc().await;

@@ -14,7 +14,11 @@ use tonic::Request;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
 pub fn tests() -> Vec<Trial> {
-    tests![closed_by_the_engines_timeout, closed_by_somebody, dropped_by_what_is_between]
+    tests![
+        a_connection_closed_by_the_idle_timeout_costs_no_call,
+        a_connection_killed_by_an_admin_costs_no_call,
+        a_connection_dropped_by_the_network_costs_no_call
+    ]
 }
 
 /// The ids of the connections that wait for nothing: not the one that reads the stream, nor one that asks here.
@@ -76,7 +80,7 @@ async fn further_back(grpc: &mut Grpc, begin: &Begin) {
 
 const SMALL: [&str; 2] = ["--retention-bytes", "8MiB"];
 
-async fn closed_by_the_engines_timeout() {
+async fn a_connection_closed_by_the_idle_timeout_costs_no_call() {
     let engine = Engine::start(&["--timeout", "1"]);
     let server = server(&[&["--redis-url", &engine.url()][..], &SMALL].concat());
     let mut grpc = server.grpc().await;
@@ -94,7 +98,7 @@ async fn closed_by_the_engines_timeout() {
     assert_eq!(reader.next().await.time, time);
 }
 
-async fn closed_by_somebody() {
+async fn a_connection_killed_by_an_admin_costs_no_call() {
     let engine = Engine::start(&[]);
     let _replica = replica(&engine).await;
     // With replicas there is one connection more, over which messages are confirmed.
@@ -119,7 +123,7 @@ async fn closed_by_somebody() {
     }
 }
 
-async fn dropped_by_what_is_between() {
+async fn a_connection_dropped_by_the_network_costs_no_call() {
     let engine = Engine::start(&[]);
     let _replica = replica(&engine).await;
     let way = proxy(engine.address());

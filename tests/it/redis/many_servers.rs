@@ -16,15 +16,15 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        senders_at_each_make_one_order_at_all,
-        who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before,
-        nor_at_one_that_lags_behind,
-        a_position_from_one_means_the_same_at_all,
-        a_position_that_a_server_has_not_reached_yet_is_waited_for,
-        a_key_is_for_one_message_wherever_it_comes,
-        what_the_stream_no_longer_has_is_a_gap_and_said_so,
-        rooms_of_other_names_are_other_rooms,
-        what_somebody_else_writes_into_the_stream_harms_nobody
+        senders_at_every_server_make_one_order,
+        a_new_stream_gets_nothing_that_another_server_accepted_before,
+        a_new_stream_at_a_lagging_server_gets_no_older_message,
+        a_position_means_the_same_at_every_server,
+        a_server_waits_for_a_position_that_it_has_not_reached,
+        a_key_accepts_one_message_across_servers,
+        a_trimmed_position_is_a_gap,
+        rooms_with_other_names_are_separate,
+        a_foreign_entry_in_the_stream_is_skipped
     ]
 }
 
@@ -60,7 +60,7 @@ async fn send(grpc: &mut Grpc, text: &str, key: &str) -> Result<String, Status> 
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-async fn senders_at_each_make_one_order_at_all() {
+async fn senders_at_every_server_make_one_order() {
     const SENDERS: usize = 6;
     const EACH: usize = 200;
     let engine = Engine::start(&[]);
@@ -96,7 +96,7 @@ async fn senders_at_each_make_one_order_at_all() {
     }
 }
 
-async fn who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before() {
+async fn a_new_stream_gets_nothing_that_another_server_accepted_before() {
     const ROUNDS: usize = 300;
     let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
@@ -110,7 +110,7 @@ async fn who_opens_a_stream_at_one_gets_nothing_that_another_accepted_before() {
     }
 }
 
-async fn nor_at_one_that_lags_behind() {
+async fn a_new_stream_at_a_lagging_server_gets_no_older_message() {
     const ROUNDS: usize = 8;
     let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
@@ -130,7 +130,7 @@ async fn nor_at_one_that_lags_behind() {
     }
 }
 
-async fn a_position_from_one_means_the_same_at_all() {
+async fn a_position_means_the_same_at_every_server() {
     let engine = Engine::start(&[]);
     let (one, other) = (of(&engine), of(&engine));
     let mut grpc = one.grpc().await;
@@ -155,7 +155,7 @@ async fn a_position_from_one_means_the_same_at_all() {
     }
 }
 
-async fn a_position_that_a_server_has_not_reached_yet_is_waited_for() {
+async fn a_server_waits_for_a_position_that_it_has_not_reached() {
     const ROUNDS: usize = 300;
     let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine)];
@@ -170,7 +170,7 @@ async fn a_position_that_a_server_has_not_reached_yet_is_waited_for() {
     }
 }
 
-async fn a_key_is_for_one_message_wherever_it_comes() {
+async fn a_key_accepts_one_message_across_servers() {
     let engine = Engine::start(&[]);
     let servers = [of(&engine), of(&engine), of(&engine)];
     let mut reader = servers[2].reader().await;
@@ -193,7 +193,7 @@ async fn a_key_is_for_one_message_wherever_it_comes() {
     assert_eq!(status.code(), Code::AlreadyExists, "{status}");
 }
 
-async fn what_the_stream_no_longer_has_is_a_gap_and_said_so() {
+async fn a_trimmed_position_is_a_gap() {
     let engine = Engine::start(&[]);
     let first = with(&engine, &["--redis-max-length", "500"]);
     let mut grpc = first.grpc().await;
@@ -218,7 +218,7 @@ async fn what_the_stream_no_longer_has_is_a_gap_and_said_so() {
     assert_eq!((say(&headers, RESUMED), reader.next().await), ("true".to_owned(), oldest));
 }
 
-async fn rooms_of_other_names_are_other_rooms() {
+async fn rooms_with_other_names_are_separate() {
     let engine = Engine::start(&[]);
     let (one, other) = (with(&engine, &["--redis-room", "one"]), with(&engine, &["--redis-room", "other"]));
     let (mut in_one, mut in_other) = (one.reader().await, other.reader().await);
@@ -228,7 +228,7 @@ async fn rooms_of_other_names_are_other_rooms() {
     assert_eq!(in_other.next().await.time, time);
 }
 
-async fn what_somebody_else_writes_into_the_stream_harms_nobody() {
+async fn a_foreign_entry_in_the_stream_is_skipped() {
     let engine = Engine::start(&[]);
     let server = of(&engine);
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);

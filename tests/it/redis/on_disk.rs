@@ -16,10 +16,10 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        an_engine_that_never_says_so_leaves_the_outcome_unknown,
-        a_disk_that_is_slow_makes_senders_wait_and_not_each_other,
-        a_replica_has_to_have_it_on_its_disk_too,
-        an_engine_that_can_not_do_it_is_given_no_message
+        without_a_sync_the_outcome_is_unknown,
+        a_slow_disk_delays_senders_but_not_each_other,
+        the_replica_must_sync_too,
+        a_redis_without_an_append_only_file_gets_no_message
     ]
 }
 
@@ -47,7 +47,7 @@ async fn reader(server: &Running) -> Reader {
     until("a stream", async || Some(Reader { stream: grpc.read_messages(()).await.ok()?.into_inner() })).await
 }
 
-async fn an_engine_that_never_says_so_leaves_the_outcome_unknown() {
+async fn without_a_sync_the_outcome_is_unknown() {
     // Only the kernel knows when it writes.
     let engine = Engine::start(&["--appendonly", "yes", "--appendfsync", "no"]);
     require_waitaof(&engine);
@@ -64,7 +64,7 @@ async fn an_engine_that_never_says_so_leaves_the_outcome_unknown() {
     assert_eq!([reader.next().await.time, reader.next().await.time], [time, next], "once");
 }
 
-async fn a_disk_that_is_slow_makes_senders_wait_and_not_each_other() {
+async fn a_slow_disk_delays_senders_but_not_each_other() {
     const SENDERS: usize = 600;
     let engine = Engine::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     require_waitaof(&engine);
@@ -88,7 +88,7 @@ async fn a_disk_that_is_slow_makes_senders_wait_and_not_each_other() {
     assert_increasing(&reader.take(3 * SENDERS).await);
 }
 
-async fn a_replica_has_to_have_it_on_its_disk_too() {
+async fn the_replica_must_sync_too() {
     let engine = Engine::start(&ON_DISK);
     require_waitaof(&engine);
     let port = engine.port.to_string();
@@ -102,7 +102,7 @@ async fn a_replica_has_to_have_it_on_its_disk_too() {
     assert!(status.message().contains("0 of 1 replicas"), "{status}");
 }
 
-async fn an_engine_that_can_not_do_it_is_given_no_message() {
+async fn a_redis_without_an_append_only_file_gets_no_message() {
     // Without a file there is nothing to wait for; and before 7.2 there is no such command.
     let engine = Engine::start(&[]);
     let url = engine.url();

@@ -15,9 +15,9 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catches_up,
-        a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_saw_more_is_told,
-        a_master_without_replicas_soon_takes_nothing_that_it_might_lose
+        a_server_that_is_cut_off_keeps_its_streams_and_catches_up,
+        a_master_that_was_cut_off_loses_no_acknowledged_message,
+        a_master_without_replicas_refuses_messages
     ]
 }
 
@@ -80,7 +80,7 @@ fn texts(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.text.as_str()).collect()
 }
 
-async fn a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catches_up() {
+async fn a_server_that_is_cut_off_keeps_its_streams_and_catches_up() {
     let mut lab = Lab::new(&["engine", "far", "near"]);
     lab.engine("engine", 6379, &[]).await;
     let url = format!("redis://{}:6379", lab.data("engine"));
@@ -115,7 +115,7 @@ async fn a_server_that_is_cut_off_says_so_to_senders_keeps_its_streams_and_catch
     }
 }
 
-async fn a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_saw_more_is_told() {
+async fn a_master_that_was_cut_off_loses_no_acknowledged_message() {
     let mut lab = Lab::new(&["left", "right"]);
     let master = lab.data("left").to_string();
     lab.engine("left", 6379, &[]).await;
@@ -206,7 +206,7 @@ async fn a_master_that_was_cut_off_loses_nothing_that_was_acknowledged_and_who_s
     .await;
 }
 
-async fn a_master_without_replicas_soon_takes_nothing_that_it_might_lose() {
+async fn a_master_without_replicas_refuses_messages() {
     let mut lab = Lab::new(&["left", "right"]);
     let limits = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"];
     let master = lab.data("left").to_string();

@@ -18,13 +18,13 @@ use tonic::{Code, Request, Status};
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        what_has_the_wrong_type,
-        what_its_user_may_not_do,
-        what_there_is_no_memory_for,
-        what_is_not_later_than_an_entry_of_somebody_else,
-        what_a_replica_does_not_take,
-        new_streams_and_clients_are_told_too,
-        a_server_that_is_not_let_in
+        a_key_of_the_wrong_type_is_reported,
+        missing_rights_are_reported,
+        a_full_memory_is_reported,
+        a_foreign_entry_ahead_of_all_messages_is_reported,
+        a_read_only_replica_is_reported,
+        new_streams_and_clients_get_the_error,
+        a_wrong_password_is_reported
     ]
 }
 
@@ -131,12 +131,12 @@ async fn refuses(says: &str, spoil: &[&[&str]], mend: &[&[&str]]) {
     assert!(!log.iter().any(|line| line.contains(PASSWORD)), "{log:#?}");
 }
 
-async fn what_has_the_wrong_type() {
+async fn a_key_of_the_wrong_type_is_reported() {
     let spoil: [&[&str]; 2] = [&["RENAME", STREAM, "{messenger}:saved"], &["SET", STREAM, "x"]];
     refuses("WRONGTYPE", &spoil, &[&["RENAME", "{messenger}:saved", STREAM]]).await;
 }
 
-async fn what_its_user_may_not_do() {
+async fn missing_rights_are_reported() {
     for command in ["xadd", "set", "hset", "evalsha"] {
         let (deny, allow) = (format!("-{command}"), format!("+{command}"));
         let [spoil, mend]: [&[&str]; 2] = [&["ACL", "SETUSER", "app", &deny], &["ACL", "SETUSER", "app", &allow]];
@@ -144,11 +144,11 @@ async fn what_its_user_may_not_do() {
     }
 }
 
-async fn what_there_is_no_memory_for() {
+async fn a_full_memory_is_reported() {
     refuses("OOM", &[&["CONFIG", "SET", "maxmemory", "1"]], &[&["CONFIG", "SET", "maxmemory", "0"]]).await;
 }
 
-async fn what_is_not_later_than_an_entry_of_somebody_else() {
+async fn a_foreign_entry_ahead_of_all_messages_is_reported() {
     for id in ["18446744073709551615-0", "18446744073709551615-18446744073709551615", "9999999999999999-7"] {
         // As the docs say that it is mended.
         let script = "redis.call('XDEL', KEYS[1], ARGV[1]) \
@@ -159,11 +159,11 @@ async fn what_is_not_later_than_an_entry_of_somebody_else() {
     }
 }
 
-async fn what_a_replica_does_not_take() {
+async fn a_read_only_replica_is_reported() {
     refuses("READONLY", &[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]]).await;
 }
 
-async fn new_streams_and_clients_are_told_too() {
+async fn new_streams_and_clients_get_the_error() {
     let engine = Engine::start(&[]);
     engine.run::<String>(&["SET", STREAM, "x"]);
     let (mut server, address, metrics) = start(&engine).await;
@@ -187,7 +187,7 @@ async fn new_streams_and_clients_are_told_too() {
     assert_eq!(lines.iter().filter(|line| line.contains("WRONGTYPE")).count(), 1, "{lines:#?}");
 }
 
-async fn a_server_that_is_not_let_in() {
+async fn a_wrong_password_is_reported() {
     let engine = Engine::start(&[]);
     engine.run::<String>(&["ACL", "SETUSER", "app", "on", ">other", "~*", "+@all"]);
     let (mut server, address, _) = start_as(&engine, PASSWORD).await;

@@ -12,10 +12,10 @@ use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
     tests![
-        the_room_is_the_same,
-        a_server_shows_its_certificate_to_an_engine_that_asks_for_one,
-        who_is_not_the_engine_gets_nothing,
-        half_a_setting_is_refused_before_a_port_opens
+        a_room_over_tls_is_the_same_room,
+        a_server_shows_its_certificate_when_redis_asks,
+        a_wrong_certificate_gets_no_message,
+        incomplete_tls_settings_are_refused_before_a_port_opens
     ]
 }
 
@@ -59,7 +59,7 @@ async fn complaint(settings: &[(&str, &str)]) -> String {
     server.line("the engine is away").await
 }
 
-async fn the_room_is_the_same() {
+async fn a_room_over_tls_is_the_same_room() {
     let files = files();
     let (engine, url) = engine(&files, "engine", &["--tls-auth-clients", "no"]);
     let servers = [of(&url, &files, &[]), server(&["--redis-url", &engine.url()])];
@@ -69,7 +69,7 @@ async fn the_room_is_the_same() {
     chats(&servers[0]).await;
 }
 
-async fn a_server_shows_its_certificate_to_an_engine_that_asks_for_one() {
+async fn a_server_shows_its_certificate_when_redis_asks() {
     let files = files();
     let (_engine, url) = engine(&files, "engine", &["--tls-auth-clients", "yes"]);
     let (certificate, key) = (files.path("server.pem"), files.path("server.key"));
@@ -85,7 +85,7 @@ async fn a_server_shows_its_certificate_to_an_engine_that_asks_for_one() {
     }
 }
 
-async fn who_is_not_the_engine_gets_nothing() {
+async fn a_wrong_certificate_gets_no_message() {
     let files = files();
     files.write("other.pem", &ca("another").certificate);
     files.identity("elsewhere", &ca("the CA").sign(&["elsewhere"]));
@@ -103,7 +103,7 @@ async fn who_is_not_the_engine_gets_nothing() {
     assert!(line.contains("gives no answer"), "{line}");
 }
 
-async fn half_a_setting_is_refused_before_a_port_opens() {
+async fn incomplete_tls_settings_are_refused_before_a_port_opens() {
     let files = files();
     let (ca, key) = (files.path("ca.pem"), files.path("server.key"));
     for (settings, names) in [

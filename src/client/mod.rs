@@ -13,14 +13,10 @@ mod metrics;
 mod settings;
 mod upstream;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use hyper_util::service::TowerToHyperService;
-use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -36,16 +32,11 @@ use self::inbox::history::History;
 use self::inbox::postbox::Postbox;
 use self::upstream::link::Link;
 use self::upstream::sender::Sender;
-use crate::net::tls::{Acceptor, TlsError};
-use crate::net::{self, Drain, WatchedTcp};
+use crate::net;
 use crate::process;
 
 /// Files that are never a caller's: whatever callers do, there is one for a new connection to the server.
 const OWN_FILES: usize = 16;
-/// How long a peer may take for the handshake of TLS.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that takes no byte of its answer for so long, or up to twice as long, gets no more of it.
-const STUCK: Duration = Duration::from_secs(30);
 
 /// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream to the server open meanwhile. Returns
 /// when the running requests have ended, at most [`HttpSettings::http_drain_deadline`] after the shutdown.
@@ -90,7 +81,8 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
         |stream, drain| {
             let (router, tls) = (router.clone(), settings.http.access.tls.clone());
             async move {
-                if let Err(error) = serve_connection(stream, tls, router, drain).await {
+                let service = TowerToHyperService::new(router);
+                if let Err(error) = net::serve_http1(stream, tls, service, drain).await {
                     debug!(%error, "connection ended");
                 }
             }
@@ -101,48 +93,4 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
         never = process::run_all(&mut stream) => match never {},
     }
     info!("client stopped");
-}
-
-/// Why a connection has ended otherwise than in good order.
-#[derive(Debug, Error)]
-enum ConnectionError {
-    #[error("no TLS within {TLS_TIMEOUT:?}")]
-    NoHandshake,
-    #[error("no TLS: {0}")]
-    Tls(#[from] TlsError),
-    #[error("the peer takes nothing of what is written to it")]
-    Stuck,
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    tls: Option<Arc<Acceptor>>,
-    router: Router,
-    mut drain: Drain,
-) -> Result<(), ConnectionError> {
-    let (wire, pulse, _) = WatchedTcp::new(stream);
-    let socket = match tls {
-        None => wire.into(),
-        Some(tls) => tokio::select! {
-            // In a box, or every connection would have the room for it.
-            handshake = tokio::time::timeout(TLS_TIMEOUT, Box::pin(tls.accept(wire))) => {
-                handshake.map_err(|_| ConnectionError::NoHandshake)??
-            }
-            () = drain.begun() => return Ok(()),
-        },
-    };
-    let mut stuck = pin!(async {
-        loop {
-            tokio::time::sleep(STUCK).await;
-            if pulse.is_stuck() {
-                return;
-            }
-        }
-    });
-    tokio::select! {
-        served = net::serve_http1(socket, TowerToHyperService::new(router), drain) => Ok(served?),
-        () = &mut stuck => Err(ConnectionError::Stuck),
-    }
 }

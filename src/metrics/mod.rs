@@ -27,7 +27,7 @@ pub use prometheus_client::registry::Registry;
 
 use self::format::Format;
 use self::process::Process;
-use crate::net::{self, ConnectionLimits, ConnectionMetrics, ListenError, WatchedTcp};
+use crate::net::{self, ConnectionLimits, ConnectionMetrics, ListenError};
 use crate::process::panic_count;
 use crate::settings::{VERSION, port};
 
@@ -99,8 +99,7 @@ pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
         |stream, drain| {
             let (router, open) = (router.clone(), Arc::clone(&open));
             async move {
-                let (wire, ..) = WatchedTcp::new(stream);
-                if let Err(error) = net::serve_http1(wire.into(), TowerToHyperService::new(router), drain).await {
+                if let Err(error) = net::serve_http1(stream, None, TowerToHyperService::new(router), drain).await {
                     debug!(%error, "connection ended");
                 }
                 drop(open);

@@ -30,6 +30,7 @@ pub use self::http2::liveness::Unresponsive;
 pub use self::partial_body::PartialBody;
 pub use self::reload::{Reload, Reloaded, reload_on_change};
 pub use self::serve::accept::{ConnectionLimits, ConnectionMetrics, Drain, serve_connections};
+pub use self::serve::handshake::{ConnectionError, handshake};
 pub use self::serve::listen::{ListenError, listen};
 pub use self::token::{Guard, NoToken, Token, TokenError};
 pub use self::transport::socket::Socket;

@@ -15,8 +15,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For connections to the engine.
 const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
-    silent: Duration::from_secs(15),
-    probe: Duration::from_secs(5),
+    idle: Duration::from_secs(15),
+    interval: Duration::from_secs(5),
     probes: 3,
     unacknowledged: Duration::from_secs(10),
 };
@@ -74,7 +74,7 @@ async fn open_master(settings: &Settings, engine: &Node) -> RedisResult<Connecti
 async fn open(settings: &Settings, node: &Node, login: &RedisConnectionInfo) -> RedisResult<Connection> {
     let stream = net::connect(&node.host, node.port).await?;
     stream.set_nodelay(true)?;
-    KEEPALIVE.watch(&stream)?;
+    KEEPALIVE.apply(&stream)?;
     let (wire, _pulse, _lifetime) = WatchedTcp::new(stream);
     let socket = match &settings.tls {
         None => Socket::from(wire),

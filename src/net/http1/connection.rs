@@ -1,15 +1,17 @@
-//! Connections of HTTP/1.1, on every port that serves it: how long they are kept, how they are closed,
-//! and what a handler may know of the peer.
+//! Serving a connection of HTTP/1.1: how long it is kept, how it is closed, and what a handler may know
+//! of the peer.
 //!
-//! A connection between two requests is closed after [`Patience::idle`]. That is longer than the minute
-//! at which programs poll and after which load balancers drop connections: with a minute here, too, some
-//! requests would meet the close. Peers that go by `Keep-Alive` close earlier themselves.
+//! A connection between two requests is closed after [`Patience::idle`]. Programs often poll once a
+//! minute, and load balancers drop connections after one. With a minute here too, some requests would
+//! meet the close. Peers that honour `Keep-Alive` close earlier themselves.
 
 #[cfg(test)]
 mod tests;
 
 use std::convert::identity;
 use std::error::Error;
+use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
@@ -22,15 +24,19 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::head_timer::HeadTimer;
-use super::read_ahead::{Peer, ReadAhead};
-use crate::net::{Drain, Socket};
+use super::read_ahead::{Peer, read_ahead};
+use crate::net::tls::Acceptor;
+use crate::net::{ConnectionError, Drain, Socket, handshake};
 
-/// Bytes of a request's head.
-const HEADERS: usize = 64 * 1024;
+/// The largest head of a request, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
+/// A peer that reads nothing of its response for this long is cut off, at the latest after twice as long.
+const STUCK_LIMIT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// Earlier than [`PATIENCE`] ends, so that a peer that goes by it never meets the close.
+/// Shorter than [`Patience::idle`], so that a peer that honours it never meets the close.
 const ANNOUNCED: HeaderValue = HeaderValue::from_static("timeout=90");
 
 /// How long a connection waits for its peer.
@@ -38,29 +44,40 @@ const ANNOUNCED: HeaderValue = HeaderValue::from_static("timeout=90");
 struct Patience {
     /// For the first byte of a request.
     idle: Duration,
-    /// For the rest of its head, from the first byte on.
+    /// For the rest of its head, after the first byte.
     head: Duration,
-    /// For the peer's own close, after ours. What it has sent meanwhile is thrown away: if it were left
-    /// unread, TCP would reset the connection, and the peer would see an error instead of the close.
-    goodbye: Duration,
+    /// For the peer's close, after ours. What the peer sends meanwhile is discarded: if it stayed unread,
+    /// TCP would reset the connection, and the peer would see an error instead of the close.
+    close: Duration,
 }
 
 const PATIENCE: Patience =
-    Patience { idle: Duration::from_secs(95), head: Duration::from_mins(1), goodbye: Duration::from_secs(2) };
+    Patience { idle: Duration::from_secs(95), head: Duration::from_mins(1), close: Duration::from_secs(2) };
 
-/// Serves a connection until its peer closes it, waits too long, or the drain begins and the last
-/// request has its answer. Each request has the [`Peer`] among its extensions.
+/// Serves an accepted connection until its peer closes it or waits too long. Once the drain begins, the
+/// connection ends with the response to its last request. Each request has the [`Peer`] among its
+/// extensions.
 ///
 /// # Errors
-/// What hyper says of a connection that has not ended in good order.
-pub async fn serve_http1<S, B>(socket: Socket, service: S, drain: Drain) -> Result<(), hyper::Error>
+/// [`ConnectionError`], for a connection that did not end in good order.
+pub async fn serve_http1<S, B>(
+    stream: TcpStream,
+    tls: Option<Arc<Acceptor>>,
+    service: S,
+    mut drain: Drain,
+) -> Result<(), ConnectionError>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Unpin,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    serve(socket, service, drain, PATIENCE).await
+    let opened = handshake(stream, tls, &mut drain, |socket| ready(Ok(socket))).await?;
+    let Some((socket, activity)) = opened else { return Ok(()) };
+    tokio::select! {
+        served = serve(socket, service, drain, PATIENCE) => Ok(served?),
+        () = activity.stuck(STUCK_LIMIT) => Err(ConnectionError::Stuck),
+    }
 }
 
 async fn serve<S, B>(socket: Socket, service: S, mut drain: Drain, patience: Patience) -> Result<(), hyper::Error>
@@ -70,16 +87,16 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (ahead, peer) = ReadAhead::new(socket);
+    let (socket, peer) = read_ahead(socket);
     let mut connection = Builder::new()
         .timer(HeadTimer::new(peer.clone(), patience.head))
         .header_read_timeout(patience.idle)
-        .max_buf_size(HEADERS)
-        // A peer that has said all it will say (`nc -N`) still waits for the answer.
+        .max_buf_size(HEAD_MAX)
+        // A peer that has closed its sending side (`nc -N`) still waits for the response.
         .half_close(true)
-        .serve_connection(TokioIo::new(ahead), Served { service, peer });
+        .serve_connection(TokioIo::new(socket), WithPeer { service, peer });
     let ended = tokio::select! {
-        // First, so that a request that has come already has its answer.
+        // A request that has arrived before the drain gets its response.
         biased;
         ended = &mut connection => ended,
         () = drain.begun() => {
@@ -89,26 +106,27 @@ where
     };
     if ended.as_ref().is_err_and(hyper::Error::is_timeout) {
         let mut socket = connection.into_parts().io.into_inner();
-        let goodbye = async {
+        let close = async {
             socket.shutdown().await?;
             while socket.read(&mut [0; 1024]).await? > 0 {}
             Ok::<_, std::io::Error>(())
         };
         tokio::select! {
-            _ = tokio::time::timeout(patience.goodbye, goodbye) => {}
+            _ = tokio::time::timeout(patience.close, close) => {}
             () = drain.begun() => {}
         }
     }
     ended
 }
 
-/// A service whose answers say how long the connection is kept.
-struct Served<S> {
+/// A service that gives each request the [`Peer`], and whose responses announce how long the connection
+/// is kept.
+struct WithPeer<S> {
     service: S,
     peer: Peer,
 }
 
-impl<S, B> Service<Request<Incoming>> for Served<S>
+impl<S, B> Service<Request<Incoming>> for WithPeer<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
@@ -123,7 +141,7 @@ where
     }
 }
 
-/// Whether the connection is for more than one request, if the peer has its way (RFC 9112, 9.3).
+/// Whether the peer wants to send further requests over the connection (RFC 9112, 9.3).
 fn is_kept(version: Version, headers: &HeaderMap) -> bool {
     let has = |option: &str| {
         let values = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());

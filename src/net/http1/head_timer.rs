@@ -1,5 +1,5 @@
-//! The timer of the head of a request. hyper has one time for the wait before it and for the head itself;
-//! here the second begins when the first byte comes.
+//! The timer for the head of a request. hyper has one timeout for the wait before the head and for the
+//! head itself; here the second one begins with the first byte.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,14 +10,14 @@ use hyper::rt::{Sleep, Timer};
 use super::read_ahead::Peer;
 
 /// Gives hyper a sleep for each head. hyper asks for one before it reads the head, and polls it after
-/// each look at the socket.
+/// each read.
 pub(super) struct HeadTimer {
     peer: Peer,
     head: Duration,
 }
 
 struct HeadSleep {
-    /// For the first byte, and then for the rest.
+    /// Ends when the first byte is late, and after that when the rest is.
     sleep: Pin<Box<tokio::time::Sleep>>,
     begun: bool,
     peer: Peer,
@@ -36,7 +36,7 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        // What has come until now was of the request before.
+        // Earlier bytes belong to the previous request.
         self.peer.heard();
         Box::pin(HeadSleep {
             sleep: Box::pin(tokio::time::sleep_until(deadline.into())),

@@ -1,7 +1,7 @@
-//! Reading while an answer is written, to see that the peer has closed its side.
+//! Reading while a response is written, to see that the peer has closed its side.
 //!
-//! hyper does not read then, and an answer that has no end would have its peer's place until something
-//! is written to it. What comes is kept for hyper, and is little: the next request.
+//! hyper does not read then, so an endless response would keep its peer's place until something is
+//! written to it. The bytes that arrive early, at most the next request, are kept for hyper.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,67 +12,49 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::net::Socket;
+use crate::net::transport::observed::{ObservedSocket, Observer};
 
-/// Bytes that are read ahead. With more than that unread, the close is not seen.
+/// How many bytes are read ahead. With more than that unread, the close is not seen.
 const LIMIT: usize = 1024;
 
-/// The socket, as hyper has it.
+/// Reads ahead for hyper.
+#[derive(Debug)]
 pub(super) struct ReadAhead {
-    socket: Socket,
-    read: BytesMut,
-    /// Nothing more will come.
+    bytes: BytesMut,
+    /// The peer has closed its side, or the connection has failed.
     ended: bool,
     peer: Peer,
 }
 
-/// What is known of the peer of a connection.
+/// The peer of a connection, as far as a handler may know it.
 #[derive(Debug, Clone)]
 pub struct Peer(Arc<PeerState>);
 
 #[derive(Debug, Default)]
 struct PeerState {
-    /// A byte has come since this was last cleared.
+    /// A byte has arrived since this was last cleared.
     heard: AtomicBool,
-    /// Somebody wants to know of the close.
-    asked: AtomicBool,
+    /// A handler waits for the close, so the connection must read ahead.
+    awaited: AtomicBool,
     closed: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl ReadAhead {
-    pub(super) fn new(socket: Socket) -> (Self, Peer) {
-        let peer = Peer(Arc::default());
-        (Self { socket, read: BytesMut::new(), ended: false, peer: peer.clone() }, peer)
-    }
-
-    fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        while !self.ended && self.read.len() < LIMIT {
-            let mut piece = [0; LIMIT];
-            let mut piece = ReadBuf::new(&mut piece);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut piece) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(())) if !piece.filled().is_empty() => self.read.extend_from_slice(piece.filled()),
-                // A connection that is broken has nothing more to say either.
-                Poll::Ready(_) => {
-                    self.ended = true;
-                    self.peer.0.closed.store(true, Ordering::Relaxed);
-                    self.peer.0.waker.wake();
-                }
-            }
-            // If hyper has begun to read meanwhile, it waits for the socket, which has nothing now.
-            cx.waker().wake_by_ref();
-        }
-    }
+/// A socket that reads ahead when a handler waits for [`Peer::closed`].
+pub(super) fn read_ahead(socket: Socket) -> (ObservedSocket<ReadAhead>, Peer) {
+    let peer = Peer(Arc::default());
+    let observer = ReadAhead { bytes: BytesMut::new(), ended: false, peer: peer.clone() };
+    (ObservedSocket { socket, observer }, peer)
 }
 
 impl Peer {
-    /// Completes when the peer has closed its side of the connection. Either it is gone, which shows when
-    /// something is written to it, or it still reads. To be asked for while an answer is on its way.
+    /// Completes when the peer has closed its side of the connection. Either it is gone, which the next
+    /// write shows, or it still reads. To be called while a response is being written.
     pub async fn closed(&self) {
-        self.0.asked.store(true, Ordering::Relaxed);
+        self.0.awaited.store(true, Ordering::Relaxed);
         poll_fn(|cx| {
             self.0.waker.register(cx.waker());
             if self.0.closed.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
@@ -80,57 +62,48 @@ impl Peer {
         .await;
     }
 
-    /// Whether anything has come since this was last asked.
+    /// Whether a byte has arrived since the last call.
     pub(super) fn heard(&self) -> bool {
         self.0.heard.swap(false, Ordering::Relaxed)
     }
 }
 
-impl AsyncRead for ReadAhead {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ahead = self.get_mut();
+impl Observer for ReadAhead {
+    fn poll_read(&mut self, socket: &mut Socket, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        if !ahead.read.is_empty() {
-            let count = ahead.read.len().min(buf.remaining());
-            buf.put_slice(&ahead.read[..count]);
-            ahead.read.advance(count);
-        } else if !ahead.ended {
-            ready!(Pin::new(&mut ahead.socket).poll_read(cx, buf))?;
+        if !self.bytes.is_empty() {
+            let count = self.bytes.len().min(buf.remaining());
+            buf.put_slice(&self.bytes[..count]);
+            self.bytes.advance(count);
+        } else if !self.ended {
+            ready!(Pin::new(socket).poll_read(cx, buf))?;
         }
         if buf.filled().len() > before {
-            ahead.peer.0.heard.store(true, Ordering::Relaxed);
+            self.peer.0.heard.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }
-}
 
-impl AsyncWrite for ReadAhead {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    /// hyper calls this whenever it has written all that there is, also while it waits for more to write.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ahead = self.get_mut();
-        if ahead.peer.0.asked.load(Ordering::Relaxed) {
-            ahead.read_ahead(cx);
+    /// hyper flushes whenever it has written everything, also while it waits for more to write.
+    fn before_flush(&mut self, socket: &mut Socket, cx: &mut Context<'_>) {
+        if !self.peer.0.awaited.load(Ordering::Relaxed) {
+            return;
         }
-        Pin::new(&mut ahead.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        while !self.ended && self.bytes.len() < LIMIT {
+            let mut piece = [0; LIMIT];
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut *socket).poll_read(cx, &mut piece) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => self.bytes.extend_from_slice(piece.filled()),
+                // A failed connection counts as closed.
+                Poll::Ready(_) => {
+                    self.ended = true;
+                    self.peer.0.closed.store(true, Ordering::Relaxed);
+                    self.peer.0.waker.wake();
+                }
+            }
+            // If hyper waits for the socket meanwhile, it must look here instead.
+            cx.waker().wake_by_ref();
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Connection {
         Box::pin(async move {
             let (socket, retired) = (self.socket.clone(), self.retired.clone());
             let gone = async {
-                socket.ended().await;
+                socket.closed().await;
                 tokio::time::sleep(LAST_ANSWERS).await;
             };
             let answer = async {

@@ -31,8 +31,8 @@ const CONNECT_BUDGET: Duration = Duration::from_secs(6);
 /// connection of a client that pings an idle stream more often than every five minutes
 /// (`too_many_pings`).
 const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
-    silent: Duration::from_secs(15),
-    probe: Duration::from_secs(5),
+    idle: Duration::from_secs(15),
+    interval: Duration::from_secs(5),
     probes: 3,
     unacknowledged: Duration::from_secs(30),
 };
@@ -149,9 +149,9 @@ impl Connection {
     ) -> Result<Self, ConnectError> {
         stream
             .set_nodelay(true)
-            .and_then(|()| KEEPALIVE.watch(&stream))
+            .and_then(|()| KEEPALIVE.apply(&stream))
             .map_err(|error| ConnectError::Connect(server.clone(), error))?;
-        let (wire, pulse, lifetime) = WatchedTcp::new(stream);
+        let (wire, activity, lifetime) = WatchedTcp::new(stream);
         let socket = match (&access.tls, server.is_tls()) {
             (_, false) => wire.into(),
             (None, true) => return Err(ConnectError::NoCa(server.clone())),
@@ -161,9 +161,9 @@ impl Connection {
                 handshake.map_err(|error| ConnectError::Tls(server.clone(), error))?
             }
         };
-        let (socket, greeting) = ServerPreface::new(socket);
+        let (socket, preface) = ServerPreface::watch(socket);
         let (http2, driver) =
-            Session::start(socket, pulse).await.map_err(|error| ConnectError::Handshake(server.clone(), error))?;
+            Session::start(socket, activity).await.map_err(|error| ConnectError::Handshake(server.clone(), error))?;
         let address = server.clone();
         let (failed, failure) = oneshot::channel();
         // Nobody waits for this task. When it ends or panics, calls fail or the socket closes, and
@@ -180,7 +180,7 @@ impl Connection {
             }
         });
         let greeted = async {
-            if greeting.await.is_ok() {
+            if preface.await.is_ok() {
                 return Ok(());
             }
             Err(match failure.await {
@@ -240,7 +240,7 @@ impl Connection {
         self.doubt();
         tokio::select! {
             () = self.http2.liveness().sign() => true,
-            () = self.socket.clone().ended() => false,
+            () = self.socket.clone().closed() => false,
         }
     }
 
@@ -261,7 +261,7 @@ impl Connection {
         tokio::select! {
             // It fails when the sender is gone, and this has one.
             _ = retired.wait_for(|retired| *retired) => {}
-            () = self.socket.clone().ended() => {}
+            () = self.socket.clone().closed() => {}
         }
     }
 }

@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// Lets calls enter a connection in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Gate {
-    outlet: WriteState,
+    write_state: WriteState,
     /// Calls that have entered and have not ended.
     inside: AtomicUsize,
     /// There may be room that was not there before.
@@ -55,12 +55,12 @@ pub enum Backpressure {
 }
 
 impl Gate {
-    /// A gate before what `outlet` shows, and what sees when nobody uses the connection any more. `room` is
+    /// A gate before what `write_state` shows, and what sees when nobody uses the connection any more. `room` is
     /// to be told when the server's settings change.
-    pub(super) fn new(outlet: WriteState, room: Arc<Notify>) -> (Arc<Self>, watch::Receiver<()>) {
+    pub(super) fn new(write_state: WriteState, room: Arc<Notify>) -> (Arc<Self>, watch::Receiver<()>) {
         let (used, users) = watch::channel(());
         let gate = Self {
-            outlet,
+            write_state,
             inside: AtomicUsize::new(0),
             room,
             turn: Mutex::new(()),
@@ -89,7 +89,7 @@ impl Gate {
             }
             tokio::select! {
                 () = self.room.notified() => {}
-                () = self.outlet.freed() => {}
+                () = self.write_state.unblocked() => {}
                 () = tokio::time::sleep(LONG) => {}
             }
         }
@@ -115,7 +115,7 @@ impl Gate {
         if self.inside.load(Ordering::Relaxed) >= streams {
             return Some(Backpressure::Streams(streams));
         }
-        self.outlet.is_blocked().then_some(Backpressure::Blocked)
+        self.write_state.is_blocked().then_some(Backpressure::Blocked)
     }
 }
 

@@ -96,7 +96,7 @@ impl Liveness {
     }
 
     /// Completes when the server is gone.
-    pub(super) async fn ends(self: Arc<Self>, pings: Option<PingPong>, pulse: Activity) -> Unresponsive {
+    pub(super) async fn ends(self: Arc<Self>, pings: Option<PingPong>, activity: Activity) -> Unresponsive {
         let Some(mut pings) = pings else { return std::future::pending().await };
         let (mut silent, mut stuck, mut doubts) = (0, 0, DOUBTS);
         // How long to wait for a sign of life after a ping.
@@ -105,7 +105,7 @@ impl Liveness {
             tokio::time::sleep(LOOK).await;
             // Takes the answer to the last ping, or the next could not be sent.
             poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
-            stuck = if pulse.is_stuck() { stuck + 1 } else { 0 };
+            stuck = if activity.is_stuck() { stuck + 1 } else { 0 };
             if stuck >= STUCK_LIMIT {
                 break Unresponsive::Stuck;
             }
@@ -113,7 +113,7 @@ impl Liveness {
                 doubts = DOUBTS;
             }
             let doubted = self.doubted.swap(false, Ordering::Relaxed);
-            if pulse.heard() {
+            if activity.heard() {
                 if patience.is_some() {
                     self.sign.notify_one();
                 }

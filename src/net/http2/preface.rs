@@ -1,91 +1,65 @@
-//! The first frame of an HTTP/2 server, by which a client knows that it has reached one.
+//! The connection preface of an HTTP/2 server, by which a client knows that it has reached one.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::net::Socket;
+use crate::net::transport::observed::{ObservedSocket, Observer};
 use crate::process::test_panic;
 
-/// Bytes of a frame's head.
-const HEAD: usize = 9;
-/// The type of a SETTINGS frame, with which a server must begin (RFC 9113, 3.4).
+/// The length of a frame's header.
+const FRAME_HEADER: usize = 9;
+/// The type of a SETTINGS frame, which is a server's first frame (RFC 9113, 3.4).
 const SETTINGS: u8 = 4;
 
-/// A socket that tells when the server's first frame has begun. h2 does not say: its handshake is over
-/// before anything has come, so any port that takes connections would do.
+/// Waits for the header of the server's first frame. h2 does not report it: its handshake completes
+/// before a byte has arrived, so any port that accepts connections would do.
 #[derive(Debug)]
 pub(super) struct ServerPreface {
-    socket: Socket,
-    head: Vec<u8>,
-    greeted: Option<oneshot::Sender<()>>,
+    header: Vec<u8>,
+    received: Option<oneshot::Sender<()>>,
 }
 
 impl ServerPreface {
-    /// The socket, and what completes when the server has begun as one of HTTP/2 does. It fails when the
-    /// socket is dropped before.
-    pub(super) fn new(socket: Socket) -> (Self, oneshot::Receiver<()>) {
-        let (greeted, greeting) = oneshot::channel();
-        (Self { socket, head: Vec::with_capacity(HEAD), greeted: Some(greeted) }, greeting)
+    /// A socket that reports the server's preface. The receiver fails if the socket is dropped before.
+    pub(super) fn watch(socket: Socket) -> (ObservedSocket<Self>, oneshot::Receiver<()>) {
+        let (received, preface) = oneshot::channel();
+        let observer = Self { header: Vec::with_capacity(FRAME_HEADER), received: Some(received) };
+        (ObservedSocket { socket, observer }, preface)
     }
 
-    /// Looks at bytes that have come.
     fn look(&mut self, bytes: &[u8]) {
-        if self.greeted.is_none() {
+        if self.received.is_none() {
             return;
         }
-        self.head.extend(bytes.iter().take(HEAD - self.head.len()));
-        // Length, type, flags, and the stream, which is the connection itself. With another beginning the
-        // connection fails, and says why.
-        if let [_, _, _, kind, _, stream @ ..] = &self.head[..]
+        self.header.extend(bytes.iter().take(FRAME_HEADER - self.header.len()));
+        // The header is length, type, flags and stream, which is 0 for the connection itself. Any other
+        // first frame makes h2 fail, which reports the reason.
+        if let [_, _, _, kind, _, stream @ ..] = &self.header[..]
             && stream.len() == 4
-            && let Some(greeted) = self.greeted.take()
+            && let Some(received) = self.received.take()
             && *kind == SETTINGS
             && stream == [0; 4]
         {
-            // It fails when nobody waits any more.
-            let _ = greeted.send(());
+            // Fails only if nobody waits any more.
+            let _ = received.send(());
         }
     }
 }
 
-impl AsyncRead for ServerPreface {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+impl Observer for ServerPreface {
+    fn poll_read(&mut self, socket: &mut Socket, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.socket).poll_read(cx, buf);
-        this.look(&buf.filled()[before..]);
+        let read = Pin::new(socket).poll_read(cx, buf);
+        self.look(&buf.filled()[before..]);
         read
     }
-}
 
-impl AsyncWrite for ServerPreface {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn before_write(&mut self) {
         test_panic("client socket");
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        test_panic("client socket");
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

@@ -19,6 +19,7 @@ use super::gate::{Backpressure, Gate, Slot, UNKNOWN_STREAMS};
 use super::liveness::{Liveness, Unresponsive};
 use super::preface::ServerPreface;
 use crate::net::Activity;
+use crate::net::transport::observed::ObservedSocket;
 
 /// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy
 /// stream wait for its window, and a reader that falls behind in small frames is cut; this client always
@@ -44,8 +45,8 @@ impl Session {
     /// # Errors
     /// If the socket fails at once.
     pub(super) async fn start(
-        socket: ServerPreface,
-        pulse: Activity,
+        socket: ObservedSocket<ServerPreface>,
+        activity: Activity,
     ) -> Result<(Self, impl Future<Output = Result<(), h2::Error>> + use<>), h2::Error> {
         let (requests, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -56,9 +57,9 @@ impl Session {
             .handshake(socket)
             .await?;
         let room = Arc::<Notify>::default();
-        let (gate, users) = Gate::new(pulse.outlet(), Arc::clone(&room));
+        let (gate, users) = Gate::new(activity.write_state(), Arc::clone(&room));
         let liveness = Arc::<Liveness>::default();
-        let driver = drive(connection, pulse, users, room, Arc::clone(&liveness));
+        let driver = drive(connection, activity, users, room, Arc::clone(&liveness));
         Ok((Self { requests, gate, liveness }, driver))
     }
 
@@ -120,13 +121,13 @@ impl Future for PendingCall {
 
 /// Drives the connection until it ends, its server is gone, or nobody uses it.
 async fn drive(
-    mut connection: h2::client::Connection<ServerPreface, Bytes>,
-    pulse: Activity,
+    mut connection: h2::client::Connection<ObservedSocket<ServerPreface>, Bytes>,
+    activity: Activity,
     mut users: watch::Receiver<()>,
     room: Arc<Notify>,
     liveness: Arc<Liveness>,
 ) -> Result<(), h2::Error> {
-    let mut gone = pin!(liveness.ends(connection.ping_pong(), pulse));
+    let mut gone = pin!(liveness.ends(connection.ping_pong(), activity));
     let mut streams = UNKNOWN_STREAMS;
     let mut end = pin!(poll_fn(move |cx| {
         let end = Pin::new(&mut connection).poll(cx);

@@ -1,4 +1,4 @@
-//! The life of a listener: accept, serve, drain.
+//! The life of a listener: it accepts, serves and drains connections.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use crate::net::KeepalivePolicy;
 
-/// How long to wait when a connection can't be accepted (no file descriptors left, mostly): the next try fails too until one
-/// closes.
+/// The pause after a failed accept. The usual cause is that no file descriptor is left, and then the
+/// next attempt fails too until a connection closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Tells a connection when to finish.
@@ -22,23 +22,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Drain(watch::Receiver<bool>);
 
 impl Drain {
-    /// Completes when the drain begins: from then on a connection takes no further request, and ends with the last that is running.
+    /// Completes when the drain begins: from then on a connection takes no further request, and closes
+    /// when the running ones have ended.
     pub async fn begun(&mut self) {
-        // An error means that the listener's side is gone, which is an end too.
+        // An error means that the listener is gone, which ends its connections too.
         let _ = self.0.wait_for(|begun| *begun).await;
     }
 }
 
-/// How many connections there may be, and how long they may take to end.
+/// How many connections a port takes, and how long they may take to end.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once. One more is closed as soon as it is made: it would wait for somebody else's end otherwise, and not know why.
+    /// Connections at once. A connection above the limit is closed as soon as it is accepted; otherwise
+    /// it would wait for another one to end, without knowing why.
     pub connections: usize,
-    /// From the shutdown on.
+    /// The time that connections get to end after the shutdown.
     pub drain: Duration,
 }
 
-/// What a port counts. Clones are the same counters.
+/// The metrics of a port. Clones share their counters.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionMetrics {
     open: Gauge,
@@ -47,24 +49,25 @@ pub struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    /// Lets them be read, under names that begin with `prefix`.
+    /// Registers the metrics, with names that begin with `prefix`.
     pub fn register(&self, registry: &mut Registry, prefix: &str) {
         let name = |name| format!("{prefix}_{name}");
-        registry.register(name("connections"), "Connections that are open", self.open.clone());
-        registry.register(name("connections_accepted"), "Connections that were let in", self.accepted.clone());
-        registry.register(name("connections_refused"), "Connections over the limit", self.refused.clone());
+        registry.register(name("connections"), "Open connections", self.open.clone());
+        registry.register(name("connections_accepted"), "Connections that were accepted", self.accepted.clone());
+        registry.register(name("connections_refused"), "Connections above the limit", self.refused.clone());
     }
 }
 
-/// Serves the connections of `listener`, each in a task of its own, until `shutdown` completes. Then the port closes,
-/// `begin_drain` is called, and the connections get until the limit to finish what they are at; those that have not are dropped.
+/// Serves the connections of `listener`, each in its own task, until `shutdown` completes. Then the port
+/// closes, `begin_drain` is called, and the connections get until the drain limit to finish. Those that
+/// have not finished by then are dropped.
 ///
-/// `serve` gets the connection and the [`Drain`] to watch meanwhile.
+/// `serve` gets a connection and the [`Drain`] that it must obey.
 pub async fn serve_connections<F>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
     limits: ConnectionLimits,
-    counts: ConnectionMetrics,
+    metrics: ConnectionMetrics,
     begin_drain: impl FnOnce(),
     serve: impl Fn(TcpStream, Drain) -> F,
 ) where
@@ -72,31 +75,31 @@ pub async fn serve_connections<F>(
 {
     let draining = watch::Sender::new(false);
     let mut connections = JoinSet::new();
-    let mut acceptor = RetryingListener { listener, next_try: Instant::now(), failing: false };
+    let mut listener = RetryingListener { listener, next_try: Instant::now(), failing: false };
     let mut full = false;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            stream = acceptor.accept() => {
+            stream = listener.accept() => {
                 let was_full = std::mem::replace(&mut full, connections.len() >= limits.connections);
                 if full {
-                    counts.refused.inc();
+                    metrics.refused.inc();
                     if !was_full {
                         warn!(limit = limits.connections, "too many connections, closing new ones");
                     }
                     continue;
                 }
                 connections.spawn(serve(stream, Drain(draining.subscribe())));
-                counts.accepted.inc();
+                metrics.accepted.inc();
             }
-            // Finished connections leave the set at once, or it would grow for as long as the program runs. One that has panicked is
-            // logged and counted already, and nobody else's matter.
+            // Finished connections leave the set at once, or it would grow without bound. A panic is
+            // logged and counted where it happens.
             Some(_) = connections.join_next() => {}
         }
-        counts.open.set(i64::try_from(connections.len()).unwrap_or(i64::MAX));
+        metrics.open.set(i64::try_from(connections.len()).unwrap_or(i64::MAX));
     }
-    drop(acceptor);
+    drop(listener);
     begin_drain();
     draining.send_replace(true);
     let deadline = limits.drain;
@@ -106,17 +109,16 @@ pub async fn serve_connections<F>(
     connections.shutdown().await;
 }
 
-/// A listener, and how its last try went.
+/// A listener that pauses after a failed accept.
 struct RetryingListener {
     listener: TcpListener,
-    /// Not before this. Kept here and not in `accept`, which is dropped and called again whenever a connection ends.
+    /// Kept here and not in `accept`, which is cancelled and called again whenever a connection ends.
     next_try: Instant,
     failing: bool,
 }
 
 impl RetryingListener {
-    /// The next connection. Both interfaces send small answers that somebody waits for, so Nagle's delay is off; a peer that is gone
-    /// without a word is found by the kernel.
+    /// Accepts the next connection, without Nagle's delay and with a keepalive.
     async fn accept(&mut self) -> TcpStream {
         loop {
             tokio::time::sleep_until(self.next_try).await;
@@ -125,11 +127,11 @@ impl RetryingListener {
                     if std::mem::take(&mut self.failing) {
                         info!("accepting connections again");
                     }
-                    let options = stream.set_nodelay(true).and_then(|()| KeepalivePolicy::ACCEPTED.watch(&stream));
+                    let options = stream.set_nodelay(true).and_then(|()| KeepalivePolicy::ACCEPTED.apply(&stream));
+                    // An error means that the peer has closed the connection already.
                     if options.is_ok() {
                         return stream;
                     }
-                    // It has gone again already.
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.failing, true) {

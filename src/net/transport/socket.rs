@@ -1,4 +1,4 @@
-//! What HTTP runs over: a TCP stream, in the clear or under TLS.
+//! A TCP stream, in the clear or under TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -10,34 +10,34 @@ use tracing::warn;
 
 use super::watched::WatchedTcp;
 
-/// The stream, as HTTP reads and writes it.
+/// The stream that HTTP reads and writes.
 #[derive(Debug)]
 pub enum Socket {
-    /// What HTTP writes is what goes over the wire.
+    /// Without TLS.
     Plain(WatchedTcp),
-    /// In a box: it is twenty times as large, and most connections have none.
+    /// With TLS. Boxed because it is twenty times as large, and most connections have no TLS.
     Tls(Box<TlsStream<WatchedTcp>>),
 }
 
 impl From<WatchedTcp> for Socket {
-    fn from(wire: WatchedTcp) -> Self {
-        Self::Plain(wire)
+    fn from(stream: WatchedTcp) -> Self {
+        Self::Plain(stream)
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(wire) => Pin::new(wire).poll_read(cx, buf),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => {
                 let read = Pin::new(&mut *stream).poll_read(cx, buf);
                 if let Poll::Ready(Err(error)) = &read
                     && error.kind() == io::ErrorKind::InvalidData
                     && matches!(**stream, TlsStream::Client(_))
                 {
-                    // With TLS 1.3 a server looks at our certificate when the handshake is over for us, and refuses it here. The HTTP
-                    // libraries keep the reason to themselves.
-                    warn!(%error, "the server has ended TLS");
+                    // With TLS 1.3 the client completes the handshake before the server has looked at
+                    // its certificate, so a refusal arrives here. The HTTP libraries drop the reason.
+                    warn!(%error, "server closed TLS");
                 }
                 read
             }
@@ -48,7 +48,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(wire) => Pin::new(wire).poll_write(cx, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -59,28 +59,28 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(wire) => Pin::new(wire).poll_write_vectored(cx, slices),
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(wire) => wire.is_write_vectored(),
+            Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

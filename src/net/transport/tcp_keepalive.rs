@@ -1,6 +1,6 @@
-//! Finding peers that vanish without a word: a machine that is switched off, a network that is gone, a
-//! NAT that forgets. Without this the kernel asks after two hours of silence, and sends what nobody
-//! acknowledges again for a quarter of an hour; all that time the peer has its place.
+//! Detecting peers that vanish without closing their connections: a machine that loses power, a network
+//! that fails, a NAT that forgets. By default the kernel probes after two hours of silence, and
+//! retransmits for a quarter of an hour. All that time the peer occupies its place.
 
 use std::io;
 use std::time::Duration;
@@ -8,39 +8,37 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// How the kernel finds out that the other end of a connection is gone.
+/// When the kernel takes the peer of a connection for gone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeepalivePolicy {
-    /// How long nothing may come before it asks, and then how often.
-    pub(crate) silent: Duration,
-    pub(crate) probe: Duration,
-    /// How many of its questions may stay unanswered. Windows has a number of its own; older ones, and
-    /// Wine, take no other.
+    /// How long the peer may be silent before the first probe.
+    pub(crate) idle: Duration,
+    /// The time between probes.
+    pub(crate) interval: Duration,
+    /// How many probes may stay unanswered. Windows has a fixed number.
     pub(crate) probes: u32,
-    /// How long what was sent may be unacknowledged, questions included, where the system has such a time.
-    /// This covers a peer that acknowledges, but takes nothing, too.
+    /// How long sent data and probes may stay unacknowledged, on systems that have such a timeout. It
+    /// also covers a peer that acknowledges probes but has no room for data.
     pub(crate) unacknowledged: Duration,
 }
 
 impl KeepalivePolicy {
-    /// For accepted connections: a peer that vanishes is found within 90 s, on each port, whatever the
-    /// connection was at. 60 s is longer than a network is away for a moment, such as while a telephone
-    /// changes its cell. The interfaces themselves end a connection that takes nothing a little earlier,
-    /// where they have something to write to it (docs/limits.md).
+    /// For accepted connections: a peer that vanishes is detected within 90 s. The last 60 s bridge a
+    /// short network outage, such as a phone that changes its cell.
     pub(crate) const ACCEPTED: Self = Self {
-        silent: Duration::from_secs(30),
-        probe: Duration::from_secs(10),
+        idle: Duration::from_secs(30),
+        interval: Duration::from_secs(10),
         probes: 6,
         unacknowledged: Duration::from_mins(1),
     };
 
-    /// Lets the kernel end this connection when the other end is gone.
+    /// Lets the kernel close this connection when the peer is gone.
     ///
     /// # Errors
-    /// If the connection has gone already.
-    pub(crate) fn watch(self, stream: &TcpStream) -> io::Result<()> {
+    /// If the connection is closed already.
+    pub(crate) fn apply(self, stream: &TcpStream) -> io::Result<()> {
         let socket = SockRef::from(stream);
-        let keepalive = TcpKeepalive::new().with_time(self.silent).with_interval(self.probe);
+        let keepalive = TcpKeepalive::new().with_time(self.idle).with_interval(self.interval);
         #[cfg(not(any(target_os = "openbsd", target_os = "redox", target_os = "solaris", windows)))]
         let keepalive = keepalive.with_retries(self.probes);
         socket.set_tcp_keepalive(&keepalive)?;
@@ -83,9 +81,9 @@ mod tests {
         assert!(socket.keepalive().expect("the option"));
         #[cfg(target_os = "linux")]
         {
-            let KeepalivePolicy { silent, probe, probes, unacknowledged } = KeepalivePolicy::ACCEPTED;
-            assert_eq!(socket.tcp_keepalive_time().expect("the option"), silent);
-            assert_eq!(socket.tcp_keepalive_interval().expect("the option"), probe);
+            let KeepalivePolicy { idle, interval, probes, unacknowledged } = KeepalivePolicy::ACCEPTED;
+            assert_eq!(socket.tcp_keepalive_time().expect("the option"), idle);
+            assert_eq!(socket.tcp_keepalive_interval().expect("the option"), interval);
             assert_eq!(socket.tcp_keepalive_retries().expect("the option"), probes);
             assert_eq!(socket.tcp_user_timeout().expect("the option"), Some(unacknowledged));
         }

@@ -1,67 +1,70 @@
-//! A TCP stream that can be watched while a library owns it, in the clear or under TLS.
+//! A TCP stream that can be watched while a library owns it.
+//!
+//! The watching is below TLS: any byte that arrives shows that the peer is there, and a write is
+//! pending only while the kernel takes no more.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
-/// The stream, and what those who watch it see.
+/// The stream, which keeps its watchers up to date.
 #[derive(Debug)]
 pub struct WatchedTcp {
     stream: TcpStream,
-    signs: Arc<Signals>,
+    state: Arc<State>,
     // Its receivers see when it is dropped.
     _open: watch::Sender<()>,
 }
 
-/// Whether the peer gives and takes.
+/// Whether the peer sends and reads.
 #[derive(Debug)]
-pub struct Activity(Arc<Signals>);
-
-#[derive(Debug, Default)]
-struct Signals {
-    /// Something has come.
-    heard: AtomicBool,
-    /// There is something to write that the kernel does not take ...
-    stuck: AtomicBool,
-    /// ... and it had taken some since somebody looked, or there was nothing.
-    moved: AtomicBool,
-    /// The kernel takes again what it did not take.
-    freed: Notify,
-}
+pub struct Activity(Arc<State>);
 
 /// Whether the kernel takes what is written.
 #[derive(Debug)]
-pub struct WriteState(Arc<Signals>);
+pub struct WriteState(Arc<State>);
 
-/// Whether the socket is still there.
+/// Tells when the socket is closed on our side.
 #[derive(Debug, Clone)]
 pub struct CloseSignal(watch::Receiver<()>);
 
+#[derive(Debug, Default)]
+struct State {
+    /// A byte has arrived.
+    heard: AtomicBool,
+    /// A write is pending, because the kernel takes no more.
+    blocked: AtomicBool,
+    /// A write has succeeded since somebody asked, or none was pending.
+    progressed: AtomicBool,
+    /// A write was pending and is no longer.
+    unblocked: Notify,
+}
+
 impl WatchedTcp {
-    /// Takes the stream, and gives what there is to watch it by. That is below TLS: any byte that comes shows that the peer is there, and
-    /// what it takes is what the kernel can send.
+    /// Takes the stream, and returns it with its watchers.
     #[must_use]
     pub fn new(stream: TcpStream) -> (Self, Activity, CloseSignal) {
-        let signs = Arc::<Signals>::default();
-        let (open, lifetime) = watch::channel(());
-        (Self { stream, signs: Arc::clone(&signs), _open: open }, Activity(signs), CloseSignal(lifetime))
+        let state = Arc::<State>::default();
+        let (open, closed) = watch::channel(());
+        (Self { stream, state: Arc::clone(&state), _open: open }, Activity(state), CloseSignal(closed))
     }
 
     fn note_write<T>(&self, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let stuck = write.is_pending();
-        if !stuck || !self.signs.stuck.load(Ordering::Relaxed) {
-            self.signs.moved.store(true, Ordering::Relaxed);
+        let (blocked, was_blocked) = (write.is_pending(), self.state.blocked.load(Ordering::Relaxed));
+        if !(blocked && was_blocked) {
+            self.state.progressed.store(true, Ordering::Relaxed);
         }
-        if self.signs.stuck.load(Ordering::Relaxed) != stuck {
-            self.signs.stuck.store(stuck, Ordering::Relaxed);
-            if !stuck {
-                self.signs.freed.notify_one();
+        if blocked != was_blocked {
+            self.state.blocked.store(blocked, Ordering::Relaxed);
+            if !blocked {
+                self.state.unblocked.notify_one();
             }
         }
         write
@@ -69,53 +72,64 @@ impl WatchedTcp {
 }
 
 impl Activity {
-    /// What shows whether more can be written.
+    /// A view of the same stream that shows whether more can be written.
     #[must_use]
-    pub fn outlet(&self) -> WriteState {
+    pub fn write_state(&self) -> WriteState {
         WriteState(Arc::clone(&self.0))
     }
 
-    /// Whether anything has come since this was last asked.
+    /// Whether a byte has arrived since the last call.
     #[must_use]
     pub fn heard(&self) -> bool {
         self.0.heard.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether there was something to write all the time since this was last asked, and the peer took nothing of it.
+    /// Whether a write was pending since the last call, without any progress.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        let moved = self.0.moved.swap(false, Ordering::Relaxed);
-        !moved && self.0.stuck.load(Ordering::Relaxed)
+        let progressed = self.0.progressed.swap(false, Ordering::Relaxed);
+        !progressed && self.0.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Completes when a write was pending for `limit` without any progress, at the latest after twice
+    /// that time.
+    pub async fn stuck(&self, limit: Duration) {
+        loop {
+            tokio::time::sleep(limit).await;
+            if self.is_stuck() {
+                return;
+            }
+        }
     }
 }
 
 impl WriteState {
-    /// Whether there is something to write that the kernel does not take now.
+    /// Whether a write is pending, because the kernel takes no more.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.0.stuck.load(Ordering::Relaxed)
+        self.0.blocked.load(Ordering::Relaxed)
     }
 
-    /// Completes when the kernel takes again what it did not take. For one that waits.
-    pub async fn freed(&self) {
-        self.0.freed.notified().await;
+    /// Completes when a write is no longer pending. Only one task may wait for it.
+    pub async fn unblocked(&self) {
+        self.0.unblocked.notified().await;
     }
 }
 
 impl CloseSignal {
-    /// Completes when the socket is closed on our side: nothing more will come.
-    pub async fn ended(mut self) {
+    /// Completes when the socket is closed on our side: nothing more will arrive.
+    pub async fn closed(mut self) {
         while self.0.changed().await.is_ok() {}
     }
 }
 
 impl AsyncRead for WatchedTcp {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let wire = self.get_mut();
+        let watched = self.get_mut();
         let before = buf.filled().len();
-        let read = Pin::new(&mut wire.stream).poll_read(cx, buf);
+        let read = Pin::new(&mut watched.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            wire.signs.heard.store(true, Ordering::Relaxed);
+            watched.state.heard.store(true, Ordering::Relaxed);
         }
         read
     }
@@ -123,9 +137,9 @@ impl AsyncRead for WatchedTcp {
 
 impl AsyncWrite for WatchedTcp {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let write = Pin::new(&mut wire.stream).poll_write(cx, bytes);
-        wire.note_write(write)
+        let watched = self.get_mut();
+        let write = Pin::new(&mut watched.stream).poll_write(cx, bytes);
+        watched.note_write(write)
     }
 
     fn poll_write_vectored(
@@ -133,9 +147,9 @@ impl AsyncWrite for WatchedTcp {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let write = Pin::new(&mut wire.stream).poll_write_vectored(cx, slices);
-        wire.note_write(write)
+        let watched = self.get_mut();
+        let write = Pin::new(&mut watched.stream).poll_write_vectored(cx, slices);
+        watched.note_write(write)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
@@ -13,20 +12,17 @@ use futures_util::{FutureExt, StreamExt};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::net::tls::{Acceptor, TlsError};
-use crate::net::{Drain, WatchedTcp};
+use crate::net::tls::Acceptor;
+use crate::net::{self, ConnectionError, Drain};
 use crate::process::{catch_panic, test_panic};
 use crate::server::grpc::read_messages::Reading;
 use crate::server::grpc::router::Messenger;
 use crate::server::http2::keepalive;
 use crate::server::http2::wakers::turns;
 
-/// How long a peer may take to say that it speaks HTTP/2.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer may have in flight to us, per stream and in all: enough for many senders at once over a slow network.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a request's headers, uncompressed.
@@ -48,21 +44,6 @@ const UNREAD_FRAMES: usize = 16 * 1024 * 1024;
 /// Bytes that wait in one stream for its reader's flow control before the room is asked for more: at most two slices of the room's log,
 /// each up to 64 KiB or one larger message.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// Why a connection has ended otherwise than in good order.
-#[derive(Debug, Error)]
-pub(crate) enum ConnectionError {
-    #[error("no HTTP/2 within {HANDSHAKE_TIMEOUT:?}")]
-    NoHandshake,
-    #[error("no TLS: {0}")]
-    Tls(#[from] TlsError),
-    #[error("the peer is silent, and answers no ping")]
-    Silent,
-    #[error("the peer takes nothing of what is written to it")]
-    Stuck,
-    #[error(transparent)]
-    Http2(#[from] h2::Error),
-}
 
 /// What runs on a connection. Readers are many and stay, so each is in here as it is; all else is in a box, or a reader would be as large
 /// as the largest of them.
@@ -90,27 +71,18 @@ pub(crate) async fn serve(
     calls: u32,
     mut drain: Drain,
 ) -> Result<(), ConnectionError> {
-    let (wire, pulse, _) = WatchedTcp::new(stream);
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
-        let socket = match tls {
-            None => wire.into(),
-            // In a box, or every connection would have the room for it.
-            Some(tls) => Box::pin(tls.accept(wire)).await?,
-        };
+    let http2 = |socket| async move {
         // Before the first frame to the peer.
         let connected = Instant::now();
-        Ok::<_, ConnectionError>((settings(calls).handshake::<_, Bytes>(socket).await?, connected))
-    });
-    let (mut http2, connected) = tokio::select! {
-        // First: who has said that it speaks HTTP/2 may have made a call too, and gets its answer.
-        biased;
-        http2 = handshake => http2.map_err(|_| ConnectionError::NoHandshake)??,
-        () = drain.begun() => return Ok(()),
+        Ok((settings(calls).handshake::<_, Bytes>(socket).await?, connected))
+    };
+    let Some(((mut http2, connected), activity)) = net::handshake(stream, tls, &mut drain, http2).await? else {
+        return Ok(());
     };
 
     // Each in it is polled only when it was woken itself, however many there are.
     let mut running = FuturesUnordered::new();
-    let silence = keepalive::detect(http2.ping_pong(), pulse);
+    let silence = keepalive::detect(http2.ping_pong(), activity);
     running.push(Running::new(silence.map(Event::PeerGone)));
     running.push(Running::new(async move {
         drain.begun().await;

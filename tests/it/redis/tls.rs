@@ -80,7 +80,7 @@ async fn a_server_shows_its_certificate_when_redis_asks() {
     for _ in 0..10 {
         let variables =
             [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &ca)];
-        let line = program::start(SERVER, &variables).line("the server has ended TLS").await;
+        let line = program::start(SERVER, &variables).line("server closed TLS").await;
         assert!(line.contains("CertificateRequired"), "{line}");
     }
 }

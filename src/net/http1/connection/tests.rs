@@ -53,14 +53,14 @@ async fn is_closed(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn silence_between_requests_ends_a_connection() {
-    let (mut stream, end) = connection(Patience { idle: SHORT, head: LONG, goodbye: SHORT }).await;
+    let (mut stream, end) = connection(Patience { idle: SHORT, head: LONG, close: SHORT }).await;
     is_closed(&mut stream).await;
     assert_eq!(end.await, Ok(false));
 }
 
 #[tokio::test]
 async fn half_a_head_ends_a_connection_that_may_be_silent_for_long() {
-    let patience = Patience { idle: LONG, head: SHORT, goodbye: SHORT };
+    let patience = Patience { idle: LONG, head: SHORT, close: SHORT };
     for before in 0..3 {
         let (mut stream, _end) = connection(patience).await;
         for _ in 0..before {
@@ -75,7 +75,7 @@ async fn half_a_head_ends_a_connection_that_may_be_silent_for_long() {
 #[tokio::test]
 async fn a_head_may_take_its_time_after_a_silence() {
     // The rest of the head comes later than the silence may last.
-    let (mut stream, _end) = connection(Patience { idle: 20 * SHORT, head: LONG, goodbye: SHORT }).await;
+    let (mut stream, _end) = connection(Patience { idle: 20 * SHORT, head: LONG, close: SHORT }).await;
     stream.write_all(&REQUEST[..1]).await.expect("a connection");
     tokio::time::sleep(25 * SHORT).await;
     stream.write_all(&REQUEST[1..]).await.expect("a connection");
@@ -86,7 +86,7 @@ async fn a_head_may_take_its_time_after_a_silence() {
 
 #[tokio::test]
 async fn a_request_that_meets_the_close_is_not_met_with_a_reset() {
-    let (mut stream, end) = connection(Patience { idle: SHORT, head: LONG, goodbye: LONG }).await;
+    let (mut stream, end) = connection(Patience { idle: SHORT, head: LONG, close: LONG }).await;
     // The close has come, and is not looked at before the request.
     while stream.peek(&mut [0]).await.expect("no reset") > 0 {}
     for _ in 0..10 {

@@ -1,7 +1,9 @@
-//! The gRPC server: `SendMessage` and `ReadMessages` over a [`Room`](crate::room::Room), with health and reflection.
+//! The gRPC server: `SendMessage` and `ReadMessages` over a [`Room`](crate::room::Room), with
+//! health and reflection.
 //!
-//! A connection is one task with all of its calls in it (`connection.rs`), straight on the h2 crate: what a web framework and a gRPC
-//! framework do for every call besides, a task, a box and a queue each, costs more than all that the chat itself does.
+//! The server uses the h2 crate directly, and one task for each connection with all its calls. A
+//! web framework and a gRPC library would add a task, a box and a queue to each call, which cost
+//! more than the chat itself.
 
 pub(crate) mod grpc;
 mod health_check;
@@ -16,22 +18,23 @@ use tracing::{debug, info};
 
 pub use self::health_check::check as health_check;
 pub use self::metrics::Metrics;
-pub use self::settings::{Access, Engine, Settings};
+pub use self::settings::{AccessSettings, RedisSettings, Settings};
 
-use self::grpc::router::Messenger;
-use self::health_check::Serving;
+use self::grpc::health::HealthState;
+use self::grpc::health_and_reflection;
+use self::grpc::router::Router;
 use crate::backend::Keeper;
 use crate::net;
 use crate::process::NoRandomness;
 
-/// Serves the chat on `listener` until `shutdown` completes; returns when everything has ended, at most
-/// [`Settings::drain_deadline`] later.
+/// Serves the chat on `listener` until `shutdown` completes. Returns when everything has ended, at
+/// most [`Settings::drain_deadline`] later.
 ///
-/// At the shutdown health turns `NOT_SERVING`, new messages are refused, every reader gets what was accepted and then
-/// `UNAVAILABLE`, and running calls finish.
+/// At the shutdown health becomes `NOT_SERVING`, and the server refuses new messages. Every reader
+/// gets what was accepted and then `UNAVAILABLE`, and running calls finish.
 ///
 /// # Errors
-/// [`NoRandomness`], at once: without random numbers the room has no epoch.
+/// [`NoRandomness`], at once, because the room's epoch is a random number.
 pub async fn serve(
     listener: TcpListener,
     settings: &Settings,
@@ -41,37 +44,38 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let (keeper, driver) = Keeper::new(settings.engine.settings(), settings.limits())?;
-    let (keeper, calls) = (Arc::new(keeper), settings.max_calls());
-    let serving = Serving::new();
-    let messenger = Messenger::new(
-        Arc::clone(&keeper),
-        settings.incoming(),
-        settings.max_message_bytes.0,
-        metrics.clone(),
-        settings.access.guard.clone(),
-        grpc::health_and_reflection::routes(serving.service()),
-    );
-    metrics.watch(&keeper);
+    let (room, driver) = Keeper::new(settings.redis.settings(), settings.room_limits())?;
+    let room = Arc::new(room);
+    metrics.set_room(&room);
+    let health = HealthState::new();
+    let router = Router {
+        room: Arc::clone(&room),
+        incoming: settings.incoming_budget(),
+        max_message_bytes: settings.max_message_bytes.0,
+        metrics: metrics.clone(),
+        guard: settings.access.guard.clone(),
+        health_and_reflection: health_and_reflection::routes(health.service()),
+    };
+    let max_calls = settings.max_calls();
     let limits = net::ConnectionLimits { connections: settings.max_connections, drain: settings.drain_deadline };
     let begin_drain = || {
         info!("draining");
-        serving.end();
-        keeper.close();
+        health.end();
+        room.close();
     };
     let connections =
         net::serve_connections(listener, shutdown, limits, metrics.connections(), begin_drain, |stream, drain| {
-            let (messenger, tls) = (messenger.clone(), settings.access.tls.clone());
+            let (router, tls) = (router.clone(), settings.access.tls.clone());
             async move {
                 let peer = stream.peer_addr().ok();
-                if let Err(error) = http2::connection::serve(stream, tls, messenger, calls, drain).await {
+                if let Err(error) = http2::connection::serve(stream, tls, router, max_calls, drain).await {
                     debug!(?peer, %error, "connection ended");
                 }
             }
         });
     tokio::select! {
         () = connections => {}
-        () = driver.run(|lag| metrics.round(lag)) => {}
+        () = driver.run(|lag| metrics.round_ended(lag)) => {}
         () = net::reload_on_change(settings.files()) => {}
     }
     info!("server stopped");

@@ -121,11 +121,11 @@ mod tests {
                 {
                     let arguments = std::iter::once(b"test".to_vec()).chain(arguments).map(argument_of);
                     let said = match Server::try_parse_from(arguments) {
-                        Ok(server) => format!("{:?}", server.server.engine),
+                        Ok(server) => format!("{:?}", server.server.redis),
                         Err(error) => one_line(&error, &Server::command()),
                     };
                     assert!(!said.contains(PASSWORD), "{:?}: {said}", String::from_utf8_lossy(&text));
-                    *if said.starts_with("Engine") { &mut taken } else { &mut refused } += 1;
+                    *if said.starts_with("RedisSettings") { &mut taken } else { &mut refused } += 1;
                 }
             }
         }

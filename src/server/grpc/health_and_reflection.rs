@@ -1,5 +1,4 @@
-//! The services that every gRPC server has, health and reflection, as tonic serves them: seldom called, so what a call costs does not
-//! matter here.
+//! Health and reflection, which tonic serves. They are called seldom, so a call may cost more here.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,36 +17,37 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tower_service::Service;
 use tracing::error;
 
+use super::deadline::{deadline, deadline_exceeded, within};
 use super::response::{self, CallerGone};
 use crate::proto;
-use crate::server::grpc::deadline::{before, deadline, passed};
 
-/// Bytes of a request to one of these: a name. tonic would wait for 4 MiB from each caller.
+/// The largest request, in bytes. It is a name. tonic's default would let each caller fill 4 MiB of
+/// memory.
 const MAX_REQUEST: usize = 4096;
 
-/// The routes to both. Everything else is `UNIMPLEMENTED`.
-pub(crate) fn routes(health: HealthServer<impl Health>) -> Routes {
+/// The routes to health and reflection. Any other path is `UNIMPLEMENTED`.
+pub(in crate::server) fn routes(health: HealthServer<impl Health>) -> Routes {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::default().add_service(health.max_decoding_message_size(MAX_REQUEST));
-    // Two versions of one protocol: new tools ask for v1, older ones for v1alpha.
+    // Newer tools ask for v1, older ones for v1alpha.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => {
             routes = routes
                 .add_service(v1.max_decoding_message_size(MAX_REQUEST))
                 .add_service(v1alpha.max_decoding_message_size(MAX_REQUEST));
         }
-        // Only for descriptors that do not parse, and these are part of the program.
-        (Err(error), _) | (_, Err(error)) => error!(%error, "no reflection"),
+        // The descriptors are part of the program, so this would be a bug.
+        (Err(error), _) | (_, Err(error)) => error!(%error, "reflection is off"),
     }
     routes.prepare()
 }
 
-/// One call from beginning to end. Gives the code that it ended with, unless the caller is gone.
-pub(crate) async fn call(
+/// Runs one call. Returns the code that it ended with, or `None` if the caller is gone.
+pub(super) async fn call(
     routes: Routes,
     request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
@@ -56,29 +56,29 @@ pub(crate) async fn call(
         Ok(deadline) => deadline,
         Err(status) => return response::refuse(respond, status),
     };
-    let mut begun = None;
-    if let Ok(code) = before(deadline, answer(routes, request, respond, &mut begun)).await {
+    let mut open_stream = None;
+    if let Ok(code) = within(deadline, answer(routes, request, respond, &mut open_stream)).await {
         return code;
     }
-    let status = passed("");
-    match begun {
+    let status = deadline_exceeded("");
+    match open_stream {
         None => response::refuse(respond, status),
         Some(mut stream) => stream.send_trailers(response::trailers(&status)).ok().map(|()| status.code()),
     }
 }
 
-/// Answers a call. What is `begun` is the stream of the response, once its head has left.
+/// Answers a call. Sets `open_stream` when the headers of the response have left.
 async fn answer(
     mut routes: Routes,
     request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
-    begun: &mut Option<SendStream<Bytes>>,
+    open_stream: &mut Option<SendStream<Bytes>>,
 ) -> Option<Code> {
     let request = request.map(|stream| Body::new(RequestBody(stream)));
     let Ok::<Response<Body>, Infallible>(response) = routes.call(request).await.map_err(|error| match error {});
     let (head, mut body) = response.into_parts();
     let mut code = code(&head.headers);
-    let stream = begun.insert(respond.send_response(Response::from_parts(head, ()), body.is_end_stream()).ok()?);
+    let stream = open_stream.insert(respond.send_response(Response::from_parts(head, ()), body.is_end_stream()).ok()?);
     while !body.is_end_stream()
         && let Ok(Some(frame)) = poll_fn(|cx| poll_frame(&mut body, stream, cx)).await
     {
@@ -99,7 +99,7 @@ fn code(headers: &HeaderMap) -> Option<Code> {
     Status::from_header_map(headers).map(|status| status.code())
 }
 
-/// The next frame of a response, once its caller takes it.
+/// Waits until the caller takes more of a response, and then for the next frame of it.
 fn poll_frame(
     body: &mut Body,
     stream: &mut SendStream<Bytes>,
@@ -108,15 +108,15 @@ fn poll_frame(
     if stream.poll_reset(cx).is_ready() {
         return Poll::Ready(Err(CallerGone));
     }
-    ready!(response::poll_room(stream, cx))?;
+    ready!(response::poll_capacity(stream, cx))?;
     match ready!(Pin::new(body).poll_frame(cx)) {
         Some(Ok(frame)) => Poll::Ready(Ok(Some(frame))),
-        // tonic's bodies turn every error into a status.
+        // tonic turns every error of a body into a status.
         Some(Err(_)) | None => Poll::Ready(Ok(None)),
     }
 }
 
-/// The body of a request, for tonic.
+/// The body of a request in the form that tonic takes.
 struct RequestBody(RecvStream);
 
 impl http_body::Body for RequestBody {
@@ -127,7 +127,7 @@ impl http_body::Body for RequestBody {
         let stream = &mut self.get_mut().0;
         match ready!(stream.poll_data(cx)) {
             Some(Ok(data)) => {
-                // It fails only for more than has come.
+                // This fails only for more bytes than have arrived.
                 let _ = stream.flow_control().release_capacity(data.len());
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }

@@ -1,12 +1,13 @@
-//! The calls: which one a request is, and what each of them does.
+//! The gRPC calls: which call a request is, and what each call does.
 
-pub(super) mod deadline;
+mod deadline;
+pub(super) mod health;
 pub(super) mod health_and_reflection;
-pub(super) mod metadata;
+mod metadata;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 pub(super) mod read_messages;
-pub(super) mod request;
-pub(super) mod response;
+mod request;
+mod response;
 pub(super) mod router;
-pub(super) mod send_message;
+mod send_message;

@@ -1,4 +1,4 @@
-//! What must hold for anything that comes as the metadata or as the body of a call.
+//! Properties of the metadata and the body of a call, whatever bytes they are.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::deadline::timeout;
 use super::metadata;
-use super::request::Received;
+use super::request::PartialRequest;
 use crate::properties::assert_sentence;
 use crate::proto::{EPOCH, IDEMPOTENCY_KEY, RESUME_AFTER, SendMessageRequest, WAITING};
 use crate::room::Start;
-use crate::server::grpc::deadline::timeout;
 
-/// What is read from headers is what they say, and a refusal names the header. The input has a header in each line, `name: value`.
+/// Metadata is read as it is written, or the refusal names it. Each line of the input is a header,
+/// `name: value`.
 pub fn metadata(input: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in input.split(|byte| *byte == b'\n') {
@@ -48,7 +49,7 @@ pub fn metadata(input: &[u8]) {
         Ok(epoch) => assert_eq!(epoch.map(|epoch| epoch.to_string()).as_deref(), text(EPOCH)),
         Err(status) => assert_refusal(&status, &[EPOCH]),
     }
-    match metadata::key(&headers) {
+    match metadata::idempotency_key(&headers) {
         Ok(None) => assert!(header(IDEMPOTENCY_KEY).is_none()),
         Ok(Some(key)) => {
             assert_eq!(Some(key), text(IDEMPOTENCY_KEY));
@@ -87,12 +88,13 @@ fn assert_timeout(time: Duration, text: &str) {
     assert_eq!(time.as_nanos(), digits.parse::<u128>().expect("a number") * of_unit, "{text:?}");
 }
 
-/// However a request is cut, it is the same message, or the same refusal, and that by the rules; more than the limit is never kept.
-/// The input is the limit, how to cut, and the request.
+/// A request gives the same message or the same refusal however it is cut into pieces, and never
+/// more than the limit is kept. The input is the limit, a byte that says how to cut, and the
+/// request.
 pub fn request(input: &[u8]) {
     let Some((&[limit, cut], body)) = input.split_first_chunk() else { return };
     let limit = usize::from(limit);
-    // A stretch of it, again and again: 1 to 16 bytes, then 0 to 15.
+    // The pieces have 1 to 16 bytes and 0 to 15 bytes in turn.
     let (one, other) = (usize::from(cut >> 4) + 1, usize::from(cut & 15));
     let mut headers = HeaderMap::new();
     let whole = received(&mut headers, limit, std::iter::once(body));
@@ -121,7 +123,7 @@ fn received<'a>(
     limit: usize,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Result<SendMessageRequest, Status> {
-    let mut received = Received::new(headers, limit, "it is");
+    let mut received = PartialRequest::new(headers, limit, "it is");
     let mut length = 0;
     for piece in pieces {
         received.add(Bytes::copy_from_slice(piece))?;
@@ -131,7 +133,7 @@ fn received<'a>(
     received.message()
 }
 
-/// The rules once more, for a request that is there as a whole.
+/// The rules for a whole request, written independently of `proto::frame`.
 fn expected(body: &[u8], limit: usize) -> Result<SendMessageRequest, Code> {
     let Some((&[compressed, a, b, c, d], message)) = body.split_first_chunk() else {
         return Err(if body.is_empty() { Code::Unimplemented } else { Code::Internal });
@@ -142,7 +144,7 @@ fn expected(body: &[u8], limit: usize) -> Result<SendMessageRequest, Code> {
         0 if message.len() > length => Err(Code::Unimplemented),
         0 if message.len() < length => Err(Code::Internal),
         0 => SendMessageRequest::decode(message).map_err(|_| Code::InvalidArgument),
-        // The flag says that it is compressed, and no header says how.
+        // The message is compressed, and no header says how.
         _ => Err(Code::Internal),
     }
 }

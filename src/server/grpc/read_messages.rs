@@ -1,4 +1,4 @@
-//! `ReadMessages`: a reader of the room as an endless response.
+//! `ReadMessages`: streams the room's messages to one reader.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,114 +13,116 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tracing::debug;
 
+use super::deadline::{deadline, deadline_exceeded, within};
 use super::metadata;
-use super::request::{self, NoMessage};
+use super::request::{self, RequestError};
 use super::response::{self, CallerGone};
 use crate::backend::{Keeper, NotOpened};
 use crate::net::Share;
 use crate::process::test_panic;
 use crate::proto::RESUME_AFTER;
-use crate::room::{End, Frames, Reader, Start};
-use crate::server::grpc::deadline::{before, deadline, passed};
-use crate::server::metrics::{Call, OpenReader};
+use crate::room::{End, Frames, Opened, Reader, Start};
+use crate::server::metrics::{CountedCall, CountedReader};
 
-/// The most bytes of the request: it has no fields, but a newer caller may send some that are unknown here.
+/// The largest request, in bytes. `ReadMessages` has no fields, but a newer caller may send some.
 const MAX_REQUEST: usize = 4096;
 
-/// The most that the caller's wait is lengthened by the time since its connection began.
-const MOST_UNDER_WAY: Duration = Duration::from_secs(1);
+/// The most time on the way that is added to how long a caller has waited.
+const MAX_TRANSIT: Duration = Duration::from_secs(1);
 
-/// A stream to one reader: the room's bytes as they are, many messages in one DATA frame. A gRPC library would take the messages one by
-/// one, encode each again for each reader, and send it as a frame of its own.
+/// A stream of messages to one reader. It sends the room's bytes as they are, many messages in one
+/// DATA frame. A gRPC library would encode each message again for each reader, and send each in a
+/// frame of its own.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(in crate::server) struct MessageStream {
     reader: Reader,
     response: SendStream<Bytes>,
-    /// When the caller's deadline passes, if it has one.
+    /// Completes at the caller's deadline, if it has one.
     deadline: Option<Pin<Box<Sleep>>>,
-    call: Call,
-    counted: OpenReader,
+    call: CountedCall,
+    counted: CountedReader,
 }
 
-/// Opens a stream, if the request is one for it.
-pub(crate) async fn open(
+/// How a stream ends.
+enum ResponseEnd {
+    /// With trailers, behind everything that was sent.
+    Status(Status),
+    /// With a reset, which discards what the caller has not taken and frees its memory.
+    Reset(Code, Reason),
+    CallerGone,
+}
+
+/// Opens a stream. If the request is refused, this ends the call and returns `None`.
+pub(super) async fn open(
     room: &Keeper,
     share: Share,
     connected: Instant,
-    mut call: Call,
+    mut call: CountedCall,
     request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
-) -> Option<Reading> {
-    let accepted = match accept(share, request).await {
-        Ok(accepted) => accepted,
-        Err(NoMessage::Bad(status)) => {
-            call.end(response::refuse(respond, status));
-            return None;
-        }
-        Err(NoMessage::CallerGone) => return None,
-    };
-    let start = match accepted.start {
-        // Only the first call of a connection.
-        Start::Ago(waited) if respond.stream_id().as_u32() == 1 => Start::Ago(waited + under_way(connected)),
-        start => start,
-    };
-    let opened = match before(accepted.deadline, room.open(start)).await {
-        Ok(opened) => opened.map_err(Status::from),
-        Err(_) => Err(passed(" before the stream was open")),
-    };
-    let opened = match opened {
+) -> Option<MessageStream> {
+    let is_first_call = respond.stream_id().as_u32() == 1;
+    let (opened, deadline) = match open_reader(room, share, connected, is_first_call, request).await {
         Ok(opened) => opened,
-        Err(status) => {
+        Err(RequestError::Refused(status)) => {
             call.end(response::refuse(respond, status));
             return None;
         }
+        Err(RequestError::CallerGone) => return None,
     };
-    // Whoever has seen the headers is subscribed. They go out at once, before any message.
-    let mut head = response::head();
-    metadata::tell(head.headers_mut(), &opened);
-    let response = respond.send_response(head, false).ok()?;
+    // The headers leave at once, before any message: a caller that has them gets every later
+    // message.
+    let mut headers = response::headers();
+    metadata::insert_position(headers.headers_mut(), &opened);
+    let response = respond.send_response(headers, false).ok()?;
     debug!(resumed = ?opened.resumed, "reader opened");
-    let deadline = accepted.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+    let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
     let counted = call.reader();
-    Some(Reading { reader: opened.reader, response, deadline, call, counted })
+    Some(MessageStream { reader: opened.reader, response, deadline, call, counted })
 }
 
-/// What a caller asks for.
-struct Accepted {
-    deadline: Option<Instant>,
-    start: Start,
-}
-
-/// How long the request can have been on its way, with what the network and both schedulers took. The
-/// caller measured its wait after it had got our first frame, and that left after the connection began.
-/// A proxy makes the calls of others over connections that it has had for long: hence the bound.
-fn under_way(connected: Instant) -> Duration {
-    connected.elapsed().min(MOST_UNDER_WAY)
-}
-
-async fn accept(share: Share, request: Request<RecvStream>) -> Result<Accepted, NoMessage> {
+/// Receives the request and opens a reader of the room. Returns the caller's deadline with it.
+async fn open_reader(
+    room: &Keeper,
+    share: Share,
+    connected: Instant,
+    is_first_call: bool,
+    request: Request<RecvStream>,
+) -> Result<(Opened, Option<Instant>), RequestError> {
     let (Parts { mut headers, .. }, body) = request.into_parts();
-    let accepted = Accepted { deadline: deadline(&headers)?, start: metadata::start(&headers)? };
-    let () = request::message(&mut headers, body, share, MAX_REQUEST, "the request is", accepted.deadline).await?;
-    Ok(accepted)
+    let deadline = deadline(&headers)?;
+    let mut start = metadata::start(&headers)?;
+    let () = request::message(&mut headers, body, share, MAX_REQUEST, "the request is", deadline).await?;
+    // The caller measured its wait when it had the server's first frame. So the request was on its
+    // way for at most the age of the connection. The bound is for proxies, which send calls over
+    // old connections.
+    if let Start::Ago(waited) = &mut start
+        && is_first_call
+    {
+        *waited += connected.elapsed().min(MAX_TRANSIT);
+    }
+    match within(deadline, room.open(start)).await {
+        Ok(opened) => Ok((opened.map_err(Status::from)?, deadline)),
+        Err(_) => Err(deadline_exceeded(" before the stream was open").into()),
+    }
 }
 
-impl Reading {
-    /// Sends what there is; completes when there will be no more.
-    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let code = match ready!(self.poll_over(cx)) {
-            Over::Status(status) => {
+impl MessageStream {
+    /// Sends the messages that are due. Completes when the stream has ended.
+    pub(in crate::server) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let code = match ready!(self.poll_until_end(cx)) {
+            ResponseEnd::Status(status) => {
                 debug!(code = ?status.code(), "reader ended");
-                // It fails when the caller is gone, and then nobody waits for it.
+                // This fails only if the caller is gone.
                 let _ = self.response.send_trailers(response::trailers(&status));
                 Some(status.code())
             }
-            Over::Reset(code, reason) => {
+            ResponseEnd::Reset(code, reason) => {
                 debug!(?reason, "reader reset");
                 self.response.send_reset(reason);
                 Some(code)
             }
-            Over::CallerGone => {
+            ResponseEnd::CallerGone => {
                 debug!("reader left");
                 None
             }
@@ -129,51 +131,51 @@ impl Reading {
         Poll::Ready(())
     }
 
-    /// Ends it at once with gRPC's `INTERNAL`.
-    pub(crate) fn reset(&mut self) {
+    /// Resets the stream with gRPC's `INTERNAL`.
+    pub(in crate::server) fn reset(&mut self) {
         self.response.send_reset(Reason::INTERNAL_ERROR);
         self.call.end(Some(Code::Internal));
     }
 
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+    fn poll_until_end(&mut self, cx: &mut Context<'_>) -> Poll<ResponseEnd> {
         if self.response.poll_reset(cx).is_ready() {
-            return Poll::Ready(Over::CallerGone);
+            return Poll::Ready(ResponseEnd::CallerGone);
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(match response::poll_room(&mut self.response, cx) {
-                Poll::Ready(_) if !self.reader.is_amid_a_message() => Over::Status(passed("")),
-                _ => Over::Reset(Code::DeadlineExceeded, Reason::CANCEL),
+            return Poll::Ready(match response::poll_capacity(&mut self.response, cx) {
+                Poll::Ready(_) if !self.reader.is_amid_a_message() => ResponseEnd::Status(deadline_exceeded("")),
+                _ => ResponseEnd::Reset(Code::DeadlineExceeded, Reason::CANCEL),
             });
         }
-        // h2 wakes a stream for this and that; only a round of the room is news.
+        // h2 wakes a stream for many reasons. The reader has news only after a round of the room.
         if self.reader.is_waiting() {
             return Poll::Pending;
         }
         test_panic("reader");
         loop {
-            match response::poll_room(&mut self.response, cx) {
+            match response::poll_capacity(&mut self.response, cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(CallerGone)) => return Poll::Ready(Over::CallerGone),
-                Poll::Pending => return self.reader.poll_end(cx).map(Over::without_room),
+                Poll::Ready(Err(CallerGone)) => return Poll::Ready(ResponseEnd::CallerGone),
+                Poll::Pending => return self.reader.poll_end(cx).map(ResponseEnd::without_capacity),
             }
             match self.reader.poll_read(cx) {
                 Poll::Ready(Ok(Frames { bytes, more })) => {
                     self.counted.delivered(bytes.len());
                     if self.response.send_data(bytes, false).is_err() {
-                        return Poll::Ready(Over::CallerGone);
+                        return Poll::Ready(ResponseEnd::CallerGone);
                     }
                     if !more {
                         return Poll::Pending;
                     }
                 }
                 Poll::Ready(Err(end)) if self.reader.is_amid_a_message() => {
-                    return Poll::Ready(Over::amid_a_message(end));
+                    return Poll::Ready(ResponseEnd::amid_a_message(end));
                 }
-                Poll::Ready(Err(end)) => return Poll::Ready(Over::Status(end.into())),
+                Poll::Ready(Err(end)) => return Poll::Ready(ResponseEnd::Status(end.into())),
                 Poll::Pending => {
-                    response::release_room(&mut self.response);
+                    response::release_capacity(&mut self.response);
                     return Poll::Pending;
                 }
             }
@@ -181,18 +183,8 @@ impl Reading {
     }
 }
 
-/// How a stream ends.
-enum Over {
-    /// In trailers, behind all that was sent.
-    Status(Status),
-    /// At once: what was sent and not taken goes, and the memory that it holds.
-    Reset(Code, Reason),
-    /// The caller has cancelled, or its connection is gone.
-    CallerGone,
-}
-
-impl Over {
-    /// The end of a stream whose last message is not complete: behind it a status would be an error.
+impl ResponseEnd {
+    /// The end of a stream whose last message is incomplete. Trailers would not be valid behind it.
     fn amid_a_message(end: End) -> Self {
         match end {
             End::FellBehind | End::Missed => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
@@ -200,10 +192,10 @@ impl Over {
         }
     }
 
-    /// The end of a stream whose caller takes nothing.
-    fn without_room(end: End) -> Self {
+    /// The end of a stream whose caller takes no bytes.
+    fn without_capacity(end: End) -> Self {
         match end {
-            // A gRPC library makes RESOURCE_EXHAUSTED of it.
+            // gRPC libraries report this reset as RESOURCE_EXHAUSTED.
             // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors
             End::FellBehind => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
             End::Closed | End::Anew | End::Missed | End::EngineAway => Self::Status(end.into()),
@@ -212,10 +204,10 @@ impl Over {
 }
 
 impl From<NotOpened> for Status {
-    fn from(not_opened: NotOpened) -> Self {
-        match not_opened {
-            NotOpened::NotYet(not_yet) => Self::invalid_argument(format!("{RESUME_AFTER}: {not_yet}")),
-            NotOpened::Closed(_) | NotOpened::Refused(_) | NotOpened::Away => Self::unavailable(not_opened.to_string()),
+    fn from(error: NotOpened) -> Self {
+        match error {
+            NotOpened::NotYet(error) => Self::invalid_argument(format!("{RESUME_AFTER}: {error}")),
+            NotOpened::Closed(_) | NotOpened::Refused(_) | NotOpened::Away => Self::unavailable(error.to_string()),
         }
     }
 }

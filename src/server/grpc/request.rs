@@ -1,4 +1,4 @@
-//! The one message of a request.
+//! Receiving the one message of a request.
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
@@ -13,104 +13,111 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use super::response::{not_accepted, surely_nothing_done};
+use super::deadline::deadline_exceeded;
+use super::response::{not_accepted, unavailable};
 use crate::net::{PartialBody, Share};
 use crate::proto::frame::{PREFIX_LEN, Prefix};
 use crate::proto::{EPOCH, IDEMPOTENCY_KEY};
-use crate::server::grpc::deadline::passed;
 
-/// How long a request may take from its headers to its end: a message of 4 MiB over a line of 2 Mbit/s.
+/// How long a request may take from its headers to its end: long enough for 4 MiB at 2 Mbit/s.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How a message is compressed that is.
+/// The header that names the compression of messages.
 const ENCODING: &str = "grpc-encoding";
-/// What gRPC calls no compression.
+/// The value of [`ENCODING`] for no compression.
 const IDENTITY: &str = "identity";
 
-/// No message, with or without a status that says why.
+/// Why a request has no message.
 #[derive(Debug)]
-pub(crate) enum NoMessage {
-    /// The caller has cancelled, or its connection is gone: there is nobody to answer.
+pub(super) enum RequestError {
+    /// The caller cancelled the call, or its connection is gone, so nobody waits for an answer.
     CallerGone,
-    Bad(Status),
+    /// The call ends with this status.
+    Refused(Status),
 }
 
-/// What has come of a request so far.
-pub(crate) struct Received<'a> {
+/// The part of a request that has arrived.
+pub(super) struct PartialRequest<'a> {
     headers: &'a mut HeaderMap,
     limit: usize,
     subject: &'a str,
-    /// The only piece so far, as it came.
+    /// The body, as long as it is one piece. It shares a buffer with the connection.
     piece: Bytes,
-    /// All pieces, once there are more, or more have to be waited for.
+    /// The body as a copy, once there is more than one piece or the rest is late.
     gathered: PartialBody,
-    /// The bytes of the headers, where they are copies.
-    own_headers: Option<usize>,
+    /// The bytes of the headers, once they are copies.
+    copied_headers: Option<usize>,
 }
 
-/// Waits for the message of a call that takes exactly one, of at most `limit` bytes; meanwhile what has come of it counts in `share`.
-/// `subject` is what is too long in one that is. Of the headers, those that belong to a message are still there afterwards.
+/// Receives the message of a call that takes exactly one, of at most `limit` bytes. An incomplete
+/// message counts against `share`. `subject` begins the error text for a message over the limit.
+/// Afterwards `headers` may have only those that belong to a message.
 ///
 /// # Errors
-/// The status of a request that is no such message: `INVALID_ARGUMENT` with the name of the field that does not decode,
-/// `RESOURCE_EXHAUSTED` over the limit (as soon as its length is known), `UNIMPLEMENTED` for compression and for another number of
-/// messages, `INTERNAL` for broken framing, `DEADLINE_EXCEEDED` for one that does not come to its end (before the `deadline` of its
-/// caller, if it has one), and `UNAVAILABLE` when too much is half here.
-pub(crate) async fn message<M: Message + Default>(
+/// - `INVALID_ARGUMENT`, which names the field that does not decode
+/// - `RESOURCE_EXHAUSTED` over the limit, as soon as the length is known
+/// - `UNIMPLEMENTED` for a compressed message, and unless there is exactly one message
+/// - `INTERNAL` for broken framing
+/// - `DEADLINE_EXCEEDED` if the message is late
+/// - `UNAVAILABLE` if incomplete messages take too much memory
+pub(super) async fn message<M: Message + Default>(
     headers: &mut HeaderMap,
     body: RecvStream,
     share: Share,
     limit: usize,
     subject: &str,
     deadline: Option<Instant>,
-) -> Result<M, NoMessage> {
-    let received = receive(Received::new(headers, limit, subject), body, share);
-    let end = Instant::now() + TIMEOUT;
-    let first = deadline.map_or(end, |deadline| deadline.min(end));
+) -> Result<M, RequestError> {
+    let received = receive(PartialRequest::new(headers, limit, subject), body, share);
+    let timeout = Instant::now() + TIMEOUT;
+    let first = deadline.map_or(timeout, |deadline| deadline.min(timeout));
     timeout_at(first, received).await.unwrap_or_else(|_| {
-        let status = if first < end {
-            passed(": the request did not come to its end before")
+        let status = if first < timeout {
+            deadline_exceeded(": the request was not received completely before")
         } else {
-            Status::deadline_exceeded(format!("the request did not come to its end within {} s", TIMEOUT.as_secs()))
+            let seconds = TIMEOUT.as_secs();
+            Status::deadline_exceeded(format!("the request was not received completely within {seconds} s"))
         };
-        Err(surely_nothing_done(status).into())
+        Err(not_accepted(status).into())
     })
 }
 
 async fn receive<M: Message + Default>(
-    mut received: Received<'_>,
+    mut request: PartialRequest<'_>,
     mut body: RecvStream,
     mut share: Share,
-) -> Result<M, NoMessage> {
+) -> Result<M, RequestError> {
     loop {
         let chunk = if let Some(chunk) = body.data().now_or_never() {
             chunk
         } else {
-            // Only who has to be waited for takes of the budget: while others waste it, small messages still go through.
-            share.cover(received.hold()).map_err(|exhausted| not_accepted(&exhausted))?;
+            // Only late requests count against the budget, so small messages get through while
+            // others use it up.
+            share.cover(request.copy()).map_err(|exhausted| unavailable(&exhausted))?;
             body.data().await
         };
-        let Some(chunk) = chunk.transpose().map_err(|_| NoMessage::CallerGone)? else {
-            return Ok(received.message()?);
+        let Some(chunk) = chunk.transpose().map_err(|_| RequestError::CallerGone)? else {
+            return Ok(request.message()?);
         };
-        // It fails only for more than has come.
+        // This fails only for more bytes than have arrived.
         let _ = body.flow_control().release_capacity(chunk.len());
-        received.add(chunk)?;
+        request.add(chunk)?;
     }
 }
 
-impl<'a> Received<'a> {
-    pub(crate) fn new(headers: &'a mut HeaderMap, limit: usize, subject: &'a str) -> Self {
-        Self { headers, limit, subject, piece: Bytes::new(), gathered: PartialBody::default(), own_headers: None }
+impl<'a> PartialRequest<'a> {
+    pub(super) fn new(headers: &'a mut HeaderMap, limit: usize, subject: &'a str) -> Self {
+        Self { headers, limit, subject, piece: Bytes::new(), gathered: PartialBody::default(), copied_headers: None }
     }
 
     fn bytes(&self) -> &[u8] {
         if self.piece.is_empty() { self.gathered.bytes() } else { &self.piece }
     }
 
-    /// Copies what has come, so that it holds no buffer of the connection, and gives the bytes that it takes.
-    fn hold(&mut self) -> usize {
-        let headers = *self.own_headers.get_or_insert_with(|| own(self.headers));
+    /// Copies what has arrived, so that it pins no buffer of the connection, and returns the bytes
+    /// of the copies.
+    fn copy(&mut self) -> usize {
+        let headers = *self.copied_headers.get_or_insert_with(|| copy_headers(self.headers));
         self.gather();
         headers + self.gathered.held()
     }
@@ -120,9 +127,9 @@ impl<'a> Received<'a> {
         self.gathered.add(&piece, piece.len());
     }
 
-    /// The next bytes, wherever they were cut.
-    pub(crate) fn add(&mut self, chunk: Bytes) -> Result<(), Status> {
-        // Nearly always the whole request is one piece, and nothing is copied.
+    /// Adds the next bytes of the body.
+    pub(super) fn add(&mut self, chunk: Bytes) -> Result<(), Status> {
+        // Nearly every request is one piece, which is not copied.
         if self.bytes().is_empty() {
             self.piece = chunk;
         } else {
@@ -131,76 +138,75 @@ impl<'a> Received<'a> {
             self.gathered.add(&chunk, most);
         }
         match self.length()? {
-            Some(length) if self.bytes().len() > PREFIX_LEN + length => Err(one_message_only()),
+            Some(length) if self.bytes().len() > PREFIX_LEN + length => Err(not_one_message()),
             _ => Ok(()),
         }
     }
 
-    /// The message, when nothing more comes.
-    pub(crate) fn message<M: Message + Default>(self) -> Result<M, Status> {
+    /// Decodes the message of a body that has ended.
+    pub(super) fn message<M: Message + Default>(self) -> Result<M, Status> {
         let bytes = self.bytes();
         match self.length()? {
             Some(length) if bytes.len() == PREFIX_LEN + length => {}
-            None if bytes.is_empty() => return Err(one_message_only()),
+            None if bytes.is_empty() => return Err(not_one_message()),
             _ => return Err(Status::internal("the request ends in the middle of its message")),
         }
         M::decode(&bytes[PREFIX_LEN..]).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
-    /// The length of the message, once its prefix is there.
+    /// The length of the message, once its prefix has arrived.
     fn length(&self) -> Result<Option<usize>, Status> {
-        let Some(Prefix { compressed, length }) = Prefix::read(self.bytes()) else { return Ok(None) };
-        match compressed {
-            0 => {}
-            1 => return Err(compressed_by(self.headers.get(ENCODING).map(HeaderValue::as_bytes))),
-            _ => return Err(Status::internal(format!("a message can't begin with byte {compressed}"))),
+        let (limit, subject) = (self.limit, self.subject);
+        match Prefix::read(self.bytes()) {
+            None => Ok(None),
+            Some(Prefix { compressed: 0, length }) if length <= limit => Ok(Some(length)),
+            Some(Prefix { compressed: 0, length }) => {
+                Err(Status::resource_exhausted(format!("{subject} too long: {length} bytes, the limit is {limit}")))
+            }
+            Some(Prefix { compressed: 1, .. }) => Err(compressed(self.headers.get(ENCODING))),
+            Some(Prefix { compressed, .. }) => {
+                Err(Status::internal(format!("the first byte of a message is {compressed}: must be 0 or 1")))
+            }
         }
-        let limit = self.limit;
-        if length > limit {
-            let subject = self.subject;
-            return Err(Status::resource_exhausted(format!(
-                "{subject} too long: {length} bytes, the limit is {limit}"
-            )));
-        }
-        Ok(Some(length))
     }
 }
 
-/// Leaves of the headers only what is asked for later, as copies: those that came are pieces of the buffer that they were
-/// read into. Gives how many bytes they have.
-fn own(headers: &mut HeaderMap) -> usize {
-    let mut own = HeaderMap::new();
+/// Replaces the headers, which share a buffer with the connection, by copies of those that are
+/// needed later. Returns the bytes of the copies.
+fn copy_headers(headers: &mut HeaderMap) -> usize {
+    let mut copies = HeaderMap::new();
     for name in [ENCODING, IDEMPOTENCY_KEY, EPOCH] {
-        // A value that came is always one.
+        // A header value can always be copied.
         if let Some(Ok(value)) = headers.get(name).map(|value| HeaderValue::from_bytes(value.as_bytes())) {
-            own.insert(name, value);
+            copies.insert(name, value);
         }
     }
-    *headers = own;
+    *headers = copies;
     headers.values().map(HeaderValue::len).sum()
 }
 
-/// Why a message that is compressed is not taken. <https://github.com/grpc/grpc/blob/master/doc/compression.md>
-fn compressed_by(encoding: Option<&[u8]>) -> Status {
-    let Some(encoding) = encoding.filter(|encoding| *encoding != IDENTITY.as_bytes()) else {
+/// The status for a compressed message.
+/// <https://github.com/grpc/grpc/blob/master/doc/compression.md>
+fn compressed(encoding: Option<&HeaderValue>) -> Status {
+    let Some(encoding) = encoding.filter(|encoding| *encoding != IDENTITY) else {
         return Status::internal("the message has the compressed flag, and grpc-encoding names no compression");
     };
     let mut status = Status::unimplemented(format!(
-        "the message is compressed with \"{}\", and the only grpc-encoding that is understood here is {IDENTITY}",
-        encoding.escape_ascii()
+        "the message is compressed with \"{}\": grpc-encoding must be {IDENTITY}",
+        encoding.as_bytes().escape_ascii()
     ));
     status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static(IDENTITY));
     status
 }
 
-fn one_message_only() -> Status {
-    // The code that gRPC has for a "request cardinality violation".
-    // https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
+/// gRPC prescribes this code for a "request cardinality violation".
+/// <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+fn not_one_message() -> Status {
     Status::unimplemented("the call takes exactly one message")
 }
 
-impl From<Status> for NoMessage {
+impl From<Status> for RequestError {
     fn from(status: Status) -> Self {
-        Self::Bad(status)
+        Self::Refused(status)
     }
 }

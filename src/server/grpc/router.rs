@@ -1,4 +1,4 @@
-//! Which path is which call.
+//! Routes a request to the call that its path names.
 
 use std::sync::Arc;
 
@@ -11,98 +11,96 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-use super::read_messages::{self, Reading};
+use super::read_messages::{self, MessageStream};
+use super::{health_and_reflection, response, send_message};
 use crate::backend::Keeper;
 use crate::net::{Budget, Guard};
 use crate::process::test_panic;
 use crate::proto;
-use crate::room::Kept;
-use crate::server::grpc::{health_and_reflection, response, send_message};
-use crate::server::metrics;
-use crate::server::metrics::Metrics;
+use crate::server::metrics::{GrpcMethod, Metrics};
 
-/// Where the paths of the health service begin.
+/// How the paths of the health service begin.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// All that can be called, over one room.
+/// Everything that a call needs. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Messenger {
-    room: Arc<Keeper>,
-    incoming: Budget,
-    max_message_bytes: usize,
-    metrics: Metrics,
-    /// Where a token is asked for.
-    guard: Option<Arc<Guard>>,
-    /// Health and reflection.
-    others: Routes,
+pub(in crate::server) struct Router {
+    pub(in crate::server) room: Arc<Keeper>,
+    /// Bounds the memory of incomplete requests.
+    pub(in crate::server) incoming: Budget,
+    pub(in crate::server) max_message_bytes: usize,
+    pub(in crate::server) metrics: Metrics,
+    /// Checks the token, if the server has one.
+    pub(in crate::server) guard: Option<Arc<Guard>>,
+    pub(in crate::server) health_and_reflection: Routes,
 }
 
-impl Messenger {
-    pub(crate) fn new(
-        room: Arc<Keeper>,
-        incoming: Budget,
-        max_message_bytes: usize,
-        metrics: Metrics,
-        guard: Option<Arc<Guard>>,
-        others: Routes,
-    ) -> Self {
-        Self { room, incoming, max_message_bytes, metrics, guard, others }
+/// What is left of a call once [`Router::call`] has run.
+pub(in crate::server) enum CallOutcome {
+    /// The call has ended.
+    Ended,
+    /// The call goes on as a stream of messages.
+    Streams(MessageStream),
+}
+
+impl Router {
+    /// Checks that a call which panicked has left the room usable. If it has not, this ends the
+    /// program.
+    pub(in crate::server) fn check_room(&self) {
+        let _ = self.room.kept();
     }
 
-    /// What the room keeps now.
-    pub(crate) fn kept(&self) -> Kept {
-        self.room.kept()
-    }
-
-    /// One call from beginning to end; or, of a call that goes on for as long as its caller likes, the beginning, and what goes on.
-    /// Its connection began at `connected`.
-    pub(crate) async fn call(
+    /// Runs a call over a connection that was opened at `connected`.
+    pub(in crate::server) async fn call(
         self,
         connected: Instant,
         request: Request<RecvStream>,
         respond: &mut SendResponse<Bytes>,
-    ) -> Option<Reading> {
+    ) -> CallOutcome {
         test_panic("call");
         let path = request.uri().path();
-        let method = metrics::Method::at(path);
+        let method = GrpcMethod::at(path);
         let mut call = self.metrics.begin(method);
-        // Before the token: a browser or a probe that comes to this port is told what is here, and no more.
+        // Checked before the token, so that a browser or a probe learns what this port is, and
+        // nothing else.
         if let Some(status) = not_grpc(&request, method.is_known()) {
-            // It fails when the caller is gone, and then nobody waits for it.
-            let _ = respond.send_response(not_grpc_answer(status), true);
+            // This fails only if the caller is gone.
+            let _ = respond.send_response(http_answer(status), true);
             call.end(Some(Code::Unknown));
-            return None;
+            return CallOutcome::Ended;
         }
-        // Before anything is read of a message. Whether the server is well is nobody's secret, and whoever asks has no token.
+        // Checked before the message is received. Health needs no token, because orchestrators have
+        // none.
         if let Some(guard) = &self.guard
             && !path.starts_with(HEALTH)
-            && let Err(no_token) = guard.admit(request.headers())
+            && let Err(error) = guard.admit(request.headers())
         {
-            call.end(response::refuse(respond, Status::unauthenticated(no_token.to_string())));
-            return None;
+            call.end(response::refuse(respond, Status::unauthenticated(error.to_string())));
+            return CallOutcome::Ended;
         }
-        let Some(method) = path.strip_prefix('/').and_then(|path| path.strip_prefix(proto::SERVICE)) else {
-            // In a box, or every call would be as large as this.
-            call.end(Box::pin(health_and_reflection::call(self.others, request, respond)).await);
-            return None;
-        };
-        let share = self.incoming.share();
-        match method {
-            "/SendMessage" => {
-                let (room, limit) = (&self.room, self.max_message_bytes);
-                call.end(send_message::call(room, limit, share, &self.metrics, request, respond).await);
+        let code = match path.strip_prefix('/').and_then(|path| path.strip_prefix(proto::SERVICE)) {
+            Some("/ReadMessages") => {
+                let share = self.incoming.share();
+                let stream = read_messages::open(&self.room, share, connected, call, request, respond).await;
+                return stream.map_or(CallOutcome::Ended, CallOutcome::Streams);
             }
-            "/ReadMessages" => return read_messages::open(&self.room, share, connected, call, request, respond).await,
-            _ => {
+            Some("/SendMessage") => {
+                let (limit, share) = (self.max_message_bytes, self.incoming.share());
+                send_message::call(&self.room, limit, share, &self.metrics, request, respond).await
+            }
+            Some(_) => {
                 let status = Status::unimplemented(format!("{} has no such method", proto::SERVICE));
-                call.end(response::refuse(respond, status));
+                response::refuse(respond, status)
             }
-        }
-        None
+            // Boxed to keep the other calls small.
+            None => Box::pin(health_and_reflection::call(self.health_and_reflection, request, respond)).await,
+        };
+        call.end(code);
+        CallOutcome::Ended
     }
 }
 
-/// The HTTP status for a request that is not one of gRPC, and therefore has no place for gRPC's own status.
+/// The HTTP status for a request that is not gRPC, or `None` for one that is.
 fn not_grpc<T>(request: &Request<T>, path_is_known: bool) -> Option<StatusCode> {
     let post = request.method() == Method::POST;
     if post && request.headers().get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes())) {
@@ -111,13 +109,14 @@ fn not_grpc<T>(request: &Request<T>, path_is_known: bool) -> Option<StatusCode> 
     Some(match (path_is_known, post) {
         (false, _) => StatusCode::NOT_FOUND,
         (true, false) => StatusCode::METHOD_NOT_ALLOWED,
-        // "If Content-Type does not begin with application/grpc, gRPC servers SHOULD respond with HTTP status of 415."
+        // "If Content-Type does not begin with application/grpc, gRPC servers SHOULD respond with
+        // HTTP status of 415."
         // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
         (true, true) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
     })
 }
 
-/// Whether this is gRPC's media type. `application/grpc-web` begins in the same way and is another protocol.
+/// Whether this is the media type of gRPC. `application/grpc-web` is another protocol.
 fn is_grpc(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     content_type.split_at_checked(GRPC.len()).is_some_and(|(grpc, rest)| {
@@ -125,7 +124,7 @@ fn is_grpc(content_type: &[u8]) -> bool {
     })
 }
 
-fn not_grpc_answer(status: StatusCode) -> Response<()> {
+fn http_answer(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -139,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_the_media_type_of_grpc() {
+    fn only_the_media_type_of_grpc_is_grpc() {
         for yes in
             ["application/grpc", "application/grpc+proto", "Application/gRPC;charset=utf-8", "application/grpc ; x=y"]
         {

@@ -1,4 +1,4 @@
-//! One connection: a task that has all of its calls in it.
+//! One connection: a task that runs all of its calls.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,160 +15,167 @@ use http::Request;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::{keepalive, wakers};
 use crate::net::tls::Acceptor;
 use crate::net::{self, ConnectionError, Drain};
 use crate::process::{catch_panic, test_panic};
-use crate::server::grpc::read_messages::Reading;
-use crate::server::grpc::router::Messenger;
-use crate::server::http2::keepalive;
-use crate::server::http2::wakers::turns;
+use crate::server::grpc::read_messages::MessageStream;
+use crate::server::grpc::router::{CallOutcome, Router};
 
-/// What a peer may have in flight to us, per stream and in all: enough for many senders at once over a slow network.
+/// How many bytes a peer may have in flight to the server, per stream and in total: enough for many
+/// senders over a slow network.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
-/// Bytes of a request's headers, uncompressed.
-const HEADERS: u32 = 16 * 1024;
-/// Calls that a peer may cancel in one breath, before they were looked at. More look like the "rapid reset" attack, and end the
-/// connection; h2's own bound of 20 is reached by a proxy whose one client with that many calls goes away.
-const CANCELLED_AT_ONCE: usize = 1000;
-/// Calls that have ended before all of their request had come (refused, or cancelled) and whose late frames are still known for what they
-/// are, for a second. What comes for others counts as a mistake of the peer ...
-const ENDED_EARLY: usize = 1000;
-/// ... of which it may make so many before the connection ends, in all its life. With h2's own bound of 1024 a hub that sends a hundred
-/// messages which are too long loses the connection, with all its readers.
-const MISTAKES: usize = 100_000;
-/// Bytes of memory that DATA frames may take besides what is in them, from when they are read to when their calls are: h2 counts 256 for
-/// each short one, and ends the connection over this. All that has come is read before the calls have their turn, so this is how many
-/// short calls may arrive in one breath: about 65,000. With h2's own bound, half of the window, a client with 2,200 sends under way was
-/// cut off whenever we were busy for a moment, with all of its calls.
-const UNREAD_FRAMES: usize = 16 * 1024 * 1024;
-/// Bytes that wait in one stream for its reader's flow control before the room is asked for more: at most two slices of the room's log,
-/// each up to 64 KiB or one larger message.
+/// The uncompressed bytes of a request's headers.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// How many calls a peer may cancel before the server looks at them. More look like the "rapid
+/// reset" attack and end the connection. h2's default of 20 is too low for a proxy whose client
+/// leaves with that many calls open.
+const MAX_CANCELLED_CALLS: usize = 1000;
+/// How many calls that ended early (refused, or cancelled) h2 remembers for a second. It ignores
+/// late frames of these; a late frame of any other call is an error of the peer.
+const MAX_ENDED_EARLY: usize = 1000;
+/// How many such errors a connection survives. h2's default of 1024 is too low for a proxy that
+/// sends a hundred messages over the size limit: it would lose the connection, with all its
+/// readers.
+const MAX_PEER_ERRORS: usize = 100_000;
+/// Memory for the overhead of DATA frames that h2 has read and the calls have not. h2 counts 256
+/// bytes for each short frame, and ends the connection at this bound. h2 reads everything that has
+/// arrived before the calls are polled, so this bound allows about 65,000 short calls at once. With
+/// h2's default, half of the window, a client with 2,200 open sends was cut off when the server was
+/// busy for a moment.
+const UNREAD_FRAME_BUDGET: usize = 16 * 1024 * 1024;
+/// Bytes that wait in one stream for its reader's flow control. Above this the stream takes nothing
+/// more from the room. It then holds at most two slices of the room's log, each up to 64 KiB or one
+/// larger message.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// What runs on a connection. Readers are many and stay, so each is in here as it is; all else is in a box, or a reader would be as large
-/// as the largest of them.
-enum Running {
-    Reader(Reading),
-    Other(Pin<Box<dyn Future<Output = Event> + Send>>),
+/// A future that runs on a connection. Message streams are many and long-lived, so they stand here
+/// by value. The others are boxed, or each stream would take as much memory as the largest of them.
+enum ConnectionFuture {
+    Stream(MessageStream),
+    Boxed(Pin<Box<dyn Future<Output = Event> + Send>>),
 }
 
 enum Event {
     CallEnded,
-    /// Only that call is over.
     CallPanicked,
-    ReaderOpened(Reading),
+    StreamOpened(MessageStream),
     DrainBegun,
-    PeerGone(ConnectionError),
+    PeerDead(ConnectionError),
 }
 
-/// Serves every call that comes over `stream`, until the peer goes or, once the drain has begun, until the last call has ended.
+/// Serves all calls of one connection, until the peer closes it or, during a drain, until the last
+/// call ends.
 ///
-/// It has at most `calls` calls at once; a caller with more waits with them, as HTTP/2 has it.
-pub(crate) async fn serve(
+/// A peer may have up to `max_calls` calls open. HTTP/2 makes it wait with further ones.
+pub(in crate::server) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<Acceptor>>,
-    messenger: Messenger,
-    calls: u32,
+    router: Router,
+    max_calls: u32,
     mut drain: Drain,
 ) -> Result<(), ConnectionError> {
     let http2 = |socket| async move {
-        // Before the first frame to the peer.
+        // Taken before the server's first frame leaves.
         let connected = Instant::now();
-        Ok((settings(calls).handshake::<_, Bytes>(socket).await?, connected))
+        Ok((http2_settings(max_calls).handshake::<_, Bytes>(socket).await?, connected))
     };
     let Some(((mut http2, connected), activity)) = net::handshake(stream, tls, &mut drain, http2).await? else {
         return Ok(());
     };
 
-    // Each in it is polled only when it was woken itself, however many there are.
+    // Polls only those of its futures that were woken.
     let mut running = FuturesUnordered::new();
-    let silence = keepalive::detect(http2.ping_pong(), activity);
-    running.push(Running::new(silence.map(Event::PeerGone)));
-    running.push(Running::new(async move {
+    let keepalive = keepalive::watch(http2.ping_pong(), activity);
+    running.push(ConnectionFuture::boxed(keepalive.map(Event::PeerDead)));
+    running.push(ConnectionFuture::boxed(async move {
         drain.begun().await;
         Event::DrainBegun
     }));
 
-    let (turns, calls_side, http2_side) = turns();
-    let mut turn = || {
-        if calls_side.is_due() {
-            while let Poll::Ready(Some(event)) = running.poll_next_unpin(&mut calls_side.context()) {
+    let (scheduler, calls_half, http2_half) = wakers::split();
+    let mut pass = || {
+        if calls_half.take_woken() {
+            while let Poll::Ready(Some(event)) = running.poll_next_unpin(&mut calls_half.context()) {
                 match event {
                     Event::CallEnded => {}
-                    // If it has left the room half changed, this ends the program.
-                    Event::CallPanicked => drop(messenger.kept()),
-                    Event::ReaderOpened(reading) => running.push(Running::Reader(reading)),
+                    Event::CallPanicked => router.check_room(),
+                    Event::StreamOpened(stream) => running.push(ConnectionFuture::Stream(stream)),
                     Event::DrainBegun => {
                         http2.graceful_shutdown();
-                        http2_side.wake();
+                        http2_half.wake();
                     }
-                    Event::PeerGone(error) => return Poll::Ready(Err(error)),
+                    Event::PeerDead(error) => return Poll::Ready(Err(error)),
                 }
             }
         }
-        // After the calls: what all of them have to say leaves in one write.
-        if http2_side.is_due() {
-            while let Poll::Ready(accepted) = http2.poll_accept(&mut http2_side.context()) {
+        // Polled after the calls, so that the frames of all calls leave in one write.
+        if http2_half.take_woken() {
+            while let Poll::Ready(accepted) = http2.poll_accept(&mut http2_half.context()) {
                 let Some((request, respond)) = accepted.transpose()? else { return Poll::Ready(Ok(())) };
                 test_panic("connection");
-                running.push(Running::new(call(messenger.clone(), connected, request, respond)));
-                calls_side.wake();
+                running.push(ConnectionFuture::boxed(call(router.clone(), connected, request, respond)));
+                calls_half.wake();
             }
         }
         Poll::Pending
     };
-    poll_fn(|cx| turns.poll(cx, &mut turn, [&calls_side, &http2_side])).await
+    poll_fn(|cx| scheduler.poll(cx, &mut pass, [&calls_half, &http2_half])).await
 }
 
-/// One call, or what goes on of it. If it panics its caller is told so, and all others of the connection go on.
+/// Runs one call, up to the headers of its response if it opens a stream. A panic resets this call
+/// only.
 async fn call(
-    messenger: Messenger,
+    router: Router,
     connected: Instant,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Event {
-    if let Some(reading) = catch_panic(messenger.call(connected, request, &mut respond)).await {
-        return reading.map_or(Event::CallEnded, Event::ReaderOpened);
-    }
-    // gRPC's INTERNAL, whether the headers have left or not.
-    respond.send_reset(Reason::INTERNAL_ERROR);
-    Event::CallPanicked
-}
-
-impl Running {
-    fn new(other: impl Future<Output = Event> + Send + 'static) -> Self {
-        Self::Other(Box::pin(other))
-    }
-}
-
-impl Future for Running {
-    type Output = Event;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
-        match self.get_mut() {
-            Self::Reader(reading) => {
-                let Ok(polled) = catch_unwind(AssertUnwindSafe(|| reading.poll_send(cx))) else {
-                    reading.reset();
-                    return Poll::Ready(Event::CallPanicked);
-                };
-                polled.map(|()| Event::CallEnded)
-            }
-            Self::Other(other) => other.as_mut().poll(cx),
+    match catch_panic(router.call(connected, request, &mut respond)).await {
+        Some(CallOutcome::Ended) => Event::CallEnded,
+        Some(CallOutcome::Streams(stream)) => Event::StreamOpened(stream),
+        None => {
+            // gRPC's INTERNAL, whether the headers have left or not.
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            Event::CallPanicked
         }
     }
 }
 
-fn settings(calls: u32) -> server::Builder {
+impl ConnectionFuture {
+    fn boxed(future: impl Future<Output = Event> + Send + 'static) -> Self {
+        Self::Boxed(Box::pin(future))
+    }
+}
+
+impl Future for ConnectionFuture {
+    type Output = Event;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {
+        match self.get_mut() {
+            Self::Stream(stream) => {
+                let Ok(polled) = catch_unwind(AssertUnwindSafe(|| stream.poll_send(cx))) else {
+                    stream.reset();
+                    return Poll::Ready(Event::CallPanicked);
+                };
+                polled.map(|()| Event::CallEnded)
+            }
+            Self::Boxed(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+fn http2_settings(max_calls: u32) -> server::Builder {
     let mut settings = server::Builder::new();
     settings
         .initial_window_size(RECEIVE_WINDOW)
         .initial_connection_window_size(RECEIVE_WINDOW)
-        .max_concurrent_streams(calls)
-        .max_header_list_size(HEADERS)
-        .max_pending_accept_reset_streams(CANCELLED_AT_ONCE)
-        .max_concurrent_reset_streams(ENDED_EARLY)
-        .max_local_error_reset_streams(Some(MISTAKES))
-        .data_frame_budget(UNREAD_FRAMES)
+        .max_concurrent_streams(max_calls)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_pending_accept_reset_streams(MAX_CANCELLED_CALLS)
+        .max_concurrent_reset_streams(MAX_ENDED_EARLY)
+        .max_local_error_reset_streams(Some(MAX_PEER_ERRORS))
+        .data_frame_budget(UNREAD_FRAME_BUDGET)
         .max_send_buffer_size(SEND_BUFFER);
     settings
 }

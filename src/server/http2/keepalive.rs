@@ -1,33 +1,38 @@
-//! Noticing that a peer is gone without a word, or takes nothing.
+//! Closing connections whose peer has vanished, or takes no bytes.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
+use tokio::time::{sleep, timeout};
 
 use crate::net::{Activity, ConnectionError};
 
-/// What is written to a peer that takes no byte of it in one such interval is written in vain, and keeps messages in memory for it alone.
-/// A connection on which nothing has come in one such interval is pinged at its end, after 25 to 50 s of silence ...
+/// How often a connection is checked. A peer that took no byte for a whole interval is given up if
+/// the server has bytes for it: they hold messages in memory for that peer alone. A peer that sent
+/// no byte for a whole interval gets a ping, so after 25 to 50 s of silence.
 const INTERVAL: Duration = Duration::from_secs(25);
-/// ... and over if nothing comes for this long after it. Without that a reader whose machine has vanished would stay for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer may take to send any byte after a ping. Without this bound a reader whose
+/// machine has vanished would stay.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Completes when the peer is gone. Any byte shows that it is there, also one from a peer that is too far behind to have seen the ping.
-pub(crate) async fn detect(pings: Option<PingPong>, activity: Activity) -> ConnectionError {
-    let Some(mut pings) = pings else { return std::future::pending().await };
+/// Completes when the peer is dead. Any byte is a sign of life, because a peer that is busy may not
+/// have come to the ping yet.
+pub(super) async fn watch(pings: Option<PingPong>, activity: Activity) -> ConnectionError {
+    let Some(mut pings) = pings else { return pending().await };
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        sleep(INTERVAL).await;
         if activity.is_stuck() {
             return ConnectionError::Stuck;
         }
         if activity.heard() {
             continue;
         }
-        // It fails while the last one is unanswered (then the peer has said something else), or when the connection is ending.
+        // This fails while an earlier ping is unanswered, although the peer has sent other bytes,
+        // and when the connection ends.
         let _ = pings.send_ping(Ping::opaque());
-        let answer = tokio::time::timeout(PATIENCE, poll_fn(|cx| pings.poll_pong(cx))).await;
-        if answer.is_err() && !activity.heard() {
+        let pong = timeout(PING_TIMEOUT, poll_fn(|cx| pings.poll_pong(cx))).await;
+        if pong.is_err() && !activity.heard() {
             return ConnectionError::Silent;
         }
     }

@@ -1,4 +1,4 @@
-//! The server's HTTP/2: a connection is one task with all of its calls in it.
+//! The server's HTTP/2: each connection is one task that runs all of its calls.
 
 pub(super) mod connection;
 mod keepalive;

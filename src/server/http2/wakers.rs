@@ -1,8 +1,10 @@
-//! Two things in one task that wake each other, polled in turn until both are quiet.
+//! One task in two halves, each with a waker of its own.
 //!
-//! A connection and its calls are such a pair: a call that answers wakes the connection, which has to write; a connection that reads
-//! wakes the call for which something has come. With the task's own waker each of these would be another trip through the scheduler
-//! and another look at everything. Here a side is polled when somebody has woken *it*, and the task is only scheduled from outside.
+//! A connection and its calls are the two halves. A call that answers wakes the connection, which
+//! has bytes to write. A connection that reads wakes the call that the bytes are for. If both had
+//! the task's waker, each wake would cost a trip through the runtime's scheduler and a poll of
+//! everything. Here a wake from inside the task only marks its half, and the task polls the halves
+//! that are marked until none is.
 
 use std::sync::Arc;
 #[cfg(not(test))]
@@ -10,99 +12,100 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
-// Those whose interleavings a test chooses.
+// The tests choose how threads interleave at these.
 #[cfg(test)]
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 
-/// Turns after which the task lets others run. Also what ends the turns when tokio makes every socket say "later" because the task has
-/// had its share.
-const TURNS: usize = 16;
+/// After this many passes the task yields to other tasks. This also ends the passes when the task
+/// has used up its budget in tokio, which then reports every socket as pending and wakes at once.
+const MAX_PASSES: usize = 16;
 
-/// One of the two.
-pub(crate) struct Side {
-    bell: Arc<Bell>,
+/// One half of the task.
+pub(super) struct Half {
+    mark: Arc<HalfWaker>,
     waker: Waker,
 }
 
-struct Bell {
-    /// It has been rung, and its side not been polled since.
-    rung: AtomicBool,
+/// Polls the halves of one task.
+pub(super) struct Scheduler(Arc<Task>);
+
+struct HalfWaker {
+    /// The half was woken, and has not been polled since.
+    woken: AtomicBool,
     task: Arc<Task>,
 }
 
 #[derive(Default)]
 struct Task {
-    /// The task is taking turns now, and will see a bell without being woken.
+    /// The task is in its passes, and looks at the marks again before it stops.
     running: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// The task that has both sides.
-pub(crate) struct Turns(Arc<Task>);
-
-/// What a task starts with: both sides are to be polled.
-pub(crate) fn turns() -> (Turns, Side, Side) {
+/// Splits a task into two halves, both marked to be polled first.
+pub(super) fn split() -> (Scheduler, Half, Half) {
     let task = Arc::<Task>::default();
-    (Turns(Arc::clone(&task)), Side::new(&task), Side::new(&task))
+    (Scheduler(Arc::clone(&task)), Half::new(&task), Half::new(&task))
 }
 
-impl Side {
+impl Half {
     fn new(task: &Arc<Task>) -> Self {
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Arc::clone(task) });
-        Self { waker: Waker::from(Arc::clone(&bell)), bell }
+        let mark = Arc::new(HalfWaker { woken: AtomicBool::new(true), task: Arc::clone(task) });
+        Self { waker: Waker::from(Arc::clone(&mark)), mark }
     }
 
-    /// Whether it is this side's turn. Who asks must then poll it until it is pending.
-    pub(crate) fn is_due(&self) -> bool {
-        self.bell.rung.swap(false, Ordering::SeqCst)
+    /// Whether the half was woken; takes the mark away. The caller must then poll the half until it
+    /// is pending.
+    pub(super) fn take_woken(&self) -> bool {
+        self.mark.woken.swap(false, Ordering::SeqCst)
     }
 
-    /// Says that it is to be polled.
-    pub(crate) fn wake(&self) {
-        self.bell.rung.store(true, Ordering::SeqCst);
+    /// Marks the half from within a pass.
+    pub(super) fn wake(&self) {
+        self.mark.woken.store(true, Ordering::SeqCst);
     }
 
-    /// What to poll it with.
-    pub(crate) fn context(&self) -> Context<'_> {
+    /// The context to poll the half with.
+    pub(super) fn context(&self) -> Context<'_> {
         Context::from_waker(&self.waker)
     }
 }
 
-impl Wake for Bell {
+impl Wake for HalfWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::SeqCst);
-        // Either this sees that the task has stopped running, or the task, which stops first and then looks at the bells, sees this one.
+        self.woken.store(true, Ordering::SeqCst);
+        // The task first stops running and then looks at the marks. So either the task sees this
+        // mark, or this sees that the task has stopped.
         if !self.task.running.load(Ordering::SeqCst) {
             self.task.waker.wake();
         }
     }
 }
 
-impl Turns {
-    /// Polls the task: calls `turn`, which polls the sides that are due, until it completes or no side is due any more.
-    pub(crate) fn poll<T>(
+impl Scheduler {
+    /// Polls the task: calls `pass`, which polls the halves that are marked, until it completes or
+    /// no half is marked.
+    pub(super) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
-        mut turn: impl FnMut() -> Poll<T>,
-        sides: [&Side; 2],
+        mut pass: impl FnMut() -> Poll<T>,
+        halves: [&Half; 2],
     ) -> Poll<T> {
         self.0.waker.register(cx.waker());
-        self.0.running.store(true, Ordering::SeqCst);
-        for _ in 0..TURNS {
-            if let Poll::Ready(done) = turn() {
-                return Poll::Ready(done);
+        for _ in 0..MAX_PASSES {
+            self.0.running.store(true, Ordering::SeqCst);
+            if let Poll::Ready(output) = pass() {
+                return Poll::Ready(output);
             }
             self.0.running.store(false, Ordering::SeqCst);
-            if sides.iter().all(|side| !side.bell.rung.load(Ordering::SeqCst)) {
+            if halves.iter().all(|half| !half.mark.woken.load(Ordering::SeqCst)) {
                 return Poll::Pending;
             }
-            self.0.running.store(true, Ordering::SeqCst);
         }
-        self.0.running.store(false, Ordering::SeqCst);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -116,53 +119,59 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often the task is woken from outside.
+    /// Counts how often the task is woken through the runtime.
     #[derive(Default)]
-    struct Woken(AtomicUsize);
+    struct TaskWakes(AtomicUsize);
 
-    impl Wake for Woken {
+    impl Wake for TaskWakes {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    impl Woken {
-        fn times(&self) -> usize {
+    impl TaskWakes {
+        /// The number of wakes since the last call.
+        fn take(&self) -> usize {
             self.0.swap(0, Ordering::SeqCst)
         }
     }
 
-    /// Polls the task with turns that count how often each side was due, and do `then`.
-    fn poll(woken: &Arc<Woken>, (turns, one, other): &(Turns, Side, Side), mut then: impl FnMut()) -> (usize, usize) {
-        let mut due = (0, 0);
-        let waker = Waker::from(Arc::clone(woken));
-        let polled = turns.poll(
+    /// Polls the task with passes that count how often each half was marked, and then call
+    /// `in_pass`.
+    fn poll(
+        task_wakes: &Arc<TaskWakes>,
+        (scheduler, one, other): &(Scheduler, Half, Half),
+        mut in_pass: impl FnMut(),
+    ) -> (usize, usize) {
+        let mut marked = (0, 0);
+        let waker = Waker::from(Arc::clone(task_wakes));
+        let polled = scheduler.poll(
             &mut Context::from_waker(&waker),
             || {
-                due.0 += usize::from(one.is_due());
-                due.1 += usize::from(other.is_due());
-                then();
+                marked.0 += usize::from(one.take_woken());
+                marked.1 += usize::from(other.take_woken());
+                in_pass();
                 Poll::<()>::Pending
             },
             [one, other],
         );
         assert_eq!(polled, Poll::Pending);
-        due
+        marked
     }
 
     #[test]
-    fn both_are_due_at_first_and_then_who_was_woken() {
+    fn both_halves_are_polled_first_and_then_the_one_that_was_woken() {
         shuttle::check_random(
             || {
-                let (woken, task) = (Arc::<Woken>::default(), turns());
-                assert_eq!(poll(&woken, &task, || {}), (1, 1));
-                assert_eq!(poll(&woken, &task, || {}), (0, 0));
-                assert_eq!(woken.times(), 0);
+                let (wakes, task) = (Arc::<TaskWakes>::default(), split());
+                assert_eq!(poll(&wakes, &task, || {}), (1, 1));
+                assert_eq!(poll(&wakes, &task, || {}), (0, 0));
+                assert_eq!(wakes.take(), 0);
                 for _ in 0..2 {
                     task.2.context().waker().wake_by_ref();
                     task.2.context().waker().wake_by_ref();
-                    assert!(woken.times() >= 1, "from outside: the task is to be polled");
-                    assert_eq!(poll(&woken, &task, || {}), (0, 1));
+                    assert!(wakes.take() >= 1, "a wake from outside wakes the task");
+                    assert_eq!(poll(&wakes, &task, || {}), (0, 1));
                 }
             },
             1,
@@ -170,64 +179,64 @@ mod tests {
     }
 
     #[test]
-    fn who_is_woken_in_a_turn_is_due_in_the_next() {
+    fn a_half_that_is_woken_in_a_pass_is_polled_in_the_next() {
         shuttle::check_random(
             || {
-                let (woken, task) = (Arc::<Woken>::default(), turns());
-                let mut wakes = 3;
-                let due = poll(&woken, &task, || {
-                    if wakes > 0 {
-                        wakes -= 1;
+                let (wakes, task) = (Arc::<TaskWakes>::default(), split());
+                let mut left = 3;
+                let marked = poll(&wakes, &task, || {
+                    if left > 0 {
+                        left -= 1;
                         task.1.context().waker().wake_by_ref();
                     }
                 });
-                assert_eq!(due, (4, 1));
-                assert_eq!(woken.times(), 0, "without another trip through the scheduler");
+                assert_eq!(marked, (4, 1));
+                assert_eq!(wakes.take(), 0, "a wake in a pass does not wake the task");
             },
             1,
         );
     }
 
     #[test]
-    fn two_that_wake_each_other_for_ever_let_others_run() {
+    fn halves_that_keep_waking_each_other_yield_to_other_tasks() {
         shuttle::check_random(
             || {
-                let (woken, task) = (Arc::<Woken>::default(), turns());
-                let ring = || task.1.context().waker().wake_by_ref();
-                assert_eq!(poll(&woken, &task, ring), (TURNS, 1));
-                assert_eq!(woken.times(), 1, "and come back");
-                assert_eq!(poll(&woken, &task, || {}), (1, 0));
+                let (wakes, task) = (Arc::<TaskWakes>::default(), split());
+                let wake = || task.1.context().waker().wake_by_ref();
+                assert_eq!(poll(&wakes, &task, wake), (MAX_PASSES, 1));
+                assert_eq!(wakes.take(), 1, "the task is polled again");
+                assert_eq!(poll(&wakes, &task, || {}), (1, 0));
             },
             1,
         );
     }
 
-    /// The scheduler of the model sees a bell that nobody heard as a deadlock.
+    /// A lost wake leaves the task pending, which shuttle reports as a deadlock.
     #[test]
-    fn a_bell_from_another_thread_is_never_lost() {
-        shuttle::check_random(bells_from_another_thread, 5_000);
-        shuttle::check_pct(bells_from_another_thread, 5_000, 3);
+    fn a_wake_from_another_thread_is_never_lost() {
+        shuttle::check_random(wakes_from_another_thread, 5_000);
+        shuttle::check_pct(wakes_from_another_thread, 5_000, 3);
     }
 
-    fn bells_from_another_thread() {
-        const RINGS: usize = 3;
-        let (turns, one, other) = turns();
+    fn wakes_from_another_thread() {
+        const WAKES: usize = 3;
+        let (scheduler, one, other) = split();
         let waker = one.context().waker().clone();
-        let news = Arc::new(AtomicUsize::new(0));
-        let ringer = {
-            let news = Arc::clone(&news);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let thread = {
+            let woken = Arc::clone(&woken);
             shuttle::thread::spawn(move || {
-                for _ in 0..RINGS {
-                    news.fetch_add(1, Ordering::SeqCst);
+                for _ in 0..WAKES {
+                    woken.fetch_add(1, Ordering::SeqCst);
                     waker.wake_by_ref();
                 }
             })
         };
-        let mut turn = || {
-            let _ = other.is_due();
-            if one.is_due() && news.load(Ordering::SeqCst) == RINGS { Poll::Ready(()) } else { Poll::Pending }
+        let mut pass = || {
+            let _ = other.take_woken();
+            if one.take_woken() && woken.load(Ordering::SeqCst) == WAKES { Poll::Ready(()) } else { Poll::Pending }
         };
-        shuttle::future::block_on(poll_fn(|cx| turns.poll(cx, &mut turn, [&one, &other])));
-        ringer.join().expect("no panic");
+        shuttle::future::block_on(poll_fn(|cx| scheduler.poll(cx, &mut pass, [&one, &other])));
+        thread.join().expect("no panic");
     }
 }

@@ -12,9 +12,10 @@ use crate::net::tls::{Acceptor, Connector, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddr, Token};
 use crate::settings::{File, settings_group};
 
-/// What a caller needs, read from its files: they are checked with all other settings, before a port opens.
+/// What a caller needs, read from its files: they are checked with all other settings, before a
+/// port opens.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct AccessSettings {
     /// TLS, if it is on.
     pub tls: Option<Arc<Acceptor>>,
     /// The token, if one is asked for.
@@ -26,9 +27,10 @@ const TLS_CERT: &str = "MESSENGER_TLS_CERT (--tls-cert)";
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 #[group(skip)]
-struct Flags {
-    /// The server's certificate, PEM, with those between it and its root behind it. With it all connections are under TLS. Read again
-    /// at SIGHUP and within seconds of a change, as the other files here.
+struct AccessFlags {
+    /// The server's certificate, PEM, with those between it and its root behind it. With it all
+    /// connections are under TLS. Read again at SIGHUP and within seconds of a change, as the other
+    /// files here.
     #[arg(long, env = "MESSENGER_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
@@ -40,14 +42,15 @@ struct Flags {
     #[arg(long, env = "MESSENGER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
-    /// The token that every call needs in `authorization: Bearer <token>`, health excepted: 1 to 4096 visible ASCII characters. It may
-    /// also be in MESSENGER_TOKEN; there is no flag for it, because others can see the flags of a program.
+    /// The token that every call needs in `authorization: Bearer <token>`, health excepted: 1 to
+    /// 4096 visible ASCII characters. It may also be in MESSENGER_TOKEN; there is no flag for it,
+    /// because others can see the flags of a program.
     #[arg(long, env = "MESSENGER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
-impl Access {
-    fn read(flags: Flags) -> Result<Self, String> {
+impl AccessSettings {
+    fn read(flags: AccessFlags) -> Result<Self, String> {
         let client_ca = flags.tls_client_ca.map(|path| File::new("MESSENGER_TLS_CLIENT_CA (--tls-client-ca)", path));
         let identity =
             IdentityFiles::both((TLS_CERT, flags.tls_cert), ("MESSENGER_TLS_KEY (--tls-key)", flags.tls_key))?;
@@ -74,14 +77,15 @@ impl Access {
         }
     }
 
-    /// The address of a server with these settings that listens on `address`, as seen from this machine.
+    /// The address of a server with these settings that listens on `address`, as seen from this
+    /// machine.
     #[must_use]
     pub fn address(&self, address: SocketAddr) -> ServerAddr {
         if self.tls.is_some() { ServerAddr::local_tls(address) } else { ServerAddr::local(address) }
     }
 
-    /// How whoever has these settings gets in: it has the token, trusts the server's certificate, whatever its name, and shows the same
-    /// one if there has to be one.
+    /// How whoever has these settings gets in: it has the token, trusts the server's certificate,
+    /// whatever its name, and shows the same one if there has to be one.
     #[must_use]
     pub fn inside(&self) -> net::Credentials {
         net::Credentials {
@@ -98,4 +102,4 @@ impl Access {
     }
 }
 
-settings_group!(Access, Flags, |flags, _| Access::read(flags));
+settings_group!(AccessSettings, AccessFlags, |flags, _| AccessSettings::read(flags));

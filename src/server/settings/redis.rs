@@ -1,4 +1,5 @@
-//! The engine that keeps the room, if this process does not: where it is, and what is asked of it. Off by default.
+//! The engine that keeps the room, if this process does not: where it is, and what is asked of it.
+//! Off by default.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use crate::net::Reload;
 use crate::net::tls::{Connector, IdentityFiles};
 use crate::settings::{File, Secret, count_between, settings_group, shown};
 
-/// What keeps the room, its files read: they are checked with all other settings, before a port opens.
+/// What keeps the room, its files read: they are checked with all other settings, before a port
+/// opens.
 #[derive(Debug, Clone, Default)]
-pub struct Engine(Option<redis::Settings>);
+pub struct RedisSettings(Option<redis::Settings>);
 
 /// What the engine has done with a message when it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Durability {
-    /// It has taken it, and so have the replicas that are asked for. With `appendfsync always` that is on its own disk too.
+    /// It has taken it, and so have the replicas that are asked for. With `appendfsync always` that
+    /// is on its own disk too.
     Memory,
     /// It is on its disk, and on those of the replicas that are asked for.
     Disk,
@@ -32,20 +35,22 @@ const CA: &str = "MESSENGER_REDIS_TLS_CA (--redis-tls-ca)";
 #[command(next_help_heading = "Server")]
 #[group(skip)]
 #[allow(clippy::struct_field_names)] // They are the flags.
-struct Flags {
-    /// The Redis or Valkey that keeps the room, as redis://user:password@host:port/db, of which all but the host may be left out: any
-    /// number of servers then serve one room. With sentinels: redis+sentinel://user:password@host:port,host:port/master/db. With rediss
-    /// instead of redis it is under TLS. Without it the room is in this process.
+struct RedisFlags {
+    /// The Redis or Valkey that keeps the room, as redis://user:password@host:port/db, of which all
+    /// but the host may be left out: any number of servers then serve one room. With sentinels:
+    /// redis+sentinel://user:password@host:port,host:port/master/db. With rediss instead of redis
+    /// it is under TLS. Without it the room is in this process.
     #[arg(long, env = "MESSENGER_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<redis::Url>,
 
-    /// The user of the sentinels, if they have one for this server. Their password, which is not that of the Redis, is in
-    /// MESSENGER_REDIS_SENTINEL_PASSWORD; there is no flag for it, because others can see the flags of a program.
+    /// The user of the sentinels, if they have one for this server. Their password, which is not
+    /// that of the Redis, is in MESSENGER_REDIS_SENTINEL_PASSWORD; there is no flag for it, because
+    /// others can see the flags of a program.
     #[arg(long, env = "MESSENGER_REDIS_SENTINEL_USER", value_name = "NAME")]
     redis_sentinel_user: Option<String>,
 
-    /// Those who may have signed the certificate of a rediss:// engine, PEM. Read again at SIGHUP and within seconds of a change, as the
-    /// other files here.
+    /// Those who may have signed the certificate of a rediss:// engine, PEM. Read again at SIGHUP
+    /// and within seconds of a change, as the other files here.
     #[arg(long, env = "MESSENGER_REDIS_TLS_CA", value_name = "FILE")]
     redis_tls_ca: Option<PathBuf>,
 
@@ -57,7 +62,8 @@ struct Flags {
     #[arg(long, env = "MESSENGER_REDIS_TLS_KEY", value_name = "FILE")]
     redis_tls_key: Option<PathBuf>,
 
-    /// The room's name there, with which its keys begin: servers with the same one serve the same room. 1 to 100 letters, digits, - and _.
+    /// The room's name there, with which its keys begin: servers with the same one serve the same
+    /// room. 1 to 100 letters, digits, - and _.
     #[arg(long, env = "MESSENGER_REDIS_ROOM", value_name = "NAME", default_value = "messenger", value_parser = room_name)]
     redis_room: String,
 
@@ -71,14 +77,15 @@ struct Flags {
           value_parser = count_between(0, 100))]
     redis_replicas: usize,
 
-    /// What it must have done with a message before it is acknowledged: taken it into its memory, or written it to its disk, and the
-    /// replicas to theirs (WAITAOF: Redis 7.2 or Valkey, with appendonly yes).
+    /// What it must have done with a message before it is acknowledged: taken it into its memory,
+    /// or written it to its disk, and the replicas to theirs (WAITAOF: Redis 7.2 or Valkey, with
+    /// appendonly yes).
     #[arg(long, env = "MESSENGER_REDIS_DURABILITY", value_name = "WHERE", value_enum, default_value = "memory")]
     redis_durability: Durability,
 }
 
-impl Engine {
-    fn read(flags: Flags) -> Result<Self, String> {
+impl RedisSettings {
+    fn read(flags: RedisFlags) -> Result<Self, String> {
         let identity = IdentityFiles::both(
             ("MESSENGER_REDIS_TLS_CERT (--redis-tls-cert)", flags.redis_tls_cert),
             ("MESSENGER_REDIS_TLS_KEY (--redis-tls-key)", flags.redis_tls_key),
@@ -131,7 +138,8 @@ fn for_tls() -> String {
     format!("it is for an engine with TLS, and {URL} is not rediss://host:port")
 }
 
-/// A parser for the room's name. Others could end a key's braces, which hold the keys of a room together.
+/// A parser for the room's name. Others could end a key's braces, which hold the keys of a room
+/// together.
 fn room_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if (1..=100).contains(&text.len()) && text.chars().all(good) {
@@ -141,4 +149,4 @@ fn room_name(text: &str) -> Result<String, String> {
     }
 }
 
-settings_group!(Engine, Flags, |flags, _| Engine::read(flags));
+settings_group!(RedisSettings, RedisFlags, |flags, _| RedisSettings::read(flags));

@@ -44,7 +44,7 @@ pub struct Settings {
 
     /// How many idempotency keys are remembered, each for 5 minutes. When there are more, the
     /// oldest go earlier, but none within 15 seconds: sends with further keys then have to wait.
-    /// 1000 to 100000000, about 80 bytes each.
+    /// 1000 to 100000000, about 103 bytes each.
     #[arg(long, env = "MESSENGER_IDEMPOTENCY_KEYS", value_name = "COUNT", default_value = "500000",
           value_parser = count_between(1_000, 100_000_000))]
     pub idempotency_keys: usize,

@@ -1,8 +1,8 @@
-//! The two text formats in which Prometheus reads numbers, and which of them a reader gets.
+//! The two text formats of Prometheus, and the choice between them.
 //!
-//! prometheus-client writes `OpenMetrics`. A reader that does not ask for it gets the older format, which every
-//! tool understands:
-//! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! prometheus-client writes OpenMetrics. A reader that does not ask for OpenMetrics gets the older
+//! format, which every tool understands.
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-/// A format of numbers.
+/// A format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     OpenMetrics,
@@ -19,8 +19,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format for a request with these headers: `OpenMetrics` if `Accept` names it, and likes no other
-    /// text better.
+    /// The format for a request with these headers: OpenMetrics if `Accept` names it and prefers no
+    /// other text.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let accept: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
         let quality = |wanted: &[&str]| {
@@ -43,14 +43,14 @@ impl Format {
         }
     }
 
-    /// Everything in the registry as it is now.
+    /// The current values of all metrics in the registry.
     pub(super) fn encode(self, registry: &Registry) -> String {
-        let mut numbers = String::new();
+        let mut open_metrics = String::new();
         // Writing to a string does not fail.
-        let _ = text::encode(&mut numbers, registry);
+        let _ = text::encode(&mut open_metrics, registry);
         match self {
-            Self::OpenMetrics => numbers,
-            Self::Text => to_text(&numbers),
+            Self::OpenMetrics => open_metrics,
+            Self::Text => to_text(&open_metrics),
         }
     }
 }
@@ -66,7 +66,8 @@ fn media_range(range: &str) -> (String, f32) {
     (name, quality.unwrap_or(1.0))
 }
 
-/// The same numbers in the older format. There a family is called as its samples are, has no unit, and nothing marks the end.
+/// Converts to the older format. There a metric has the name of its samples and no unit, and
+/// nothing marks the end.
 fn to_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut described = None;
@@ -101,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_is_for_those_who_ask_for_it() {
+    fn open_metrics_is_for_readers_that_prefer_it() {
         let format = |accept: &[&str]| {
-            let accept = accept.iter().map(|value| (header::ACCEPT, value.parse().expect("a value")));
+            let accept = accept.iter().map(|value| (header::ACCEPT, value.parse().expect("a header value")));
             Format::accepted(&accept.collect())
         };
-        // What Prometheus 2 and 3 send.
+        // What Prometheus 3 and 2 send.
         let new = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
                    text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_format_has_the_names_of_the_samples() {
+    fn the_older_format_names_metrics_like_their_samples() {
         let open_metrics = "# HELP calls Calls that began.\n# TYPE calls counter\ncalls_total{a=\"b # c\"} 1\n\
                             # HELP build The version.\n# TYPE build info\nbuild_info{v=\"1\"} 1\n\
                             # HELP lag_seconds Lag.\n# TYPE lag_seconds histogram\n# UNIT lag_seconds seconds\n\

@@ -1,7 +1,7 @@
-//! What the programs count of themselves, for Prometheus: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! `GET /metrics` for Prometheus, on a port of its own, so that the metrics can stay internal while
+//! the chat is public.
 //!
-//! What is counted stands with what it counts ([`crate::server::Metrics`], [`crate::client::Metrics`]); here is where it is read, on a
-//! port of its own: whoever may chat need not see how busy the server is.
+//! Each part of the program registers its own metrics in the [`Registry`].
 
 mod format;
 mod process;
@@ -31,35 +31,36 @@ use crate::net::{self, ConnectionLimits, ConnectionMetrics, ListenError};
 use crate::process::panic_count;
 use crate::settings::{VERSION, port};
 
-/// Connections that are kept between two times that they are read. Those who read are few: one
-/// Prometheus, or two.
-const KEPT: usize = 16;
-/// All connections. With more than [`KEPT`] of them each is closed after its answer, so that there is
-/// always a free one.
-const CONNECTIONS: usize = 64;
+/// How many connections stay open between requests. Few programs read metrics: one Prometheus, or
+/// two.
+const MAX_IDLE_CONNECTIONS: usize = 16;
+/// How many connections may be open. If more than [`MAX_IDLE_CONNECTIONS`] are, each is closed
+/// after its answer, so that a new one can connect.
+const MAX_CONNECTIONS: usize = 64;
 
-/// Where the numbers are read.
+/// The settings of the metrics port.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Metrics")]
 #[group(skip)]
 pub struct Settings {
-    /// TCP port at which Prometheus reads /metrics. Without it there is none; 0 takes any free one, which the log then names.
+    /// The port of GET /metrics for Prometheus. Without it there are no metrics. 0 takes a free
+    /// port, and the log names it.
     #[arg(long, env = "MESSENGER_METRICS_PORT", value_name = "PORT", value_parser = port)]
     pub metrics_port: Option<u16>,
 
-    /// Address of that port.
+    /// The address that the metrics port listens on.
     #[arg(long, env = "MESSENGER_METRICS_BIND", value_name = "IP", default_value = "0.0.0.0")]
     pub metrics_bind: IpAddr,
 }
 
-/// A registry with what every program has: which version it is, and what it takes of the machine.
+/// A registry with the metrics of every program: its version, its panics, and its process.
 #[must_use]
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     registry.register("messenger_build", "The version of this program", Info::new([("version", VERSION)]));
     registry.register(
         "messenger_panics",
-        "Mistakes in the program that ended a call, a connection or a task",
+        "Bugs in the program that ended a call, a connection or a task",
         panic_count(),
     );
     registry.register_collector(Box::new(Process::new()));
@@ -67,29 +68,29 @@ pub fn registry() -> Registry {
 }
 
 impl Settings {
-    /// Opens the port, if there is to be one.
+    /// Opens the port, if the settings have one.
     ///
     /// # Errors
-    /// [`ListenError`], which names the address.
+    /// If the address is in use or not available.
     pub fn listen(&self) -> Result<Option<TcpListener>, ListenError> {
         self.metrics_port.map(|port| net::listen(SocketAddr::new(self.metrics_bind, port))).transpose()
     }
 }
 
-/// Answers `GET /metrics` on `listener`, for as long as this is polled; nothing is to be finished when it no longer is. Without a listener
-/// it does nothing. Never completes.
+/// Serves `GET /metrics` on `listener`, and never completes. It may be dropped at any time. Without
+/// a listener it does nothing.
 pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
     let Some(listener) = listener else { return pending().await };
     if let Ok(address) = listener.local_addr() {
         info!(%address, "metrics listening");
     }
     let registry = Arc::new(registry);
-    let router = Router::new().route("/metrics", get(move |headers: HeaderMap| ready(numbers(&headers, &registry))));
-    // Each connection has one of these, so their count is the connections'.
+    let router = Router::new().route("/metrics", get(move |headers: HeaderMap| ready(answer(&headers, &registry))));
+    // Each connection holds a clone, so the clones count the connections.
     let open = Arc::new(());
     let router = router.layer(middleware::from_fn(refuse_bad_hosts));
     let router = router.layer(middleware::map_response_with_state(Arc::downgrade(&open), close_if_many));
-    let limits = ConnectionLimits { connections: CONNECTIONS, drain: Duration::ZERO };
+    let limits = ConnectionLimits { connections: MAX_CONNECTIONS, drain: Duration::ZERO };
     net::serve_connections(
         listener,
         pending(),
@@ -117,14 +118,14 @@ async fn refuse_bad_hosts(request: Request, next: Next) -> Response {
 }
 
 async fn close_if_many(State(open): State<Weak<()>>, mut response: Response) -> Response {
-    // One is the listener's.
-    if open.strong_count() > KEPT + 1 {
+    // The listener holds one clone itself.
+    if open.strong_count() > MAX_IDLE_CONNECTIONS + 1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-fn numbers(headers: &HeaderMap, registry: &Registry) -> impl IntoResponse + use<> {
+fn answer(headers: &HeaderMap, registry: &Registry) -> impl IntoResponse + use<> {
     let format = Format::accepted(headers);
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], format.encode(registry))
 }

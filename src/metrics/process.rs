@@ -1,4 +1,4 @@
-//! What the process takes of its machine, under the names that all programs have for it:
+//! Metrics of the process, under the names that Prometheus libraries use:
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::fmt;
@@ -12,17 +12,18 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::process::file_limit;
 
-/// What `/proc/self/stat` counts time in: Linux shows every program the same, whatever its own clock does.
+/// The unit of time in `/proc/self/stat`. Linux uses it on every machine.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Read from `/proc` when somebody asks; what the system does not tell is left out.
+/// Reads the metrics from `/proc` whenever somebody asks. Those that the system does not have are
+/// left out.
 #[derive(Debug)]
 pub(super) struct Process {
     start: Duration,
 }
 
 impl Process {
-    /// Of a process that starts now.
+    /// The metrics of this process, which has just started.
     pub(super) fn new() -> Self {
         Self { start: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
     }
@@ -35,24 +36,24 @@ impl Collector for Process {
             None => Ok(()),
         };
         let cpu = cpu_seconds().map(ConstCounter::new);
-        put("process_cpu_seconds", "Time on processors", cpu.as_ref().map(|cpu| cpu as &dyn EncodeMetric))?;
+        put("process_cpu_seconds", "CPU time", cpu.as_ref().map(|cpu| cpu as &dyn EncodeMetric))?;
         let open = fs::read_dir("/proc/self/fd").ok().and_then(|entries| i64::try_from(entries.count()).ok());
         let most = Some(file_limit()).filter(|most| *most < usize::MAX).and_then(|most| i64::try_from(most).ok());
         for (name, help, value) in [
-            ("process_resident_memory_bytes", "Memory that is resident", memory("VmRSS:")),
-            ("process_virtual_memory_bytes", "Memory that is mapped", memory("VmSize:")),
+            ("process_resident_memory_bytes", "Resident memory", memory("VmRSS:")),
+            ("process_virtual_memory_bytes", "Virtual memory", memory("VmSize:")),
             ("process_open_fds", "Open files", open),
-            ("process_max_fds", "Files that may be open", most),
+            ("process_max_fds", "The limit of open files", most),
         ] {
             let gauge = value.map(ConstGauge::new);
             put(name, help, gauge.as_ref().map(|gauge| gauge as &dyn EncodeMetric))?;
         }
         let start = ConstGauge::new(self.start.as_secs_f64());
-        put("process_start_time_seconds", "When the process started, since 1970", Some(&start))
+        put("process_start_time_seconds", "When the process started, in seconds since 1970", Some(&start))
     }
 }
 
-/// Bytes, from a field of `/proc/self/status`.
+/// A field of `/proc/self/status`, in bytes.
 fn memory(field: &str) -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;
@@ -61,7 +62,8 @@ fn memory(field: &str) -> Option<i64> {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name before it may have spaces, and ends with the last parenthesis. Then the 12th and the 13th: user and system.
+    // The name of the program may contain spaces, and ends with the last parenthesis. User and
+    // system time are the 12th and 13th fields after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map_while(|field| field.parse::<f64>().ok());
     Some((fields.next()? + fields.next()?) / TICKS_PER_SECOND)
 }

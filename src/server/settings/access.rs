@@ -1,24 +1,23 @@
-//! Who gets in: TLS and the token, both off by default.
+//! TLS and the token, both off by default.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-
 use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddr, Token};
 use crate::settings::{File, settings_group};
 
-/// What a caller needs, read from its files: they are checked with all other settings, before a
-/// port opens.
+/// How the server checks its callers. The files have been read, so errors in them are found before
+/// a port opens.
 #[derive(Debug, Clone, Default)]
 pub struct AccessSettings {
-    /// TLS, if it is on.
+    /// TLS, if the server has a certificate.
     pub tls: Option<Arc<Acceptor>>,
-    /// The token, if one is asked for.
+    /// Checks the token, if the server has one.
     pub guard: Option<Arc<Guard>>,
 }
 
@@ -28,9 +27,8 @@ const TLS_CERT: &str = "MESSENGER_TLS_CERT (--tls-cert)";
 #[command(next_help_heading = "Server")]
 #[group(skip)]
 struct AccessFlags {
-    /// The server's certificate, PEM, with those between it and its root behind it. With it all
-    /// connections are under TLS. Read again at SIGHUP and within seconds of a change, as the other
-    /// files here.
+    /// The server's certificate chain, PEM. With it all connections use TLS. Like the other files
+    /// here, it is read again at SIGHUP and within seconds of a change.
     #[arg(long, env = "MESSENGER_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
 
@@ -38,13 +36,13 @@ struct AccessFlags {
     #[arg(long, env = "MESSENGER_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
 
-    /// Every client has to show a certificate that one in this file has signed, PEM.
+    /// The CA whose certificates clients must show, PEM. Without it clients need no certificate.
     #[arg(long, env = "MESSENGER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
-    /// The token that every call needs in `authorization: Bearer <token>`, health excepted: 1 to
-    /// 4096 visible ASCII characters. It may also be in MESSENGER_TOKEN; there is no flag for it,
-    /// because others can see the flags of a program.
+    /// A file with the token that every call except health needs, in authorization: Bearer <token>.
+    /// It is 1 to 4096 visible ASCII characters. The token can be in MESSENGER_TOKEN instead. It
+    /// has no flag, because other users can see the flags of a program.
     #[arg(long, env = "MESSENGER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -66,10 +64,10 @@ impl AccessSettings {
         Ok(Self { tls: tls.map(Arc::new), guard: token.map(|token| Arc::new(Guard::new(token))) })
     }
 
-    /// Lets those be counted who did not get in.
+    /// Registers the metrics of refused callers.
     pub fn register(&self, registry: &mut Registry) {
         if let Some(tls) = &self.tls {
-            registry.register("messenger_server_tls_refused", "TLS handshakes that went wrong", tls.refused().clone());
+            registry.register("messenger_server_tls_refused", "Failed TLS handshakes", tls.refused().clone());
         }
         if let Some(guard) = &self.guard {
             let help = "Calls without the token";
@@ -77,15 +75,15 @@ impl AccessSettings {
         }
     }
 
-    /// The address of a server with these settings that listens on `address`, as seen from this
-    /// machine.
+    /// How a client on this machine addresses the server at `address`.
     #[must_use]
     pub fn address(&self, address: SocketAddr) -> ServerAddr {
         if self.tls.is_some() { ServerAddr::local_tls(address) } else { ServerAddr::local(address) }
     }
 
-    /// How whoever has these settings gets in: it has the token, trusts the server's certificate,
-    /// whatever its name, and shows the same one if there has to be one.
+    /// The credentials of a client in the same process or with the same settings. It sends the
+    /// token, trusts the server's certificate under any name, and shows that certificate if clients
+    /// need one.
     #[must_use]
     pub fn inside(&self) -> net::Credentials {
         net::Credentials {
@@ -94,8 +92,8 @@ impl AccessSettings {
         }
     }
 
-    /// What to look after.
-    pub(crate) fn files(&self) -> Vec<Arc<dyn Reload>> {
+    /// The files that are read again when they change.
+    pub(super) fn files(&self) -> Vec<Arc<dyn Reload>> {
         let tls = self.tls.clone().map(|tls| tls as Arc<dyn Reload>);
         let token = self.guard.as_ref().map(|guard| Arc::clone(guard.token()) as Arc<dyn Reload>);
         tls.into_iter().chain(token).collect()

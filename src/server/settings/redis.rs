@@ -1,5 +1,4 @@
-//! The engine that keeps the room, if this process does not: where it is, and what is asked of it.
-//! Off by default.
+//! The Redis that keeps the room. Without a URL the room is in the memory of this process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,18 +10,18 @@ use crate::net::Reload;
 use crate::net::tls::{Connector, IdentityFiles};
 use crate::settings::{File, Secret, count_between, settings_group, shown};
 
-/// What keeps the room, its files read: they are checked with all other settings, before a port
-/// opens.
+/// The settings of Redis, if it keeps the room. Its files have been read, so errors in them are
+/// found before a port opens.
 #[derive(Debug, Clone, Default)]
 pub struct RedisSettings(Option<redis::Settings>);
 
-/// What the engine has done with a message when it is acknowledged.
+/// Where Redis must have a message before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Durability {
-    /// It has taken it, and so have the replicas that are asked for. With `appendfsync always` that
-    /// is on its own disk too.
+    /// In memory, and in that of the required replicas. With `appendfsync always` it is on the
+    /// master's disk too.
     Memory,
-    /// It is on its disk, and on those of the replicas that are asked for.
+    /// On disk, and on that of the required replicas.
     Disk,
 }
 
@@ -34,27 +33,27 @@ const CA: &str = "MESSENGER_REDIS_TLS_CA (--redis-tls-ca)";
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 #[group(skip)]
-#[allow(clippy::struct_field_names)] // They are the flags.
+#[allow(clippy::struct_field_names, reason = "the fields are the flags")]
 struct RedisFlags {
-    /// The Redis or Valkey that keeps the room, as redis://user:password@host:port/db, of which all
-    /// but the host may be left out: any number of servers then serve one room. With sentinels:
+    /// The Redis or Valkey that keeps the room, so that any number of servers can serve it:
+    /// redis://user:password@host:port/db, of which only the host is required. With sentinels:
     /// redis+sentinel://user:password@host:port,host:port/master/db. With rediss instead of redis
-    /// it is under TLS. Without it the room is in this process.
+    /// the connections use TLS. Without this setting the room is in the server's memory.
     #[arg(long, env = "MESSENGER_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<redis::Url>,
 
-    /// The user of the sentinels, if they have one for this server. Their password, which is not
-    /// that of the Redis, is in MESSENGER_REDIS_SENTINEL_PASSWORD; there is no flag for it, because
-    /// others can see the flags of a program.
+    /// The user for the sentinels; the default user if not set. The sentinels' password is in
+    /// MESSENGER_REDIS_SENTINEL_PASSWORD. It has no flag, because other users can see the flags of
+    /// a program.
     #[arg(long, env = "MESSENGER_REDIS_SENTINEL_USER", value_name = "NAME")]
     redis_sentinel_user: Option<String>,
 
-    /// Those who may have signed the certificate of a rediss:// engine, PEM. Read again at SIGHUP
-    /// and within seconds of a change, as the other files here.
+    /// The CA of a rediss:// server, PEM. Like the other files here, it is read again at SIGHUP and
+    /// within seconds of a change.
     #[arg(long, env = "MESSENGER_REDIS_TLS_CA", value_name = "FILE")]
     redis_tls_ca: Option<PathBuf>,
 
-    /// The certificate that the server shows to an engine that asks for one, PEM.
+    /// The certificate that the server shows to Redis, PEM.
     #[arg(long, env = "MESSENGER_REDIS_TLS_CERT", value_name = "FILE")]
     redis_tls_cert: Option<PathBuf>,
 
@@ -62,24 +61,23 @@ struct RedisFlags {
     #[arg(long, env = "MESSENGER_REDIS_TLS_KEY", value_name = "FILE")]
     redis_tls_key: Option<PathBuf>,
 
-    /// The room's name there, with which its keys begin: servers with the same one serve the same
-    /// room. 1 to 100 letters, digits, - and _.
+    /// The name of the room in Redis. All keys of the room begin with it, and servers with the same
+    /// name serve the same room. 1 to 100 letters, digits, - and _.
     #[arg(long, env = "MESSENGER_REDIS_ROOM", value_name = "NAME", default_value = "messenger", value_parser = room_name)]
     redis_room: String,
 
-    /// How many messages the room keeps there, about; 0 for all of them. 0 to 1000000000.
+    /// About how many messages Redis keeps; 0 keeps all. 0 to 1000000000.
     #[arg(long, env = "MESSENGER_REDIS_MAX_LENGTH", value_name = "COUNT", default_value = "1000000",
           value_parser = count_between(0, 1_000_000_000))]
     redis_max_length: usize,
 
-    /// How many replicas of it must have a message before it is acknowledged. 0 to 100.
+    /// How many replicas must have a message before it is acknowledged. 0 to 100.
     #[arg(long, env = "MESSENGER_REDIS_REPLICAS", value_name = "COUNT", default_value = "0",
           value_parser = count_between(0, 100))]
     redis_replicas: usize,
 
-    /// What it must have done with a message before it is acknowledged: taken it into its memory,
-    /// or written it to its disk, and the replicas to theirs (WAITAOF: Redis 7.2 or Valkey, with
-    /// appendonly yes).
+    /// Where Redis and the required replicas must have a message before it is acknowledged. disk
+    /// uses WAITAOF, which needs Redis 7.2 or Valkey, with appendonly yes.
     #[arg(long, env = "MESSENGER_REDIS_DURABILITY", value_name = "WHERE", value_enum, default_value = "memory")]
     redis_durability: Durability,
 }
@@ -93,23 +91,22 @@ impl RedisSettings {
         let ca = flags.redis_tls_ca.map(|path| File::new(CA, path));
         let tls = match (flags.redis_url.as_ref().filter(|url| url.is_tls()), ca, identity) {
             (None, None, None) => None,
-            // ALPN has no name for what an engine speaks.
+            // ALPN has no name for the protocol of Redis.
             (Some(_), Some(ca), identity) => {
                 Some(Connector::new(ca, identity, None).map_err(|error| error.to_string())?)
             }
-            (Some(url), None, _) => {
-                return Err(format!("{URL} is \"rediss://{url}\": it needs {CA} beside it, to know it by"));
-            }
-            // Somebody believes that these connections are under TLS.
-            (None, Some(ca), _) => return Err(ca.error(for_tls()).to_string()),
-            (None, None, Some(identity)) => return Err(identity.certificate.error(for_tls()).to_string()),
+            (Some(url), None, _) => return Err(format!("{URL} is \"rediss://{url}\": needs {CA} beside it")),
+            // These settings without TLS are an error, because somebody believes that the
+            // connections are encrypted.
+            (None, Some(ca), _) => return Err(ca.error(needs_tls()).to_string()),
+            (None, None, Some(identity)) => return Err(identity.certificate.error(needs_tls()).to_string()),
         };
         let sentinel_password = Secret::configured(SENTINEL_PASSWORD)?;
         if let (Some(user), None) = (&flags.redis_sentinel_user, &sentinel_password) {
-            return Err(format!("{SENTINEL_USER} is {:?}: it needs {SENTINEL_PASSWORD} beside it", shown(user)));
+            return Err(format!("{SENTINEL_USER} is {:?}: needs {SENTINEL_PASSWORD} beside it", shown(user)));
         }
         if sentinel_password.is_some() && !flags.redis_url.as_ref().is_some_and(redis::Url::has_sentinels) {
-            return Err(format!("{SENTINEL_PASSWORD} is set, and {URL} is not redis+sentinel://host:port/master"));
+            return Err(format!("{SENTINEL_PASSWORD} is set: {URL} must be redis+sentinel://host:port/master"));
         }
         Ok(Self(flags.redis_url.map(|url| redis::Settings {
             url,
@@ -123,29 +120,29 @@ impl RedisSettings {
         })))
     }
 
-    /// The engine, if there is one.
+    /// The settings of the backend, or `None` if the room is in memory.
     pub(crate) fn settings(&self) -> Option<redis::Settings> {
         self.0.clone()
     }
 
-    /// What to look after.
-    pub(crate) fn files(&self) -> Option<Arc<dyn Reload>> {
+    /// The files that are read again when they change.
+    pub(super) fn files(&self) -> Option<Arc<dyn Reload>> {
         self.0.as_ref()?.tls.clone().map(|tls| tls as Arc<dyn Reload>)
     }
 }
 
-fn for_tls() -> String {
-    format!("it is for an engine with TLS, and {URL} is not rediss://host:port")
+fn needs_tls() -> String {
+    format!("needs {URL} to be rediss://host:port")
 }
 
-/// A parser for the room's name. Others could end a key's braces, which hold the keys of a room
-/// together.
+/// Parses the room's name. Other characters could end the braces around it, which keep the keys of
+/// a room in one slot of Redis.
 fn room_name(text: &str) -> Result<String, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if (1..=100).contains(&text.len()) && text.chars().all(good) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=100).contains(&text.len()) && text.chars().all(allowed) {
         Ok(text.to_owned())
     } else {
-        Err("not 1 to 100 letters, digits, - and _".to_owned())
+        Err("must be 1 to 100 letters, digits, - and _".to_owned())
     }
 }
 

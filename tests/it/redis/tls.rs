@@ -108,8 +108,11 @@ async fn incomplete_tls_settings_are_refused_before_a_port_opens() {
     let (ca, key) = (files.path("ca.pem"), files.path("server.key"));
     for (settings, names) in [
         (&[("MESSENGER_REDIS_URL", "rediss://user:secret@host")][..], "MESSENGER_REDIS_TLS_CA (--redis-tls-ca)"),
-        (&[("MESSENGER_REDIS_URL", "redis://host"), ("MESSENGER_REDIS_TLS_CA", &ca)], "not rediss://host:port"),
-        (&[("MESSENGER_REDIS_TLS_CA", &ca)], "not rediss://host:port"),
+        (
+            &[("MESSENGER_REDIS_URL", "redis://host"), ("MESSENGER_REDIS_TLS_CA", &ca)],
+            "needs MESSENGER_REDIS_URL (--redis-url) to be rediss://host:port",
+        ),
+        (&[("MESSENGER_REDIS_TLS_CA", &ca)], "needs MESSENGER_REDIS_URL (--redis-url) to be rediss://host:port"),
         (&[("MESSENGER_REDIS_TLS_KEY", &key)], "MESSENGER_REDIS_TLS_CERT (--redis-tls-cert)"),
         (
             &[("MESSENGER_REDIS_URL", "rediss://host"), ("MESSENGER_REDIS_TLS_CA", "/nowhere")],

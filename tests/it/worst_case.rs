@@ -33,7 +33,7 @@ const SUM: usize = 4 * MIB // the program itself
     + RETENTION + RETENTION / 4 // the messages, and what stopped readers and half-read pieces hold on to
     + 3 * MESSAGE // the newest, on its way in
     + 2 * 16 * MIB // half-sent messages
-    + KEYS * 80
+    + KEYS * 112
     + CONNECTIONS * (64 * 1024 + STREAMS * 4 * 1024);
 
 /// The allocator of the static programs keeps more of what was given back to it than glibc's does, as docs/limits.md says too.

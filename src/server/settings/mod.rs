@@ -44,7 +44,7 @@ pub struct Settings {
 
     /// How many idempotency keys the room remembers, each for 5 minutes. If there are more, it
     /// forgets the oldest early, but none younger than 15 seconds: new keys are then refused with
-    /// UNAVAILABLE. 1000 to 100000000, about 103 bytes each. Without effect if Redis keeps the
+    /// UNAVAILABLE. 1000 to 100000000, at most 112 bytes each. Without effect if Redis keeps the
     /// room.
     #[arg(long, env = "MESSENGER_IDEMPOTENCY_KEYS", value_name = "COUNT", default_value = "500000",
           value_parser = count_between(1_000, 100_000_000))]

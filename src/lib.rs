@@ -34,6 +34,7 @@ pub mod process;
 pub mod properties;
 pub mod proto;
 pub mod room;
+mod segmented_log;
 pub mod send_time;
 pub mod server;
 pub mod settings;

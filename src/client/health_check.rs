@@ -1,4 +1,4 @@
-//! Asking a running client whether it serves.
+//! `messenger-client --health-check`: asks a running client whether it serves.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use tokio::net::TcpStream;
 use crate::client::settings::HttpAccess;
 use crate::net::WatchedTcp;
 
-/// A client that hangs must fail its health check, not hang it too.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The health check of a client that hangs must fail, not hang too.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the client with these settings that listens on `address` of this machine for its `/health`, as an orchestrator would
-/// (`messenger-client --health-check`). With TLS it must be the one with the certificate that is in the file.
+/// Requests `/health` from the client on `address`, as an orchestrator would. With TLS, the client
+/// must show the certificate from the settings.
 ///
 /// # Errors
-/// Why it does not serve: no connection, no answer, or another status than 200.
+/// Why the client does not serve: no connection, no answer, or another status than 200.
 pub async fn check(address: SocketAddr, access: &HttpAccess) -> anyhow::Result<()> {
-    let check = tokio::time::timeout(CHECK_TIMEOUT, ask(address, access));
+    let check = tokio::time::timeout(TIMEOUT, ask(address, access));
     check.await.map_err(|_| anyhow::anyhow!("no answer from {address}"))?
 }
 

@@ -1,4 +1,5 @@
-//! The client: one stream from the server kept open for life, and an HTTP interface over it for people and programs.
+//! The client: it keeps one stream from the server open for life, and serves HTTP to people and
+//! programs.
 //!
 //! ```text
 //! server ──ReadMessages──> link ──> postbox ──> POST /getAndFlushMessages
@@ -22,24 +23,23 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 pub use self::health_check::check as health_check;
-pub use self::http::hosts::HostNames;
 pub use self::metrics::Metrics;
-pub use self::settings::{HttpAccess, HttpSettings, ServerAccess, Settings};
+pub use self::settings::{HostNames, HostNamesError, HttpAccess, HttpSettings, ServerAccess, Settings};
 
-use self::http::routes::Chat;
-use self::http::sse::Streams;
+use self::http::{Chat, EventStreams};
 use self::inbox::history::History;
 use self::inbox::postbox::Postbox;
-use self::upstream::link::Link;
-use self::upstream::sender::Sender;
+use self::upstream::{Link, Sender};
 use crate::net;
 use crate::process;
 
-/// Files that are never a caller's: whatever callers do, there is one for a new connection to the server.
-const OWN_FILES: usize = 16;
+/// File descriptors reserved for the client, so that HTTP callers cannot use up the one that it needs
+/// to reconnect.
+const RESERVED_FILES: usize = 16;
 
-/// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream to the server open meanwhile. Returns
-/// when the running requests have ended, at most [`HttpSettings::http_drain_deadline`] after the shutdown.
+/// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream from the
+/// server open meanwhile. Then waits for running requests, for at most
+/// [`HttpSettings::http_drain_deadline`].
 pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics, shutdown: impl Future<Output = ()>) {
     if let Ok(address) = listener.local_addr() {
         info!(%address, server = %settings.server_addr, "client listening");
@@ -48,25 +48,26 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     let history = Arc::new(History::new(settings.http.history_bytes.0));
     let mut link = Link::new(
         settings.server_addr.clone(),
-        settings.access.access.clone(),
+        settings.access.credentials.clone(),
         Arc::clone(&postbox),
         Arc::clone(&history),
         metrics.clone(),
     );
     metrics.watch(&postbox);
-    let ending = watch::Sender::new(false);
-    let sender = Sender::new(link.state(), ending.subscribe(), settings.http.send_deadline);
-    let streams = Streams::new(history, link.state(), ending.subscribe(), metrics.clone());
+    let draining = watch::Sender::new(false);
+    let sender = Sender::new(link.state(), draining.subscribe(), settings.http.send_deadline);
+    let streams = EventStreams::new(history, link.state(), draining.subscribe(), metrics.clone());
     let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
-    let router = http::routes::router(chat, streams, &settings.http);
-    // A task of its own, which runs where the connection to the server does: in this one each message would wake another thread.
-    // The set ends it when this function ends or is dropped.
-    let mut stream = JoinSet::new();
-    stream.spawn(async move { link.keep_open().await });
-    stream.spawn(net::reload_on_change(settings.files()));
+    let router = http::router(chat, streams, &settings.http);
+    // A task of its own runs on the thread that reads the connection to the server. In this task,
+    // every message would wake another thread. The set ends the task with this function.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { link.keep_open().await });
+    tasks.spawn(net::reload_on_change(settings.files()));
 
+    let free_files = process::file_limit().saturating_sub(RESERVED_FILES).max(1);
     let limits = net::ConnectionLimits {
-        connections: settings.http.http_max_connections.min(process::file_limit().saturating_sub(OWN_FILES).max(1)),
+        connections: settings.http.http_max_connections.min(free_files),
         drain: settings.http.http_drain_deadline,
     };
     let connections = net::serve_connections(
@@ -76,7 +77,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
         metrics.connections(),
         || {
             info!("draining");
-            ending.send_replace(true);
+            draining.send_replace(true);
         },
         |stream, drain| {
             let (router, tls) = (router.clone(), settings.http.access.tls.clone());
@@ -90,7 +91,7 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     );
     tokio::select! {
         () = connections => {}
-        never = process::run_all(&mut stream) => match never {},
+        never = process::run_all(&mut tasks) => match never {},
     }
     info!("client stopped");
 }

@@ -141,7 +141,7 @@ async fn a_frozen_server_costs_no_resources_and_deadlines_hold() {
 
 async fn a_server_that_allows_one_call_leaves_none_for_sends() {
     let (_server, address) = program::server(&[("MESSENGER_MAX_STREAMS", "1")]).await;
-    let client = Client::of(address, "nothing can be sent over this connection").await;
+    let client = Client::of(address, "no message can be sent over this connection").await;
     let why = "the server takes one call at once, which is the stream of messages";
     assert_eq!(client.ready().await, (503, format!("{why}: messages wait here")));
     assert_eq!(client.waves("hey").await, all(503, &format!("{why}: the message was not sent")));

@@ -84,7 +84,7 @@ async fn the_client_program_survives_a_restart() {
     for signal in ["TERM", "KILL", "KILL"] {
         server.signal(signal);
         server.exit().await;
-        let line = client.line("stream ended, will reopen").await;
+        let line = client.line("stream ended, reconnecting").await;
         assert!(line.contains(&server_addr), "names the server: {line}");
         server = server_at(address).await;
         client.line("stream open").await;

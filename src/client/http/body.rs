@@ -1,92 +1,95 @@
-//! Reading a request to its end before anything is done about it.
+//! Reads the body of a request completely, before anything is done about the request.
 //!
-//! An answer that goes out while the peer still sends is lost with the connection: the socket closes with bytes unread, TCP resets
-//! it, and the peer sees a broken pipe instead of what was wrong. And a flush whose answer gets lost has emptied the postbox for
-//! nobody.
+//! An answer that the client sends while the peer still sends would be lost: the socket closes with
+//! unread bytes, TCP resets the connection, and the peer sees a broken pipe. A flush whose answer
+//! is lost would have emptied the postbox for nobody.
 //!
-//! What has come of all requests together is bounded, and so is the time that each may take.
+//! The bodies of all requests together share a budget, and each has a deadline.
 
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
 use super::problem::Problem;
 use crate::net::{PartialBody, Share};
 
-/// How long a body may take: 8 MiB over a line of 2 Mbit/s.
+/// How long a body may take: 8 MiB at 2 Mbit/s.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Bytes of a body that do not count: a connection has one, and takes as much itself.
+/// Smaller bodies do not count against the budget: the connection takes as much itself.
 const SMALL: usize = 16 * 1024;
 
-/// How much more of a body that is too large is read, and for how long, so that its sender gets to see the answer.
+/// How much of a refused body is read, and for how long, so that its sender gets the answer.
 const DISCARD: usize = 64 * 1024 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(5);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The request with its body arrived whole, and at most `limit` bytes of it, which count in `share`.
+/// Why a body was not read completely.
+enum BodyError {
+    Refused(Problem),
+    Broken,
+}
+
+/// Reads a body of at most `limit` bytes, which count against `share`. Returns the request with it.
 ///
 /// # Errors
-/// 413, 400 for a body that breaks off, 408 for one that takes too long, and 503 when too much is on its way here.
-pub(crate) async fn read(request: Request, limit: usize, share: &mut Share) -> Result<Request, Problem> {
+/// 413 for a larger body, 400 for one that breaks off, 408 for one that takes too long, and 503 if
+/// the budget is used up.
+pub(super) async fn read(request: Request, limit: usize, share: &mut Share) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     let mut body = body.into_data_stream();
-    match tokio::time::timeout(TIMEOUT, collect(&mut body, limit, share)).await {
+    match timeout(TIMEOUT, collect(&mut body, limit, share)).await {
         Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
-        Ok(Err(NotWhole::Refused(problem))) => {
-            let _ = tokio::time::timeout(DISCARD_TIME, discard(&mut body)).await;
+        Ok(Err(BodyError::Refused(problem))) => {
+            discard(body).await;
             Err(problem)
         }
-        Ok(Err(NotWhole::Broken)) => Err(Problem::bad_request("the body did not arrive whole")),
+        Ok(Err(BodyError::Broken)) => Err(Problem::bad_request("the body was not received completely")),
         Err(_) => {
-            let detail = format!("the body did not come to its end within {} s", TIMEOUT.as_secs());
+            let detail = format!("the body was not received completely within {} s", TIMEOUT.as_secs());
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
         }
     }
 }
 
-/// Reads a request that is refused whatever is in it, to its end or as much as its sender needs to see the answer.
-pub(crate) async fn discard_all(request: Request) {
-    let _ = tokio::time::timeout(DISCARD_TIME, discard(&mut request.into_body().into_data_stream())).await;
+/// Reads the body of a request that is refused already, so that its sender gets the answer.
+pub(super) async fn discard_all(request: Request) {
+    discard(request.into_body().into_data_stream()).await;
 }
 
-/// Why there is no whole body.
-enum NotWhole {
-    Refused(Problem),
-    Broken,
-}
-
-/// The whole body, unless there is too much of it.
-async fn collect(body: &mut BodyDataStream, limit: usize, share: &mut Share) -> Result<Bytes, NotWhole> {
-    // As many bytes as the head of the request says, if it says so.
-    let length = http_body::Body::size_hint(body).upper().and_then(|length| usize::try_from(length).ok());
-    let most = length.unwrap_or(limit).min(limit);
-    let mut all = PartialBody::default();
+async fn collect(body: &mut BodyDataStream, limit: usize, share: &mut Share) -> Result<Bytes, BodyError> {
+    let declared = http_body::Body::size_hint(body).upper().and_then(|length| usize::try_from(length).ok());
+    let capacity = declared.unwrap_or(limit).min(limit);
+    let mut read = PartialBody::default();
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|_| NotWhole::Broken)?;
-        if all.bytes().len() + piece.len() > limit {
+        let piece = piece.map_err(|_| BodyError::Broken)?;
+        if read.bytes().len() + piece.len() > limit {
             let detail = format!("the body is larger than {limit} bytes");
-            return Err(NotWhole::Refused(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
+            return Err(BodyError::Refused(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
         }
-        all.add(&piece, most);
-        if all.held() > SMALL
-            && let Err(exhausted) = share.cover(all.held())
+        read.add(&piece, capacity);
+        if read.held() > SMALL
+            && let Err(exhausted) = share.cover(read.held())
         {
             let detail = format!("{exhausted}: nothing was done");
-            return Err(NotWhole::Refused(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)));
+            return Err(BodyError::Refused(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)));
         }
     }
-    Ok(all.into_bytes().into())
+    Ok(read.into_bytes().into())
 }
 
-async fn discard(body: &mut BodyDataStream) {
-    let mut discarded = 0;
-    while let Some(Ok(piece)) = body.next().await {
-        discarded += piece.len();
-        if discarded > DISCARD {
-            return;
+async fn discard(mut body: BodyDataStream) {
+    let read = async {
+        let mut discarded = 0;
+        while let Some(Ok(piece)) = body.next().await {
+            discarded += piece.len();
+            if discarded > DISCARD {
+                return;
+            }
         }
-    }
+    };
+    let _ = timeout(DISCARD_TIMEOUT, read).await;
 }

@@ -1,26 +1,28 @@
-//! Keeping other web sites out.
+//! Refuses requests that a browser sends for a page of another site.
 //!
-//! A body is taken as JSON whatever its type is, and such a request needs no permission in a browser: without this, any page that
-//! somebody has open could post to the client on their machine.
+//! The client accepts JSON under any `Content-Type`, and browsers send some types to other sites
+//! without asking them first (CORS). Without this check, any open web page could post messages
+//! through the client on the same machine.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 
 use super::problem::Problem;
 
-/// Refuses with 403 a request that a browser has made for a page of another site. Programs send neither header, and pass.
+/// Refuses a `POST` that a browser sent for a page of another site. Programs send neither of the
+/// two headers, and pass.
 ///
 /// # Errors
 /// 403.
-pub(crate) fn refuse(request: &Request) -> Result<(), Problem> {
+pub(super) fn refuse(request: &Request) -> Result<(), Problem> {
     if request.method() == Method::POST && is_cross_site(request.headers()) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "requests from pages of other sites are refused"));
     }
     Ok(())
 }
 
-/// Every current browser says in `Sec-Fetch-Site` where a request comes from; an older one says in `Origin` which site it is, which
-/// has to be the one that was asked.
+/// Every current browser sends `Sec-Fetch-Site`. Older ones send `Origin`, which has to name the
+/// host that the request is for.
 fn is_cross_site(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_own_pages_and_programs_from_other_sites() {
+    fn requests_of_other_sites_are_recognised() {
         let cases: [(&[(&str, &str)], bool); 9] = [
             (&[("host", "localhost:8080")], false),
             (&[("sec-fetch-site", "same-origin")], false),

@@ -1,13 +1,17 @@
 //! The client's HTTP interface, for programs and for people.
 
-pub(super) mod body;
-pub(super) mod cross_site;
-pub(super) mod hosts;
-pub(super) mod message_body;
-pub(super) mod openapi;
-pub(super) mod page;
-pub(super) mod problem;
+mod admission;
+mod body;
+mod cross_site;
+mod dns_rebinding;
+mod openapi;
+mod page;
+mod problem;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
-pub(super) mod routes;
-pub(super) mod sse;
+mod routes;
+mod send_message_body;
+mod sse;
+
+pub(super) use self::routes::{Chat, router};
+pub(super) use self::sse::EventStreams;

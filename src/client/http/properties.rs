@@ -6,31 +6,34 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::message_body;
 use super::problem::Problem;
+use super::send_message_body;
 use crate::properties::assert_sentence;
 
-/// Why a JSON reader that keeps everything refuses what one that skips unknown fields takes: in what is skipped there is a number that
-/// is too large, half of a character, or more depth than has a place.
-const SKIPPED: [&str; 4] =
+/// Errors of a JSON reader that reads unknown fields too. Our reader skips such fields, and accepts a
+/// number that is too large, half of a surrogate pair, or deep nesting in them.
+const ERRORS_IN_SKIPPED_FIELDS: [&str; 4] =
     ["number out of range", "lone leading surrogate", "unexpected end of hex escape", "recursion limit exceeded"];
 
-/// Our reader and `serde_json`'s general one agree on author and text, and what is taken is the same after being printed. What is not
-/// taken gets a problem document that says what is wrong.
+/// Our reader and `serde_json`'s general one agree on author and text, and an accepted message is
+/// the same after being printed and read again. A refused body gets a problem document that says
+/// what is wrong.
 pub fn message_body(input: &[u8]) {
     let value = serde_json::from_slice::<Value>(input);
     let field = |name| value.as_ref().ok().and_then(|value| value.as_object()?.get(name)?.as_str());
-    match message_body::parse(input) {
+    match send_message_body::parse(input) {
         Ok(message) => {
             match &value {
                 Ok(_) => {
                     assert_eq!(field("author"), Some(&*message.author));
                     assert_eq!(field("text"), Some(&*message.text));
                 }
-                Err(error) => assert!(SKIPPED.iter().any(|reason| error.to_string().contains(reason)), "{error}"),
+                Err(error) => {
+                    assert!(ERRORS_IN_SKIPPED_FIELDS.iter().any(|reason| error.to_string().contains(reason)), "{error}")
+                }
             }
             let printed = json!({"author": message.author, "text": message.text}).to_string();
-            assert_eq!(message_body::parse(printed.as_bytes()).expect("what was printed"), message);
+            assert_eq!(send_message_body::parse(printed.as_bytes()).expect("a printed message"), message);
         }
         Err(problem) => {
             let detail = detail(problem);
@@ -55,7 +58,7 @@ pub fn message_body(input: &[u8]) {
     }
 }
 
-/// What a caller reads of a problem.
+/// The `detail` that a caller gets.
 fn detail(problem: Problem) -> String {
     let response = problem.into_response();
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);

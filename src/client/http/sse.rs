@@ -1,4 +1,4 @@
-//! `GET /messages`: the chat as server-sent events, live, for pages and for whoever likes lines of text.
+//! `GET /messages`: the chat as server-sent events, for the page and for programs that read lines.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,100 +13,101 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::problem::Problem;
-use crate::client::inbox::history::{Found, GAP, History, Reader};
-use crate::client::metrics::{Metrics, OpenPage};
-use crate::client::upstream::link_state::LinkState;
-use crate::client::upstream::sender::STREAM_PATIENCE;
+use crate::client::inbox::history::{GAP, History, HistoryPart, HistoryReader};
+use crate::client::metrics::{CountedEventStream, Metrics};
+use crate::client::upstream::LinkState;
 use crate::net::Peer;
 
-/// How many of these may be open at once. Each is a connection, and a few shared pieces of the history while its peer does not read.
+/// How many event streams may be open at once. Each takes a connection, and holds a few shared
+/// pieces of the history while its peer does not read.
 const MAX_STREAMS: usize = 1_000;
-/// After this much silence a comment shows that the connection is alive, to the page and to proxies, which close idle ones after 30 to
-/// 60 seconds.
+/// A comment is sent after this much silence. It shows the page and proxies that the connection is
+/// alive; proxies close idle ones after 30 to 60 seconds.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// The same after the peer has closed its side. The first comment makes a peer that is gone reset the
-/// connection, and the second one meets that. A peer that still reads gets some comments more, at a pace
-/// that goes back to [`KEEPALIVE`].
-const PROBE: Duration = Duration::from_millis(250);
+/// The first silence after the peer has closed its side. The first comment makes a peer that is gone
+/// reset the connection, and the second one notices that. A peer that still reads gets a few more
+/// comments, at intervals that grow to [`KEEPALIVE`].
+const HALF_CLOSED_KEEPALIVE: Duration = Duration::from_millis(250);
 
-const ALIVE: &[u8] = b":\n\n";
-const OPEN: &[u8] = b"event: state\ndata: open\n\n";
-const DOWN: &[u8] = b"event: state\ndata: down\n\n";
+const COMMENT: &[u8] = b":\n\n";
+const LINK_OPEN: &[u8] = b"event: state\ndata: open\n\n";
+const LINK_DOWN: &[u8] = b"event: state\ndata: down\n\n";
 
-/// The position from which the page goes on (`EventSource` sends it by itself when it reconnects).
+/// The id of the last event that the page has read. `EventSource` sends it when it reconnects.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Asks nginx not to collect the answer before it passes it on.
+/// Tells nginx not to buffer the answer.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What the streams are made from.
+/// What all event streams share.
 #[derive(Debug)]
-pub(crate) struct Streams {
+pub(in crate::client) struct EventStreams {
     history: Arc<History>,
     link: watch::Receiver<LinkState>,
-    ending: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
     free: Arc<Semaphore>,
     metrics: Metrics,
 }
 
-/// One open stream.
-struct Stream {
-    reader: Reader,
+/// One open event stream.
+struct EventStream {
+    history: HistoryReader,
     link: watch::Receiver<LinkState>,
-    ending: watch::Receiver<bool>,
-    /// Whether the page was told that the server is there.
+    shutdown: watch::Receiver<bool>,
+    /// The last state of the link that the peer was told: whether it is open.
     told: Option<bool>,
     last_sent: Instant,
     peer: Peer,
-    /// The peer has closed its side, and was probed for the first time.
-    closed: bool,
-    /// How long a silence may be now.
+    /// Whether the peer has closed its side of the connection.
+    half_closed: bool,
+    /// The silence after which the next comment is sent.
     keepalive: Duration,
-    _place: OwnedSemaphorePermit,
-    _counted: OpenPage,
+    _permit: OwnedSemaphorePermit,
+    _counted: CountedEventStream,
 }
 
-impl Streams {
-    /// Streams of `history`, which say how `link` stands, and end when `ending` becomes true.
-    pub(crate) fn new(
+impl EventStreams {
+    /// Event streams of `history`, which report the state of `link` and end when `shutdown` becomes
+    /// true.
+    pub(in crate::client) fn new(
         history: Arc<History>,
         link: watch::Receiver<LinkState>,
-        ending: watch::Receiver<bool>,
+        shutdown: watch::Receiver<bool>,
         metrics: Metrics,
     ) -> Arc<Self> {
-        Arc::new(Self { history, link, ending, free: Arc::new(Semaphore::new(MAX_STREAMS)), metrics })
+        Arc::new(Self { history, link, shutdown, free: Arc::new(Semaphore::new(MAX_STREAMS)), metrics })
     }
 }
 
-/// Opens a stream: with `Last-Event-ID` what came after that event, else everything that is kept, and then what comes.
-pub(crate) async fn messages(
-    State(streams): State<Arc<Streams>>,
+/// Opens an event stream. It starts after the event in `Last-Event-ID`, or with the oldest event.
+pub(super) async fn messages(
+    State(streams): State<Arc<EventStreams>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = Arc::clone(&streams.free).try_acquire_owned().map_err(|_| {
+    let permit = Arc::clone(&streams.free).try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{MAX_STREAMS} streams of messages are open already"))
     })?;
-    // What is no text is no identity that was given here.
-    let id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
-    let stream = Stream {
-        reader: streams.history.read(id),
+    // An id that is not text is unknown, like any other that this client did not send.
+    let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
+    let events = EventStream {
+        history: streams.history.read(last_id),
         link: streams.link.clone(),
-        ending: streams.ending.clone(),
+        shutdown: streams.shutdown.clone(),
         told: None,
         last_sent: Instant::now(),
         peer,
-        closed: false,
+        half_closed: false,
         keepalive: KEEPALIVE,
-        _place: place,
-        _counted: streams.metrics.page(),
+        _permit: permit,
+        _counted: streams.metrics.event_stream(),
     };
-    let frames = stream::unfold(stream, |mut stream| async move {
-        let events = stream.next().await?;
-        stream.last_sent = Instant::now();
-        Some((Ok::<_, Infallible>(Frame::data(events)), stream))
+    let frames = stream::unfold(events, |mut events| async move {
+        let next = events.next().await?;
+        events.last_sent = Instant::now();
+        Some((Ok::<_, Infallible>(Frame::data(next)), events))
     });
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -117,33 +118,31 @@ pub(crate) async fn messages(
     Ok((headers, Body::new(StreamBody::new(frames))).into_response())
 }
 
-impl Stream {
-    /// The next events; `None` when the client ends.
+impl EventStream {
+    /// Waits for the next events. `None` when the client shuts down.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let open = self.link.borrow_and_update().connection(STREAM_PATIENCE).is_some();
+            let open = self.link.borrow_and_update().open().is_some();
             if self.told.replace(open) != Some(open) {
-                return Some(Bytes::from_static(if open { OPEN } else { DOWN }));
+                return Some(Bytes::from_static(if open { LINK_OPEN } else { LINK_DOWN }));
             }
             tokio::select! {
                 biased;
-                _ = self.ending.wait_for(|ending| *ending) => return None,
+                _ = self.shutdown.wait_for(|shutdown| *shutdown) => return None,
                 Ok(()) = self.link.changed() => {}
-                found = self.reader.next() => return Some(match found {
-                    Found::Events(events) => events,
-                    // Without an identity: it is this page's own, and the next event has one.
-                    Found::Gap => Bytes::from_static(GAP),
+                part = self.history.next() => return Some(match part {
+                    HistoryPart::Events(events) => events,
+                    // Without an id: only this page has the gap, and the next event has an id.
+                    HistoryPart::Gap => Bytes::from_static(GAP),
                 }),
-                () = self.peer.closed(), if !self.closed => {
-                    (self.closed, self.keepalive) = (true, PROBE);
-                    return Some(Bytes::from_static(ALIVE));
+                () = self.peer.closed(), if !self.half_closed => {
+                    (self.half_closed, self.keepalive) = (true, HALF_CLOSED_KEEPALIVE);
+                    return Some(Bytes::from_static(COMMENT));
                 }
-                () = tokio::time::sleep_until(self.last_sent + self.keepalive) => {
+                () = sleep_until(self.last_sent + self.keepalive) => {
                     self.keepalive = (2 * self.keepalive).min(KEEPALIVE);
-                    return Some(Bytes::from_static(ALIVE));
+                    return Some(Bytes::from_static(COMMENT));
                 }
-                // A link that has been opening for long enough counts as open, and tells nobody of that moment.
-                () = tokio::time::sleep(STREAM_PATIENCE), if !open => {}
             }
         }
     }

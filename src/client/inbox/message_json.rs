@@ -1,4 +1,5 @@
-//! A message as JSON: `{"author":"...","text":"...","sendTime":"..."}`, the same in a flush and in a page's stream.
+//! A message as JSON, `{"author":"...","text":"...","sendTime":"..."}`, for flushes and event
+//! streams alike.
 
 use std::io::Write;
 use std::ops::Range;
@@ -8,54 +9,54 @@ use prost_types::Timestamp;
 use crate::proto::ReadMessagesResponse;
 use crate::send_time::rfc3339;
 
-/// What a message may leave behind for the next one to be written into.
-const KEPT: usize = 64 * 1024;
+/// The capacity of the buffer that stays for the next message.
+const KEPT_CAPACITY: usize = 64 * 1024;
 
-/// A message, written once for all who keep it. There is no line break in it: JSON escapes those of its strings.
+/// One message as JSON, written once for the postbox and the history. It is a single line: JSON
+/// escapes the line breaks in its strings.
 #[derive(Debug, Default)]
-pub(crate) struct MessageJson {
+pub(in crate::client) struct MessageJson {
     json: Vec<u8>,
-    time: Range<usize>,
-    stamp: Timestamp,
+    send_time_text: Range<usize>,
+    send_time: Timestamp,
 }
 
 impl MessageJson {
-    /// Takes another message, into the same memory.
-    pub(crate) fn write(&mut self, message: &ReadMessagesResponse) {
+    /// Replaces the message, and reuses the memory.
+    pub(in crate::client) fn write(&mut self, message: &ReadMessagesResponse) {
         self.json.clear();
-        self.json.shrink_to(KEPT);
+        self.json.shrink_to(KEPT_CAPACITY);
         self.json.reserve(128 + message.author.len() + message.text.len());
-        self.stamp = message.send_time.unwrap_or_default();
+        self.send_time = message.send_time.unwrap_or_default();
         self.json.extend_from_slice(b"{\"author\":");
         string(&mut self.json, &message.author);
         self.json.extend_from_slice(b",\"text\":");
         string(&mut self.json, &message.text);
         self.json.extend_from_slice(b",\"sendTime\":\"");
         let start = self.json.len();
-        // Writing to memory does not fail.
-        let _ = write!(self.json, "{}", rfc3339(&self.stamp));
-        self.time = start..self.json.len();
+        // Writing to a vector does not fail.
+        let _ = write!(self.json, "{}", rfc3339(&self.send_time));
+        self.send_time_text = start..self.json.len();
         self.json.extend_from_slice(b"\"}");
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.json
     }
 
-    /// Its `sendTime`, as it is written ...
-    pub(crate) fn time(&self) -> &[u8] {
-        &self.json[self.time.clone()]
+    /// The `sendTime` as it is written in the JSON.
+    pub(super) fn send_time_text(&self) -> &[u8] {
+        &self.json[self.send_time_text.clone()]
     }
 
-    /// ... and as it came.
-    pub(crate) fn stamp(&self) -> Timestamp {
-        self.stamp
+    pub(super) fn send_time(&self) -> Timestamp {
+        self.send_time
     }
 }
 
 fn string(json: &mut Vec<u8>, text: &str) {
     if needs_escapes(text) {
-        // Neither writing to memory nor a string fails.
+        // Neither writing to a vector nor serializing a string fails.
         let _ = serde_json::to_writer(json, text);
         return;
     }
@@ -64,8 +65,8 @@ fn string(json: &mut Vec<u8>, text: &str) {
     json.push(b'"');
 }
 
-/// Whether something in `text` can't stand in a JSON string as it is. Almost never, and looking at all of it without a branch is
-/// several times as fast as looking for what comes first.
+/// Whether JSON has to escape a character of `text`, which is rare. Looking at every byte without a
+/// branch is several times as fast as stopping at the first such character.
 #[allow(clippy::needless_bitwise_bool)]
 fn needs_escapes(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))

@@ -1,4 +1,4 @@
-//! What the client keeps of the messages it has read: for the next flush, and for pages.
+//! The messages that the client keeps: in the postbox for the next flush, in the history for pages.
 
 pub(super) mod history;
 pub(super) mod message_json;

@@ -1,4 +1,4 @@
-//! The messages that nobody has fetched yet.
+//! The postbox: the messages that no flush has fetched yet.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,122 +10,125 @@ use tracing::warn;
 use super::message_json::MessageJson;
 use crate::process;
 
-/// The sizes of the pieces in which messages are kept: each as large as all before it together, between these. So a buffer that grows
-/// is never copied, and neither a small nor a large one takes much more memory than what is in it.
-const SMALLEST_PIECE: usize = 4 * 1024;
-const LARGEST_PIECE: usize = 256 * 1024;
+/// The sizes of chunks. Each chunk is as large as all chunks before it together, within these
+/// bounds. So a growing postbox is never copied, and its memory is close to the size of its
+/// messages, whether they are few or many.
+const MIN_CHUNK: usize = 4 * 1024;
+const MAX_CHUNK: usize = 256 * 1024;
 
-/// Everything since the last flush, already as the JSON that the flush will answer: fetching costs nothing but the lock.
+/// The messages since the last flush, as the JSON of the next answer. So a flush holds the lock
+/// only for a moment.
 #[derive(Debug)]
-pub(crate) struct Postbox {
+pub(in crate::client) struct Postbox {
     contents: Mutex<Contents>,
-    /// Bytes of JSON that are kept at most, with those that were fetched and have not gone out yet. With more the oldest messages go.
+    /// The most bytes of JSON in the postbox and in answers on their way, together.
     limit: usize,
-    fetched: Arc<AtomicUsize>,
-    /// Messages that were ever dropped.
+    /// Bytes of answers on their way.
+    answering: Arc<AtomicUsize>,
+    /// All messages that were ever dropped.
     dropped: AtomicU64,
 }
 
-/// What is in it.
+/// How full the postbox is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
-    /// Bytes of JSON.
-    pub(crate) bytes: usize,
-    /// Messages that were ever dropped.
-    pub(crate) dropped: u64,
+pub(in crate::client) struct PostboxUsage {
+    /// Bytes of JSON that wait for the next flush.
+    pub(in crate::client) bytes: usize,
+    /// All messages that were ever dropped.
+    pub(in crate::client) dropped: u64,
 }
 
-/// Bytes of an answer, for as long as it is on its way: who fetches and does not read must not make a second postbox.
+/// Counts an answer on its way against the limit of the postbox, until this is dropped. A caller
+/// that fetches and does not read must not double the memory.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(in crate::client) struct Answering {
     bytes: usize,
-    of: Arc<AtomicUsize>,
+    total: Arc<AtomicUsize>,
 }
 
-impl Drop for Fetched {
+impl Drop for Answering {
     fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// What a flush takes out.
+/// The messages that a flush takes out of the postbox.
 #[derive(Debug)]
-pub(crate) struct Flushed {
-    /// A JSON array in pieces.
-    pub(crate) pieces: Vec<Bytes>,
-    /// How often messages may be missing.
-    pub(crate) gaps: u64,
-    /// How many messages were dropped, all older than these.
-    pub(crate) dropped: u64,
-    /// To be dropped when the pieces are.
-    pub(crate) fetched: Fetched,
+pub(in crate::client) struct Flushed {
+    /// A JSON array, cut anywhere.
+    pub(in crate::client) pieces: Vec<Bytes>,
+    /// How many times messages may be missing.
+    pub(in crate::client) gaps: u64,
+    /// How many messages were dropped, all of them older than these.
+    pub(in crate::client) dropped: u64,
+    /// To be dropped with the last piece.
+    pub(in crate::client) answering: Answering,
 }
 
-/// The JSON array without its end. Where a piece ends means nothing: it may be in the middle of a message.
+/// The JSON array without its end, cut into chunks anywhere: a cut may be within a message.
 #[derive(Debug, Default)]
 struct Contents {
-    full: VecDeque<Piece>,
-    /// The piece being written, and the messages that begin in it.
-    last: Vec<u8>,
-    last_begins: Begins,
-    /// Bytes in all of them.
-    length: usize,
+    full: VecDeque<Chunk>,
+    /// The chunk that is being filled, and the messages that start in it.
+    open: Vec<u8>,
+    open_starts: MessageStarts,
+    /// The bytes of all chunks.
+    bytes: usize,
     gaps: u64,
     dropped: u64,
 }
 
 #[derive(Debug)]
-struct Piece {
+struct Chunk {
     json: Bytes,
-    begins: Begins,
+    starts: MessageStarts,
 }
 
-/// The messages that begin in a piece.
+/// The messages that start in a chunk.
 #[derive(Debug, Default, Clone, Copy)]
-struct Begins {
+struct MessageStarts {
     count: u64,
-    /// Where the first of them does, if there is one: at the bracket or comma before it.
+    /// The offset of the comma before the first of them, if there is one.
     first: usize,
 }
 
 impl Postbox {
-    /// An empty one that keeps at most about `limit` bytes of JSON.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { contents: Mutex::default(), limit, fetched: Arc::default(), dropped: AtomicU64::new(0) }
+    /// An empty postbox for about `limit` bytes of JSON.
+    pub(in crate::client) fn new(limit: usize) -> Self {
+        Self { contents: Mutex::default(), limit, answering: Arc::default(), dropped: AtomicU64::new(0) }
     }
 
-    /// Adds a message at the end. If that makes too many bytes, the oldest messages go.
-    pub(crate) fn push(&self, message: &MessageJson) {
+    /// Adds a message, and drops the oldest ones if the postbox is too large then.
+    pub(in crate::client) fn push(&self, message: &MessageJson) {
         let mut contents = self.lock();
         contents.push(message);
         process::test_panic("postbox");
-        let limit = self.limit.saturating_sub(self.fetched.load(Ordering::Relaxed));
-        while contents.length > limit && !contents.full.is_empty() {
+        let limit = self.limit.saturating_sub(self.answering.load(Ordering::Relaxed));
+        while contents.bytes > limit && !contents.full.is_empty() {
             let before = contents.dropped;
             contents.drop_oldest();
             self.dropped.fetch_add(contents.dropped - before, Ordering::Relaxed);
             if before == 0 && contents.dropped > 0 {
-                warn!(limit = self.limit, "nobody fetches the messages, dropping the oldest");
+                warn!(limit = self.limit, "postbox full, dropping the oldest messages");
             }
         }
     }
 
-    /// What is in it now.
-    pub(crate) fn held(&self) -> Held {
-        Held { bytes: self.lock().length, dropped: self.dropped.load(Ordering::Relaxed) }
+    pub(in crate::client) fn usage(&self) -> PostboxUsage {
+        PostboxUsage { bytes: self.lock().bytes, dropped: self.dropped.load(Ordering::Relaxed) }
     }
 
     /// Notes that messages may be missing here.
-    pub(crate) fn note_gap(&self) {
+    pub(in crate::client) fn note_gap(&self) {
         self.lock().gaps += 1;
     }
 
-    /// Takes everything out. Each message is in exactly one answer, however many flush at once.
-    pub(crate) fn flush(&self) -> Flushed {
+    /// Takes all messages. Concurrent flushes never take the same message.
+    pub(in crate::client) fn flush(&self) -> Flushed {
         let contents = std::mem::take(&mut *self.lock());
-        self.fetched.fetch_add(contents.length, Ordering::Relaxed);
-        let fetched = Fetched { bytes: contents.length, of: Arc::clone(&self.fetched) };
-        contents.into_flushed(fetched)
+        let bytes = contents.bytes;
+        self.answering.fetch_add(bytes, Ordering::Relaxed);
+        contents.into_flushed(Answering { bytes, total: Arc::clone(&self.answering) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
@@ -134,192 +137,61 @@ impl Postbox {
 }
 
 impl Contents {
-    fn into_flushed(self, fetched: Fetched) -> Flushed {
-        let Self { full, last, last_begins, gaps, dropped, .. } = self;
-        let mut rest = full.into_iter().chain([Piece { json: last.into(), begins: last_begins }]);
-        // What is before the first beginning is the end of a message that was dropped.
-        let mut pieces = match rest.find(|piece| piece.begins.count > 0) {
-            Some(Piece { json, begins }) => vec![Bytes::from_static(b"["), json.slice(begins.first + 1..)],
+    fn into_flushed(self, answering: Answering) -> Flushed {
+        let Self { full, open, open_starts, gaps, dropped, .. } = self;
+        let mut rest = full.into_iter().chain([Chunk { json: open.into(), starts: open_starts }]);
+        // Before the first start there is only the end of a message that was dropped.
+        let mut pieces = match rest.find(|chunk| chunk.starts.count > 0) {
+            Some(Chunk { json, starts }) => vec![Bytes::from_static(b"["), json.slice(starts.first + 1..)],
             None => vec![Bytes::from_static(b"[")],
         };
-        pieces.extend(rest.map(|piece| piece.json));
+        pieces.extend(rest.map(|chunk| chunk.json));
         pieces.push(Bytes::from_static(b"]"));
-        Flushed { pieces, gaps, dropped, fetched }
+        Flushed { pieces, gaps, dropped, answering }
     }
 
-    /// Writes one message with the comma before it.
+    /// Writes a comma and the message.
     fn push(&mut self, message: &MessageJson) {
         self.make_room();
-        if self.last_begins.count == 0 {
-            self.last_begins.first = self.last.len();
+        if self.open_starts.count == 0 {
+            self.open_starts.first = self.open.len();
         }
-        self.last_begins.count += 1;
+        self.open_starts.count += 1;
         self.write(b",");
         self.write(message.as_bytes());
     }
 
-    /// Writes bytes at the end, into as many pieces as they need.
+    /// Writes bytes at the end, into as many chunks as they need.
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             self.make_room();
-            let (now, later) = bytes.split_at(bytes.len().min(self.last.capacity() - self.last.len()));
-            self.last.extend_from_slice(now);
-            self.length += now.len();
+            let (now, later) = bytes.split_at(bytes.len().min(self.open.capacity() - self.open.len()));
+            self.open.extend_from_slice(now);
+            self.bytes += now.len();
             bytes = later;
         }
     }
 
-    /// Begins a new piece if the last one is full.
+    /// Starts a new chunk if the open one is full.
     fn make_room(&mut self) {
-        if self.last.len() < self.last.capacity() {
+        if self.open.len() < self.open.capacity() {
             return;
         }
-        let next = Vec::with_capacity(self.length.clamp(SMALLEST_PIECE, LARGEST_PIECE));
-        let json = std::mem::replace(&mut self.last, next);
-        let begins = std::mem::take(&mut self.last_begins);
+        let next = Vec::with_capacity(self.bytes.clamp(MIN_CHUNK, MAX_CHUNK));
+        let json = std::mem::replace(&mut self.open, next);
+        let starts = std::mem::take(&mut self.open_starts);
         if !json.is_empty() {
-            self.full.push_back(Piece { json: json.into(), begins });
+            self.full.push_back(Chunk { json: json.into(), starts });
         }
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(Piece { json, begins }) = self.full.pop_front() {
-            self.length -= json.len();
-            self.dropped += begins.count;
+        if let Some(Chunk { json, starts }) = self.full.pop_front() {
+            self.bytes -= json.len();
+            self.dropped += starts.count;
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use prost_types::Timestamp;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::proto::ReadMessagesResponse;
-
-    fn message(author: &str, text: &str, nanos: i32) -> MessageJson {
-        let send_time = Some(Timestamp { seconds: 1_758_365_922, nanos });
-        json_of(&ReadMessagesResponse { author: author.to_owned(), text: text.to_owned(), send_time })
-    }
-
-    fn json_of(message: &ReadMessagesResponse) -> MessageJson {
-        let mut json = MessageJson::default();
-        json.write(message);
-        json
-    }
-
-    fn flush(postbox: &Postbox) -> Value {
-        serde_json::from_slice(&postbox.flush().pieces.concat()).expect("JSON")
-    }
-
-    #[test]
-    fn an_answer_is_exactly_the_array_that_is_asked_for() {
-        let postbox = Postbox::new(usize::MAX);
-        assert_eq!(postbox.flush().pieces.concat(), b"[]");
-        postbox.push(&message("alice", "hey", 665_193_557));
-        postbox.push(&message("", "", 1));
-        assert_eq!(
-            String::from_utf8(postbox.flush().pieces.concat()).expect("text"),
-            r#"[{"author":"alice","text":"hey","sendTime":"2025-09-20T10:58:42.665193557Z"},{"author":"","text":"","sendTime":"2025-09-20T10:58:42.000000001Z"}]"#
-        );
-        assert_eq!(postbox.flush().pieces.concat(), b"[]");
-    }
-
-    #[test]
-    fn any_text_comes_back_as_it_was() {
-        let postbox = Postbox::new(usize::MAX);
-        let texts = [
-            "\0\u{1}\u{1f}\u{7f}",
-            "\"quoted\" \\ and / \n\r\t",
-            "Привет 👋🏽 \u{2028}\u{202e}",
-            &"я".repeat(LARGEST_PIECE),
-        ];
-        for text in texts {
-            postbox.push(&message(text, text, 1));
-        }
-        let expected =
-            texts.map(|text| json!({"author": text, "text": text, "sendTime": "2025-09-20T10:58:42.000000001Z"}));
-        assert_eq!(flush(&postbox), json!(expected));
-    }
-
-    #[test]
-    fn pieces_are_no_larger_than_all_before_them() {
-        let mut contents = Contents::default();
-        for number in 0..20_000 {
-            contents.push(&message("author", "text", number));
-            let before: usize = contents.full.iter().map(|piece| piece.json.len()).sum();
-            let most = before.clamp(SMALLEST_PIECE, LARGEST_PIECE);
-            assert_eq!((contents.last.capacity(), before + contents.last.len()), (most, contents.length));
-        }
-    }
-
-    #[test]
-    fn pieces_join_into_one_array() {
-        let postbox = Postbox::new(usize::MAX);
-        for i in 0..20_000 {
-            postbox.push(&message("author", &i.to_string(), i));
-        }
-        let pieces = postbox.flush().pieces;
-        assert!(pieces.len() > 5, "several pieces");
-        assert!(pieces.iter().all(|piece| piece.len() <= LARGEST_PIECE));
-        let all: Vec<Value> = serde_json::from_slice(&pieces.concat()).expect("JSON");
-        assert_eq!(all.len(), 20_000);
-        assert!(all.iter().enumerate().all(|(i, message)| message["text"].as_str() == Some(&i.to_string())));
-    }
-
-    #[test]
-    fn what_is_dropped_is_the_oldest_and_counted() {
-        const LIMIT: usize = 1024 * 1024;
-        let postbox = Postbox::new(LIMIT);
-        // With texts of many pieces among them, as long as the limit and longer.
-        for (size, count) in [(10, 30_000), (LARGEST_PIECE * 2, 10), (700, 5_000), (LIMIT, 3), (2 * LIMIT, 2), (1, 100)]
-        {
-            for number in 0..count {
-                postbox.push(&message(&number.to_string(), &"x".repeat(size), 1));
-            }
-            let Flushed { pieces, dropped, .. } = postbox.flush();
-            let json = pieces.concat();
-            assert!(json.len() <= LIMIT + LARGEST_PIECE + 2 || size >= LIMIT, "{size}: {}", json.len());
-            let kept: Vec<Value> = serde_json::from_slice(&json).expect("JSON");
-            assert_eq!(usize::try_from(dropped).expect("small") + kept.len(), usize::try_from(count).expect("small"));
-            for (message, number) in kept.iter().rev().zip((0..count).rev()) {
-                assert_eq!(message["author"], number.to_string(), "the newest, without a hole");
-            }
-        }
-        assert_eq!(postbox.flush().pieces.concat(), b"[]");
-    }
-
-    #[test]
-    fn what_is_on_its_way_out_counts_too() {
-        const LIMIT: usize = 1024 * 1024;
-        let postbox = Postbox::new(LIMIT);
-        let fill = || (0..1_500).for_each(|number| postbox.push(&message(&number.to_string(), &"x".repeat(500), 1)));
-        fill();
-        let stalled = postbox.flush();
-        assert_eq!(stalled.dropped, 0);
-        fill();
-        let (first, second) = (stalled.pieces.concat().len(), postbox.flush());
-        assert!(second.dropped > 0 && first + second.pieces.concat().len() <= LIMIT + LARGEST_PIECE);
-        drop((stalled, second));
-        fill();
-        assert_eq!(postbox.flush().dropped, 0);
-    }
-
-    #[test]
-    fn gaps_are_told_once() {
-        let postbox = Postbox::new(usize::MAX);
-        postbox.note_gap();
-        postbox.note_gap();
-        let Flushed { pieces, gaps, dropped, .. } = postbox.flush();
-        assert_eq!((pieces.concat().as_slice(), gaps, dropped), (&b"[]"[..], 2, 0));
-        assert_eq!(postbox.flush().gaps, 0);
-    }
-
-    #[test]
-    fn a_message_without_a_time_still_has_the_key() {
-        let postbox = Postbox::new(usize::MAX);
-        postbox.push(&json_of(&ReadMessagesResponse::default()));
-        assert_eq!(flush(&postbox)[0]["sendTime"], "1970-01-01T00:00:00.000000000Z");
-    }
-}
+mod tests;

@@ -1,34 +1,34 @@
-//! What the client shows to its server, and what it asks of those who call it; all of it off by default.
+//! TLS and tokens: the client's credentials for its server, and what callers of the HTTP interface
+//! need. All of it is off by default.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-
 use prometheus_client::registry::Registry;
 
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, IdentityFiles};
 use crate::net::{self, Guard, Reload, ServerAddrs, Token};
 use crate::settings::{File, settings_group};
 
-/// How the client gets in at its server.
+/// The client's credentials for its server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerAccess {
-    pub(crate) access: net::Credentials,
-    /// Nobody else looks after the files.
-    own: bool,
+    pub(in crate::client) credentials: net::Credentials,
+    /// Whether the client reads the files again. If not, the server in the same process does.
+    reloads: bool,
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Client")]
 #[group(skip)]
 struct ServerFlags {
-    /// Those who may have signed the certificate of an https:// server, PEM. There is no other way to trust one: a server that has
-    /// signed its certificate itself is its own CA. Read again at SIGHUP and within seconds of a change, as the other files here.
+    /// The CA certificates that the client trusts for an https:// server, PEM. A server with a self-signed
+    /// certificate is its own CA. All files here are read again at SIGHUP, and within seconds of a change.
     #[arg(long, env = "MESSENGER_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
-    /// The certificate that the client shows to a server that asks for one, PEM.
+    /// The client's certificate, PEM, for a server that asks for one.
     #[arg(long, env = "MESSENGER_TLS_CLIENT_CERT", value_name = "FILE")]
     tls_client_cert: Option<PathBuf>,
 
@@ -36,36 +36,37 @@ struct ServerFlags {
     #[arg(long, env = "MESSENGER_TLS_CLIENT_KEY", value_name = "FILE")]
     tls_client_key: Option<PathBuf>,
 
-    /// The token that the server asks for: 1 to 4096 visible ASCII characters. It may also be in MESSENGER_TOKEN; there is no flag for
-    /// it, because others can see the flags of a program.
+    /// The token for the server, 1 to 4096 visible ASCII characters. It may also be in MESSENGER_TOKEN. It
+    /// has no flag, because other users can see the flags of a program.
     #[arg(long, env = "MESSENGER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
-/// Who gets in at the HTTP interface.
+/// What a caller of the HTTP interface needs.
 #[derive(Debug, Clone, Default)]
 pub struct HttpAccess {
-    /// TLS, if it is on.
+    /// The TLS configuration, if TLS is on.
     pub tls: Option<Arc<Acceptor>>,
-    /// The token, if one is asked for.
+    /// Checks the token, if one is set.
     pub guard: Option<Arc<Guard>>,
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Client")]
 #[group(skip)]
-#[allow(clippy::struct_field_names)] // They are the flags.
+#[allow(clippy::struct_field_names)] // The fields are named like the flags.
 struct HttpFlags {
-    /// The certificate of the HTTP interface, PEM, with those between it and its root behind it. With it all connections are under TLS.
+    /// The certificate of the HTTP interface, PEM, followed by its intermediate certificates. With it, every
+    /// connection uses TLS.
     #[arg(long, env = "MESSENGER_HTTP_TLS_CERT", value_name = "FILE")]
     http_tls_cert: Option<PathBuf>,
 
-    /// The private key of the certificate, PEM.
+    /// The private key of that certificate, PEM.
     #[arg(long, env = "MESSENGER_HTTP_TLS_KEY", value_name = "FILE")]
     http_tls_key: Option<PathBuf>,
 
-    /// The token that every HTTP request needs in `Authorization: Bearer <token>`, GET /health excepted. It may also be in
-    /// MESSENGER_HTTP_TOKEN.
+    /// The token that HTTP requests need in `Authorization: Bearer <token>`. Only /health, /ready,
+    /// /openapi.json and the page's own files need none. It may also be in MESSENGER_HTTP_TOKEN.
     #[arg(long, env = "MESSENGER_HTTP_TOKEN_FILE", value_name = "FILE")]
     http_token_file: Option<PathBuf>,
 }
@@ -86,35 +87,33 @@ impl ServerAccess {
                 Some(Arc::new(Connector::new(ca, identity, Some(HTTP2)).map_err(|error| error.to_string())?))
             }
             (Some(server), None, _) => {
-                return Err(format!(
-                    "{SERVER_ADDR} is \"{server}\": it needs {TLS_CA} beside it, to know the server by"
-                ));
+                return Err(format!("{SERVER_ADDR} is \"{server}\": an https:// server needs {TLS_CA} too"));
             }
-            // Somebody believes that this connection is under TLS.
+            // The user expects TLS, but the connection would have none.
             (None, Some(ca), _) => return Err(ca.error(for_https()).to_string()),
             (None, None, Some(identity)) => return Err(identity.certificate.error(for_https()).to_string()),
         };
         let file = flags.token_file.map(|path| File::new("MESSENGER_TOKEN_FILE (--token-file)", path));
         let token = Token::configured("MESSENGER_TOKEN", file)?;
-        Ok(Self { access: net::Credentials { tls, token }, own: true })
+        Ok(Self { credentials: net::Credentials { tls, token }, reloads: true })
     }
 
-    /// What to look after.
-    pub(crate) fn files(&self) -> Vec<Arc<dyn Reload>> {
-        let tls = self.access.tls.clone().map(|tls| tls as Arc<dyn Reload>);
-        let token = self.access.token.clone().map(|token| token as Arc<dyn Reload>);
-        tls.into_iter().chain(token).filter(|_| self.own).collect()
+    /// The files to read again.
+    pub(super) fn files(&self) -> Vec<Arc<dyn Reload>> {
+        let tls = self.credentials.tls.clone().map(|tls| tls as Arc<dyn Reload>);
+        let token = self.credentials.token.clone().map(|token| token as Arc<dyn Reload>);
+        tls.into_iter().chain(token).filter(|_| self.reloads).collect()
     }
 }
 
 fn for_https() -> String {
-    format!("it is for a server with TLS, and {SERVER_ADDR} is not https://host:port")
+    format!("it is only for a server with TLS, but {SERVER_ADDR} is not https://host:port")
 }
 
 impl From<net::Credentials> for ServerAccess {
-    /// Of a server in the same process, which looks after the files.
-    fn from(access: net::Credentials) -> Self {
-        Self { access, own: false }
+    /// Credentials for a server in the same process, which reads the files again.
+    fn from(credentials: net::Credentials) -> Self {
+        Self { credentials, reloads: false }
     }
 }
 
@@ -131,23 +130,23 @@ impl HttpAccess {
         Ok(Self { tls: tls.map(Arc::new), guard: token.map(|token| Arc::new(Guard::new(token))) })
     }
 
-    /// Lets those be counted who did not get in.
+    /// Registers the metrics of refused connections and requests.
     pub fn register(&self, registry: &mut Registry) {
         if let Some(tls) = &self.tls {
-            registry.register("messenger_client_tls_refused", "TLS handshakes that went wrong", tls.refused().clone());
+            registry.register("messenger_client_tls_refused", "TLS handshakes that failed", tls.refused().clone());
         }
         if let Some(guard) = &self.guard {
             registry.register("messenger_client_token_refused", "Requests without the token", guard.refused().clone());
         }
     }
 
-    /// How to connect to the interface from the same machine, if it is under TLS: to the one with this very certificate.
-    pub(crate) fn inside(&self) -> Option<Connector> {
+    /// A connector for the health check, if the interface uses TLS: it trusts only this certificate.
+    pub(in crate::client) fn inside(&self) -> Option<Connector> {
         self.tls.clone().map(|tls| Connector::to_own(tls, HTTP1))
     }
 
-    /// What to look after.
-    pub(crate) fn files(&self) -> Vec<Arc<dyn Reload>> {
+    /// The files to read again.
+    pub(super) fn files(&self) -> Vec<Arc<dyn Reload>> {
         let tls = self.tls.clone().map(|tls| tls as Arc<dyn Reload>);
         let token = self.guard.as_ref().map(|guard| Arc::clone(guard.token()) as Arc<dyn Reload>);
         tls.into_iter().chain(token).collect()

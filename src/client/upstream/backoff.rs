@@ -1,55 +1,56 @@
-//! How long to wait before the next try.
+//! The pause before the next attempt to open the stream.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::net::ConnectError;
 
-/// The first pauses are between these, and so is a pause after a stream that worked: short enough that
-/// nobody notices a restarted server, and spread so that a thousand clients of one server do not all
-/// come back in the same millisecond.
+/// The first pause, in seconds. It is short enough that nobody notices a restarted server. It is
+/// random so that a thousand clients of one server do not all come back in the same millisecond.
 const FIRST: Range<f64> = 0.1..0.2;
-/// Each failure makes the next pause this much longer ...
+/// Every failure makes the next pause longer by this factor.
 const GROWTH: f64 = 1.5;
-/// ... up to this factor, which makes pauses of at most 0.7 s: a client must read from a returned server
-/// within a second.
-const MOST: f64 = 3.5;
+/// The longest pause is this multiple of the first one, 0.7 s: a client must read from a restarted
+/// server within a second.
+const MAX_FACTOR: f64 = 3.5;
 
-/// Pauses while the server's port is closed. They do not grow: a refused connection costs nothing, and a
-/// message that is sent right after the server has started must be in each client's buffer within 0.1 s.
-const NOBODY_THERE: Range<f64> = 0.04..0.06;
-/// A name without an address is asked for as often, for as long as a cold start may take. Later the pauses
-/// grow: name servers are shared.
+/// The pause after a cheap failure, in seconds. It does not grow: a refused connection costs
+/// nothing, and a message that is sent right after the server has started must be in every client's
+/// buffer within 0.1 s.
+const CHEAP: Range<f64> = 0.04..0.06;
+/// A name without an address is a cheap failure for as long as a cold start may take. Later the
+/// pauses grow, because name servers are shared.
 const COLD_START: Duration = Duration::from_mins(1);
-/// A failure that took longer was not free, whatever it was.
-const FREE: Duration = Duration::from_millis(500);
+/// A failure that took longer is a costly one.
+const CHEAP_TIME: Duration = Duration::from_millis(500);
 
-/// What has failed, which says how soon to try again.
+/// A failed attempt, by how soon the client may repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Nobody listens at the server's address.
+pub(super) enum Failure {
+    /// No program listens at the server's address.
     Refused,
     /// The server's name has no address.
     NoAddress,
-    /// A timeout, TLS, a handshake, or a stream: a try that costs the server or the network something.
+    /// Anything else: a timeout, TLS, a handshake, or a stream. It costs the server or the network
+    /// something.
     Costly,
 }
 
 /// Pauses that grow with each costly failure in a row.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub(super) struct Backoff {
     factor: f64,
-    /// When the first of the failures in a row happened.
+    /// When the first failure in a row happened.
     since: Option<Instant>,
-    /// The worst failure since the last pause: there is one pause for several servers.
+    /// The worst failure since the last pause. Several servers share one pause.
     worst: Failure,
 }
 
 impl Failure {
-    /// What a try that took so long was.
-    pub(crate) fn of(error: &ConnectError, took: Duration) -> Self {
+    /// The kind of a failure to connect, after `took`.
+    pub(super) fn of(error: &ConnectError, took: Duration) -> Self {
         match error {
-            _ if took > FREE => Self::Costly,
+            _ if took > CHEAP_TIME => Self::Costly,
             ConnectError::Connect(_, error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Self::Refused,
             ConnectError::Resolve(..) => Self::NoAddress,
             _ => Self::Costly,
@@ -64,8 +65,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Notes a try that has failed.
-    pub(crate) fn failed(&mut self, failure: Failure) {
+    /// Notes a failed attempt.
+    pub(super) fn failed(&mut self, failure: Failure) {
         let since = *self.since.get_or_insert_with(Instant::now);
         let failure = match failure {
             Failure::NoAddress if since.elapsed() > COLD_START => Failure::Costly,
@@ -76,21 +77,21 @@ impl Backoff {
         }
     }
 
-    /// The pause before the next try.
-    pub(crate) fn next(&mut self) -> Duration {
+    /// The pause before the next attempt.
+    pub(super) fn next(&mut self) -> Duration {
         let (range, factor) = match std::mem::replace(&mut self.worst, Failure::Refused) {
-            Failure::Refused | Failure::NoAddress => (NOBODY_THERE, 1.0),
+            Failure::Refused | Failure::NoAddress => (CHEAP, 1.0),
             Failure::Costly => {
                 let factor = self.factor;
-                self.factor = (self.factor * GROWTH).min(MOST);
+                self.factor = (self.factor * GROWTH).min(MAX_FACTOR);
                 (FIRST, factor)
             }
         };
         Duration::from_secs_f64(factor * (range.start + (range.end - range.start) * fastrand::f64()))
     }
 
-    /// The try went well: begin anew.
-    pub(crate) fn reset(&mut self) {
+    /// Notes an attempt that succeeded: the pauses are short again.
+    pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn begins_short_grows_and_is_bounded() {
+    fn pauses_start_short_and_grow_up_to_a_bound() {
         let mut backoff = Backoff::default();
         for _ in 0..2 {
             let pauses = pauses(&mut backoff, &[Failure::Costly], 50);
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_grow_while_nobody_is_there() {
+    fn cheap_failures_do_not_make_pauses_longer() {
         let mut backoff = Backoff::default();
         for failures in [&[Failure::Refused][..], &[Failure::NoAddress], &[Failure::Refused, Failure::NoAddress]] {
             let pauses = pauses(&mut backoff, failures, 200);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_took_long_was_not_free() {
+    fn an_attempt_that_took_long_is_costly() {
         let server = || "localhost:1".parse().expect("an address");
         let of = |kind: std::io::ErrorKind, millis| {
             Failure::of(&ConnectError::Connect(server(), kind.into()), Duration::from_millis(millis))

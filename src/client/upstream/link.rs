@@ -1,313 +1,242 @@
-//! The one stream from the server: opened at the start, kept for life.
+//! The link: the one stream from the server, opened at the start and kept open for life.
 //!
-//! When it is cut, the next one goes on where it was: our own server gives each reader a position (`sendTime`, and the epoch in
-//! which it was given), and sends everything after it. Where that can't be, the postbox is told that something may be missing.
+//! A stream that was cut resumes where it ended. Our own server gives every reader a position: the
+//! `sendTime` of the last message, and the epoch to which that time belongs. It then sends
+//! everything after that position. If it can't, the link notes a gap in the postbox and the history.
 
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost_types::Timestamp;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::{Code, Request, Response, Streaming};
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Request, Streaming};
 use tracing::{info, warn};
 
 use super::backoff::{Backoff, Failure};
-use super::ended::{self, Ended};
-use super::link_state::{Epoch, LinkState};
+use super::link_log::LinkLog;
+use super::link_state::{LinkState, OpenStream};
 use super::probe;
-use super::repeats::Repeats;
+use super::stream_end::{StreamEnd, is_too_slow};
+use super::stream_start::{StreamHeaders, StreamStart};
 use crate::client::inbox::history::History;
 use crate::client::inbox::message_json::MessageJson;
 use crate::client::inbox::postbox::Postbox;
 use crate::client::metrics::Metrics;
 use crate::net::{Connection, Credentials, ServerAddr, ServerAddrs};
 use crate::process::test_panic;
+use crate::proto::ReadMessagesResponse;
 use crate::proto::messenger_server_client::MessengerServerClient;
-use crate::proto::{EPOCH, POSITION, RESUME_AFTER, RESUMED, ReadMessagesResponse, WAITING, WAITING_MAX};
-use crate::send_time::{SendTime, rfc3339};
 
-/// The largest message taken from a server. Ours sends none over 4 MiB; a foreign one may be set to allow more, and a
-/// message that is refused here would end the stream at every try.
+/// The largest message that the client accepts. Our server sends none over 4 MiB, but others may
+/// allow more. A rejected message would end the stream at every attempt.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
-/// How long the stream goes on over a connection on which nothing can be sent any more. A server that ends says so too, and has by
-/// then ended the stream itself, after the last message.
+/// After this time without response headers the stream counts as open. Our own server sends the
+/// headers at once; grpcio and grpc-go send them only with the first message.
+const ASSUMED_OPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// After this much more time without response headers the client pings the server.
+const DOUBT_AFTER: Duration = Duration::from_secs(4);
+
+/// How long a stream may go on over a connection that takes no more calls. A server that shuts down
+/// retires the connection too, and ends the stream after the last message.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
-/// How long the server may take for the stream's response headers before it is asked for a sign of life.
-/// Foreign servers send them only with the first message, so that alone says nothing.
-const HEADERS_PATIENCE: Duration = Duration::from_secs(5);
+/// A stream that was open for this long did not end because of what the client asked for.
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// A stream that was open for so long was not ended because of what the client is, or asks for.
-const A_WHILE: Duration = Duration::from_secs(1);
-
-/// How far the stream has come: everything up to this time is in the postbox.
+/// Keeps the stream open, and hands its messages to the postbox and the history.
 #[derive(Debug)]
-struct Place {
-    epoch: AsciiMetadataValue,
-    after: Timestamp,
-}
-
-/// Keeps the stream open and carries what comes through it into the postbox, and into the history for the pages.
-#[derive(Debug)]
-pub(crate) struct Link {
+pub(in crate::client) struct Link {
     servers: ServerAddrs,
     access: Credentials,
     postbox: Arc<Postbox>,
     history: Arc<History>,
     metrics: Metrics,
     state: watch::Sender<LinkState>,
-    /// Where the next stream goes on.
-    place: Option<Place>,
-    /// What the first stream begins with.
-    first: First,
-    /// There was a stream before.
-    opened: bool,
-    /// Where the last stream was. The next one begins at another address of the same name, if there is one.
-    last: Option<SocketAddr>,
-    /// Where a server hung that has opened no stream since.
-    hung: Option<SocketAddr>,
+    /// Where the next stream starts.
+    start: StreamStart,
+    /// Whether any stream was open before.
+    had_stream: bool,
+    /// The address of the last connection. The next one prefers another address of the same name.
+    last_peer: Option<SocketAddr>,
+    /// The address at which a server hung and has opened no stream since.
+    hung_peer: Option<SocketAddr>,
 }
 
-/// From where the first stream is wanted.
-#[derive(Debug, Clone, Copy)]
-enum First {
-    /// From here on: the client is entitled to what was accepted after it began.
-    Since(Instant),
-    /// From when it opens: a server has refused the other.
-    Now,
-}
+type Messages = Streaming<ReadMessagesResponse>;
 
 impl Link {
-    pub(crate) fn new(
+    pub(in crate::client) fn new(
         servers: ServerAddrs,
         access: Credentials,
         postbox: Arc<Postbox>,
         history: Arc<History>,
         metrics: Metrics,
     ) -> Self {
-        let state = watch::Sender::new(LinkState::Down);
-        let first = First::Since(Instant::now());
         Self {
             servers,
             access,
             postbox,
             history,
             metrics,
-            state,
-            place: None,
-            first,
-            opened: false,
-            last: None,
-            hung: None,
+            state: watch::Sender::new(LinkState::Down),
+            start: StreamStart::Since(Instant::now()),
+            had_stream: false,
+            last_peer: None,
+            hung_peer: None,
         }
     }
 
-    pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
+    pub(in crate::client) fn state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
     }
 
-    /// Opens the stream, and again whenever it ends: cleanly, with a status, or because the server vanished; and then at the next server,
-    /// if there are several. Never returns.
-    pub(crate) async fn keep_open(&mut self) {
+    /// Opens the stream, and opens it again whenever it ends, at the next server if there are
+    /// several. Never returns.
+    pub(in crate::client) async fn keep_open(&mut self) {
         let mut backoff = Backoff::default();
         let servers = self.servers.clone();
-        let mut repeats = Repeats::new(servers.len());
-        // Servers since the last stream that was open for a while, that one included.
-        let mut tried = 0;
+        let mut log = LinkLog::new(servers.len());
+        // Attempts since the last stream that was stable, including that one.
+        let mut attempts = 0;
         for (index, server) in (0..servers.len()).cycle().zip(servers.cycle()) {
-            let begun = Instant::now();
-            let mut opened = None;
-            let ended = self.read_stream(server, &mut backoff, &mut opened).await;
-            // Two servers that end each stream at once must not make this a loop without a pause.
-            if opened.is_some_and(|opened: Instant| opened.elapsed() >= A_WHILE) {
-                tried = 0;
+            let start = Instant::now();
+            let (end, opened) = match self.open(server).await {
+                Err(end) => (end, None),
+                Ok((stream, messages)) => {
+                    backoff.reset();
+                    let since = Instant::now();
+                    (self.read(stream, messages).await, Some(since))
+                }
+            };
+            // Two servers that end every stream at once must not make this a loop without a pause.
+            if opened.is_some_and(|since| since.elapsed() >= STABLE_AFTER) {
+                attempts = 0;
             }
-            if matches!(ended, Ended::Silent | Ended::Stuck | Ended::Hangs) {
-                self.hung = self.last;
-            } else if opened.is_some() && self.hung == self.last {
-                self.hung = None;
+            if end.is_hang() {
+                self.hung_peer = self.last_peer;
+            } else if opened.is_some() && self.hung_peer == self.last_peer {
+                self.hung_peer = None;
             }
-            backoff.failed(match &ended {
-                Ended::NoConnection(error) => Failure::of(error, begun.elapsed()),
+            backoff.failed(match &end {
+                StreamEnd::NoConnection(error) => Failure::of(error, start.elapsed()),
                 _ => Failure::Costly,
             });
-            self.metrics.stream_ended(ended.name());
-            tried += 1;
-            // None as long as there is another one to try.
-            let pause = if tried % servers.len() == 0 { backoff.next() } else { Duration::ZERO };
-            if let Ended::Status(status) = &ended
-                && status.code() == Code::Unauthenticated
-            {
-                self.state.send_replace(LinkState::NotAdmitted(status.clone()));
-                warn!(%server, reason = self.not_admitted(), says = status.message(), ?pause, "not let in, will retry");
-                tokio::time::sleep(pause).await;
-                continue;
-            }
-            let opened = matches!(*self.state.borrow(), LinkState::Open(..));
-            self.state.send_replace(match &ended {
-                Ended::Status(status) if !opened && ended::is_said(status) => LinkState::Unavailable(status.clone()),
-                _ => LinkState::Down,
-            });
-            match ended {
-                Ended::NoConnection(reason) => {
-                    if repeats.is_due(index, &reason.to_string()) {
-                        warn!(%reason, ?pause, "no connection, will retry");
-                    }
-                }
-                Ended::Status(status) if !opened => {
-                    if repeats.is_due(index, &status.to_string()) {
-                        let reason = Ended::Status(status);
-                        warn!(%server, %reason, ?pause, "stream ended, will reopen");
-                    }
-                }
-                reason => {
-                    repeats.reset();
-                    warn!(%server, %reason, ?pause, "stream ended, will reopen");
-                }
-            }
-            tokio::time::sleep(pause).await;
+            self.metrics.stream_ended(end.name());
+            attempts += 1;
+            // No pause while there is another server to try.
+            let pause = if attempts % servers.len() == 0 { backoff.next() } else { Duration::ZERO };
+            self.state.send_replace(LinkState::after(&end, opened.is_some()));
+            log.stream_ended((index, server), &end, opened.is_some(), pause);
+            sleep(pause).await;
         }
     }
 
-    /// What that means of the settings.
-    fn not_admitted(&self) -> &'static str {
-        match self.access.token {
-            Some(_) => "the server does not take the token",
-            None => "the server asks for a token, and none is set",
+    /// Connects to `server` and opens a stream.
+    async fn open(&mut self, server: &ServerAddr) -> Result<(Arc<OpenStream>, Messages), StreamEnd> {
+        let connection = Connection::open_elsewhere(server, &self.access, self.last_peer).await?;
+        self.last_peer = Some(connection.peer());
+        // The headers of a stream may come late, so a server that still hangs would pass for one
+        // that works, again and again.
+        if self.hung_peer == self.last_peer && !connection.sign_of_life().await {
+            return Err(StreamEnd::Silent);
         }
-    }
-
-    /// One stream from beginning to end.
-    async fn read_stream(&mut self, server: &ServerAddr, backoff: &mut Backoff, opened: &mut Option<Instant>) -> Ended {
-        let (connection, response) = match self.open(server).await {
-            Ok(opened) => opened,
-            Err(ended) => {
-                if matches!(&ended, Ended::Status(status) if status.code() == Code::InvalidArgument) {
-                    // Whoever it is, it does not take the place, and would not at the next try.
-                    (self.place, self.first) = (None, First::Now);
-                }
-                return ended;
-            }
+        info!(%server, "connected, opening the stream");
+        self.state.send_replace(LinkState::Opening);
+        let mut client = MessengerServerClient::with_origin(connection.clone(), server.origin())
+            .max_decoding_message_size(MAX_MESSAGE);
+        let mut request = Request::new(());
+        self.start.write_to(request.metadata_mut());
+        let late_headers = async {
+            sleep(ASSUMED_OPEN_AFTER).await;
+            let stream = OpenStream { connection: connection.clone(), epoch: None };
+            self.state.send_replace(LinkState::Open(Arc::new(stream)));
+            sleep(DOUBT_AFTER).await;
+            connection.doubt();
+            std::future::pending().await
         };
-        let epoch = self.note_place(server, response.metadata());
-        let is_ours = epoch.is_some();
-        if is_ours {
-            connection.watch_closely();
+        let response = tokio::select! {
+            response = client.read_messages(request) => response,
+            never = late_headers => match never {},
+        };
+        let response = response.map_err(|status| {
+            if status.code() == Code::InvalidArgument {
+                // The server rejects this starting point, and would reject it again.
+                self.start = StreamStart::Now;
+            }
+            StreamEnd::from_status(status, &connection)
+        })?;
+        let headers = StreamHeaders::read(response.metadata());
+        self.note_start(server, &headers);
+        let stream = Arc::new(OpenStream { connection, epoch: headers.epoch });
+        if stream.epoch.is_some() {
+            stream.connection.watch_closely();
         }
-        if let Some(full) = connection.backpressure() {
-            warn!(%server, reason = %full, "nothing can be sent over this connection");
+        if let Some(full) = stream.connection.backpressure() {
+            warn!(%server, reason = %full, "no message can be sent over this connection");
         }
-        backoff.reset();
-        *opened = Some(Instant::now());
-        self.state.send_replace(LinkState::Open(connection.clone(), epoch));
+        self.state.send_replace(LinkState::Open(Arc::clone(&stream)));
+        Ok((stream, response.into_inner()))
+    }
+
+    /// Notes where a stream starts, and whether messages may be missing before it.
+    fn note_start(&mut self, server: &ServerAddr, headers: &StreamHeaders) {
+        let resumed = self.had_stream && headers.resumed == Some(true);
+        // The first stream misses nothing, unless it asked for earlier messages.
+        let gap = if self.had_stream { !resumed } else { headers.resumed == Some(false) };
+        self.metrics.stream_opened(resumed, gap);
+        self.had_stream = true;
+        if resumed {
+            info!(%server, "stream open, nothing is missing");
+            return;
+        }
+        self.start = headers.start();
+        if gap {
+            warn!(%server, "stream open, messages may be missing");
+            self.postbox.note_gap();
+            self.history.note_gap(headers.position);
+        } else {
+            info!(%server, "stream open");
+            if let Some(position) = headers.position {
+                self.history.begin(position);
+            }
+        }
+    }
+
+    /// Reads a stream to its end. Nothing here waits for a reader of the messages, so the
+    /// connection is drained however full the postbox is.
+    async fn read(&mut self, stream: Arc<OpenStream>, mut messages: Messages) -> StreamEnd {
+        let connection = &stream.connection;
         let mut retired = pin!(async {
             connection.retired().await;
-            tokio::time::sleep(LAST_MESSAGES).await;
+            sleep(LAST_MESSAGES).await;
         });
-        let mut hangs = pin!(probe::hangs(&connection));
-        let mut messages = response.into_inner();
+        let mut hangs = pin!(probe::hangs(connection));
         let mut json = MessageJson::default();
         loop {
             let message = tokio::select! {
                 biased;
                 message = messages.message() => message,
-                () = &mut retired => return Ended::Retired,
-                () = &mut hangs, if is_ours => return Ended::Hangs,
+                () = &mut retired => return StreamEnd::Retired,
+                // Only our own server is known to have a health service that answers at once.
+                () = &mut hangs, if stream.epoch.is_some() => return StreamEnd::Hangs,
             };
             match message {
-                // Nothing here waits: the stream is always drained, however full the postbox is.
                 Ok(Some(message)) => {
                     self.metrics.message();
                     test_panic("link");
                     json.write(&message);
                     self.postbox.push(&json);
                     self.history.push(&json);
-                    if let (Some(place), Some(time)) = (&mut self.place, message.send_time) {
-                        place.after = time;
-                    }
+                    self.start.advance(message.send_time);
                 }
-                Ok(None) => return Ended::Cleanly,
-                Err(status) if ended::is_too_slow(&status) => return Ended::FellBehind,
-                Err(status) => return Ended::of(status, &connection),
+                Ok(None) => return StreamEnd::Cleanly,
+                Err(status) if is_too_slow(&status) => return StreamEnd::FellBehind,
+                Err(status) => return StreamEnd::from_status(status, connection),
             }
         }
     }
-
-    async fn open(
-        &mut self,
-        server: &ServerAddr,
-    ) -> Result<(Connection, Response<Streaming<ReadMessagesResponse>>), Ended> {
-        let connection = Connection::open_elsewhere(server, &self.access, self.last).await?;
-        self.last = Some(connection.peer());
-        let mut client = MessengerServerClient::with_origin(connection.clone(), server.origin())
-            .max_decoding_message_size(MAX_MESSAGE);
-        // Else it would be taken for a server that is there, again and again: its headers may come late.
-        if self.hung == self.last && !connection.sign_of_life().await {
-            return Err(Ended::Silent);
-        }
-        info!(%server, "connected, opening the stream");
-        self.state.send_replace(LinkState::Opening(connection.clone(), Instant::now()));
-        let mut request = Request::new(());
-        if let Some(Place { epoch, after }) = &self.place
-            && let Ok(after) = rfc3339(after).to_string().parse()
-        {
-            request.metadata_mut().insert(EPOCH, epoch.clone());
-            request.metadata_mut().insert(RESUME_AFTER, after);
-        } else if let First::Since(begun) = self.first
-            && !self.opened
-            && let Ok(waited) = waiting_ms(begun.elapsed()).parse()
-        {
-            // Measured after the server's first frame has come: so the server knows that the client cannot
-            // have begun earlier than so long before that frame.
-            request.metadata_mut().insert(WAITING, waited);
-        }
-        let doubt = async {
-            tokio::time::sleep(HEADERS_PATIENCE).await;
-            connection.doubt();
-            std::future::pending().await
-        };
-        let response = tokio::select! {
-            response = client.read_messages(request) => response.map_err(|status| Ended::of(status, &connection))?,
-            never = doubt => match never {},
-        };
-        Ok((connection, response))
-    }
-
-    /// Notes where the stream that has just been opened begins, and whether that is where the one before it was cut.
-    fn note_place(&mut self, server: &ServerAddr, headers: &MetadataMap) -> Epoch {
-        let epoch = headers.get(EPOCH).cloned();
-        let complete = headers.get(RESUMED).map(|resumed| resumed == "true");
-        let resumed = self.opened && complete == Some(true);
-        // Before the first stream nothing was missed, unless it asked for earlier messages.
-        let gap = if self.opened { !resumed } else { complete == Some(false) };
-        self.metrics.stream_opened(resumed, gap);
-        self.opened = true;
-        if resumed {
-            info!(%server, "stream open, nothing is missing");
-            return epoch;
-        }
-        let position = headers.get(POSITION).and_then(|position| position.to_str().ok()?.parse::<SendTime>().ok());
-        self.place = epoch.clone().zip(position).map(|(epoch, after)| Place { epoch, after: after.into() });
-        if gap {
-            warn!(%server, "stream open, messages from before may be missing");
-            self.postbox.note_gap();
-            self.history.note_gap(position);
-        } else {
-            info!(%server, "stream open");
-            if let Some(position) = position {
-                self.history.begin(position);
-            }
-        }
-        epoch
-    }
-}
-
-/// A wait as the server takes it, in milliseconds that have begun.
-fn waiting_ms(time: Duration) -> String {
-    time.as_millis().saturating_add(1).min(WAITING_MAX.into()).to_string()
 }

@@ -1,40 +1,56 @@
-//! How the stream from the server stands.
+//! The state of the link: what sends, `GET /ready` and the page see of the stream from the server.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::time::Instant;
-use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
+use tonic::{Code, Status};
 
+use super::stream_end::StreamEnd;
 use crate::net::Connection;
 
-/// How the stream stands. Those who send look at it: a message sent before the stream is open would not come back through it.
+/// The state of the stream from the server.
 #[derive(Debug, Clone)]
-pub(crate) enum LinkState {
-    /// No connection.
+pub(in crate::client) enum LinkState {
+    /// There is no stream, and no reason that is worth telling a caller.
     Down,
-    /// The call was made over this connection, its response headers have not come. Our own server sends them at once;
-    /// others (grpcio, grpc-go) only with the first message, so they cannot be waited for without a bound.
-    Opening(Connection, Instant),
-    /// Every message that is accepted from now on comes through the stream.
-    Open(Connection, Epoch),
-    /// The server is there and says why it opens no stream now.
+    /// The client has called `ReadMessages` and waits for the response headers.
+    Opening,
+    /// Every message that the server accepts from now on arrives through the stream.
+    Open(Arc<OpenStream>),
+    /// The server answered `ReadMessages` with this status and a message for people.
     Unavailable(Status),
-    /// The server does not let the client in, and would not take a message from it either.
-    NotAdmitted(Status),
+    /// The server rejected the client's credentials. It would reject a message too.
+    Unauthenticated(Status),
 }
 
-/// Which life of the room a server says it has, in its own words. `None` from a foreign server: it knows neither positions nor
-/// idempotency keys.
-pub(crate) type Epoch = Option<AsciiMetadataValue>;
+/// An open stream, whose connection takes sends too.
+#[derive(Debug)]
+pub(in crate::client) struct OpenStream {
+    pub(in crate::client) connection: Connection,
+    /// The epoch that the server named. Servers of other implementations name none: they know
+    /// neither positions nor idempotency keys.
+    pub(super) epoch: Option<AsciiMetadataValue>,
+}
 
 impl LinkState {
-    /// The connection to send over, if it is time to: the stream is open, or has been opening for `patience`.
-    pub(crate) fn connection(&self, patience: Duration) -> Option<(Connection, Epoch)> {
+    /// The open stream, if there is one.
+    pub(in crate::client) fn open(&self) -> Option<&Arc<OpenStream>> {
         match self {
-            Self::Open(connection, epoch) => Some((connection.clone(), epoch.clone())),
-            Self::Opening(connection, since) if since.elapsed() >= patience => Some((connection.clone(), None)),
+            Self::Open(stream) => Some(stream),
             _ => None,
+        }
+    }
+
+    /// The state after a stream has ended, which `was_open` or failed to open.
+    pub(super) fn after(end: &StreamEnd, was_open: bool) -> Self {
+        match end {
+            StreamEnd::Status(status) if status.code() == Code::Unauthenticated => {
+                Self::Unauthenticated(status.clone())
+            }
+            StreamEnd::Status(status) if !was_open && end.is_from_server() && !status.message().is_empty() => {
+                Self::Unavailable(status.clone())
+            }
+            _ => Self::Down,
         }
     }
 }

@@ -1,9 +1,18 @@
-//! The client's one stream from the server, and the sends to it.
+//! The client's side of the gRPC server: one stream of messages from it, and sends to it.
 
-pub(super) mod backoff;
-pub(super) mod ended;
-pub(super) mod link;
-pub(super) mod link_state;
-pub(super) mod probe;
-pub(super) mod repeats;
-pub(super) mod sender;
+mod backoff;
+mod idempotency_key;
+mod link;
+mod link_log;
+mod link_state;
+mod probe;
+mod send_error;
+mod sender;
+mod stream_end;
+mod stream_start;
+
+pub(super) use self::idempotency_key::IdempotencyKey;
+pub(super) use self::link::Link;
+pub(super) use self::link_state::LinkState;
+pub(super) use self::send_error::SendError;
+pub(super) use self::sender::Sender;

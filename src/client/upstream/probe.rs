@@ -1,5 +1,5 @@
-//! Asking a server that left a call without an answer whether it answers any. Pings do not tell: a proxy
-//! in between answers them, whatever its server does.
+//! Detects a server that answers pings but no calls. A proxy in between answers pings too, whatever
+//! its server does.
 
 use std::time::Duration;
 
@@ -9,23 +9,25 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::net::Connection;
 
-/// How long the server may take to say how it is. With the usual deadline of a send (5 s) the next server has
-/// the client within 12 s of the moment at which this one stopped answering.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long the server may take to answer the health check. With the default deadline of a send
+/// (5 s), the client leaves a hanging server within 12 s.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Completes when the server has left a call without an answer, and the question after it too. Only for
-/// our own server: a foreign one need not have a health service, nor answer at once.
-pub(crate) async fn hangs(connection: &Connection) {
-    // What was in doubt while the stream was opened is not: it is open.
+/// Completes when the server has left a call without an answer, and a health check after it too.
+///
+/// Only for our own server: others may have no health service, or answer late.
+pub(super) async fn hangs(connection: &Connection) {
+    // The stream is open, so a doubt from before is settled.
     let _ = connection.doubted().now_or_never();
     loop {
         connection.doubted().await;
-        // Time counts from when the question leaves: a server that has no room for it is another matter.
+        // The time counts from when the call leaves. A server without room for the call may well
+        // answer others.
         let reserved = connection.reserve().await;
         let mut health = HealthClient::with_origin(reserved, connection.origin());
-        // Any answer will do, also one that says no.
         let answer = health.check(HealthCheckRequest::default());
-        if tokio::time::timeout(PATIENCE, answer).await.is_err() {
+        // Any answer will do, even an error.
+        if tokio::time::timeout(HEALTH_TIMEOUT, answer).await.is_err() {
             return;
         }
     }

@@ -1,4 +1,5 @@
-//! The page: what a person sees who opens the client in a browser. Three files and an icon, as they stand in this folder.
+//! The page: a person who opens the client in a browser reads and writes messages there. It is the
+//! three files and the icon in this folder.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -7,45 +8,49 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
 
-/// What the page may do, and nothing else: its own script and style, requests to where it came from. Texts are written by strangers; if
-/// one ever came to be read as HTML, there would be nothing that it could do.
+/// The page may use its own script and style, and send requests to its own host. Strangers write the
+/// messages: if a browser ever took one for HTML, this policy would keep it from doing anything.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-/// The page itself.
-pub(crate) fn index<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+/// Keeps other sites from loading these files into their pages.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// `GET /`
+pub(super) fn index<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
     file("text/html; charset=utf-8", include_str!("index.html"))
 }
 
-/// How it looks.
-pub(crate) fn style<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+/// `GET /page.css`
+pub(super) fn style<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
     file("text/css; charset=utf-8", include_str!("page.css"))
 }
 
-/// What it does.
-pub(crate) fn script<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+/// `GET /page.js`
+pub(super) fn script<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
     file("text/javascript; charset=utf-8", include_str!("page.js"))
 }
 
-/// What stands beside its title.
-pub(crate) fn icon<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+/// `GET /icon.svg`
+pub(super) fn icon<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
     file("image/svg+xml", include_str!("icon.svg"))
 }
 
-/// Gives a file. A browser asks each time whether it has changed, so that after an upgrade nobody has an old script with a new page.
+/// A route that answers a file. Browsers check every time whether it has changed, so that after an
+/// upgrade nobody runs an old script in a new page.
 fn file<S: Clone + Send + Sync + 'static>(content_type: &'static str, content: &'static str) -> MethodRouter<S> {
-    let tag = tag(content);
+    let etag = etag(content);
     get(move |request: Request| async move {
-        let known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|known| is_among(known, &tag));
+        let is_cached = request.headers().get(header::IF_NONE_MATCH).is_some_and(|tags| contains(tags, &etag));
         let headers = [
-            (header::ETAG, tag),
+            (header::ETAG, etag),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
         ];
-        if known {
+        if is_cached {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type))];
@@ -53,19 +58,16 @@ fn file<S: Clone + Send + Sync + 'static>(content_type: &'static str, content: &
     })
 }
 
-/// Other sites may not load these files into their pages.
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-
-/// A name for exactly this content.
-fn tag(content: &str) -> HeaderValue {
+/// The entity tag of exactly this content.
+fn etag(content: &str) -> HeaderValue {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
-    // Digits always make a value.
+    // Hexadecimal digits are always a valid header value.
     HeaderValue::try_from(format!("\"{:016x}\"", hasher.finish())).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Whether `tag` is one of a header `If-None-Match` (RFC 9110, 13.1.2).
-fn is_among(header: &HeaderValue, tag: &HeaderValue) -> bool {
+/// Whether a header `If-None-Match` contains `etag` (RFC 9110, section 13.1.2).
+fn contains(header: &HeaderValue, etag: &HeaderValue) -> bool {
     let tags = header.to_str().unwrap_or_default().split(',').map(str::trim);
-    tags.map(|known| known.strip_prefix("W/").unwrap_or(known)).any(|known| known == "*" || known == tag)
+    tags.map(|tag| tag.strip_prefix("W/").unwrap_or(tag)).any(|tag| tag == "*" || tag == etag)
 }

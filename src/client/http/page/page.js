@@ -1,26 +1,29 @@
-// The page of the messenger's client. Every text of a person goes into the page as text (textContent), never as HTML.
+// The page of the messenger's client. Texts from people go into the page as text (textContent),
+// never as HTML.
 
 const $ = id => document.getElementById(id);
 const [view, log, outbox, state, more, form, name, text, door] =
   ['view', 'log', 'outbox', 'state', 'more', 'form', 'name', 'text', 'door'].map($);
 
-// The messages stand in sheets of so many, which a browser lays out only near the screen, and which go as a whole.
-const SHEET = 100;
-// Sheets that stay in the page; with more the oldest go.
-const SHEETS = 101;
-// Messages that are put into the page at once; the rest waits for the next frame.
-const BATCH = 200;
-// Characters and lines of a longer text that are shown until somebody asks for all of it.
-const CUT = 10_000;
-const LINES = 60;
-// Own messages that are remembered for the next visit.
-const REMEMBERED = 1_000;
-// Messages of one author within this time (ms) stand together.
-const TOGETHER = 3 * 60_000;
-// How long (ms) an acknowledged message is waited for.
-const RETURN = 5_000;
-// The client says something every 15 s. After so much silence (ms) the connection is dead, even if the network has not noticed.
-const SILENCE = 40_000;
+// Messages per sheet. The browser lays out only the sheets near the screen, and old messages are
+// removed by the sheet.
+const SHEET_SIZE = 100;
+// The most sheets in the page. With more, the oldest are removed.
+const MAX_SHEETS = 101;
+// The most messages that one frame adds to the page.
+const MAX_BATCH = 200;
+// A longer text is cut after this many characters or lines, until the reader asks for all of it.
+const MAX_CHARACTERS = 10_000;
+const MAX_LINES = 60;
+// How many messages of this browser's user are remembered for the next visit.
+const MAX_REMEMBERED = 1_000;
+// Messages of one author within this time (ms) form a group.
+const GROUP_TIME = 3 * 60_000;
+// How long (ms) the page waits for an acknowledged message to arrive in the stream.
+const ARRIVAL_TIMEOUT = 5_000;
+// The client sends a comment every 15 s. After this much silence (ms) the connection is dead, even
+// if the network has not noticed.
+const SILENCE_TIMEOUT = 40_000;
 
 const make = (tag, className, content = '') => {
   const node = document.createElement(tag);
@@ -29,27 +32,30 @@ const make = (tag, className, content = '') => {
   return node;
 };
 
-// A browser may forbid a page to remember anything; then it does not.
-const remember = (key, value) => { try { localStorage.setItem(key, value); } catch { /* nothing to be done */ } };
+// A browser may forbid storage. Then the page remembers nothing.
+const remember = (key, value) => {
+  try { localStorage.setItem(key, value); } catch { /* no storage */ }
+};
 const recall = key => { try { return localStorage.getItem(key); } catch { return null; } };
 
 // ---- The messages
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const calendar = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
+const calendar = new Intl.DateTimeFormat(
+  undefined, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
 
 const loadOwn = () => {
   try { return new Set(JSON.parse(recall('own') ?? '[]')); } catch { return new Set(); }
 };
-// The times of the messages that were sent from this browser.
+// The times of the messages that this browser sent.
 let own = loadOwn();
-// What is in the page, by time: {author, text, date, node}.
+// The messages in the page, by time: {author, text, date, node}.
 const shown = new Map();
-// The same by node, to see what stands beside what.
+// The same messages by node, to compare neighbours.
 const records = new WeakMap();
-// What has come and is not in the page yet: messages, and null where messages may be missing.
+// What the next frames will add: a message, null for a gap, undefined to clear the page.
 let queue = [];
-// Sent and acknowledged, but not come back yet, by time.
+// Messages that were acknowledged and have not arrived in the stream yet, by time.
 const acknowledged = new Map();
 
 let lastDay = '';
@@ -60,7 +66,8 @@ let scheduled = false;
 
 const arrive = item => {
   queue.push(item);
-  if (queue.length >= 2 * SHEET * SHEETS) queue = [undefined, ...queue.slice(-SHEET * SHEETS)];
+  const most = SHEET_SIZE * MAX_SHEETS;
+  if (queue.length >= 2 * most) queue = [undefined, ...queue.slice(-most)];
   if (document.hidden && item) document.title = `(${++unseen}) messenger`;
   schedule();
 };
@@ -73,13 +80,13 @@ const schedule = () => {
 const draw = () => {
   scheduled = false;
   const before = unread;
-  for (const item of queue.splice(0, BATCH)) {
+  for (const item of queue.splice(0, MAX_BATCH)) {
     if (item) addMessage(item);
     else if (item === null) addGap();
     else clear();
   }
-  // Not under the eyes of somebody who reads the old ones, unless there are far too many.
-  if (log.childElementCount > (atEnd ? SHEETS : 2 * SHEETS)) forget();
+  // A reader of old messages keeps them, unless there are far too many.
+  if (log.childElementCount > (atEnd ? MAX_SHEETS : 2 * MAX_SHEETS)) forget();
   log.setAttribute('aria-busy', queue.length > 0);
   $('empty').hidden = log.hasChildNodes() || outbox.hasChildNodes();
   if (atEnd) toEnd();
@@ -94,7 +101,7 @@ const addMessage = ({ author, text, sendTime }) => {
     sent.node.remove();
   }
   const same = shown.get(sendTime);
-  // After a gap the client may begin with what is here already.
+  // After a gap the client may repeat messages that are here already.
   if (same && same.author === author && same.text === text) return;
   const date = new Date(`${sendTime.slice(0, 23)}Z`);
   const day = calendar.format(date);
@@ -112,9 +119,10 @@ const addMessage = ({ author, text, sendTime }) => {
   if (!atEnd) unread += 1;
 };
 
-// Puts something at the end.
+// Adds a node at the end.
 const put = node => {
-  if (!log.lastChild || log.lastChild.childElementCount >= SHEET) log.append(make('div', 'sheet'));
+  const isFull = !log.lastChild || log.lastChild.childElementCount >= SHEET_SIZE;
+  if (isFull) log.append(make('div', 'sheet'));
   log.lastChild.append(node);
 };
 
@@ -123,7 +131,7 @@ const bubble = (author, text, mine) => {
   const head = make('header', '');
   const who = make('b', '', author || 'nobody');
   who.dir = 'auto';
-  // The same name has the same colour everywhere.
+  // A name has the same colour everywhere.
   let hue = 0;
   for (const char of author) hue = (hue * 31 + char.codePointAt(0)) % 360;
   node.style.setProperty('--hue', hue);
@@ -131,10 +139,10 @@ const bubble = (author, text, mine) => {
   const said = make('p', 'text');
   said.dir = 'auto';
   node.append(head, said);
-  const short = text.split('\n', LINES).join('\n').slice(0, CUT);
+  const short = text.split('\n', MAX_LINES).join('\n').slice(0, MAX_CHARACTERS);
   said.textContent = text;
   if (short.length < text.length) {
-    // Not in the middle of a character.
+    // Do not cut a character in half.
     said.textContent = `${short.replace(/[\ud800-\udbff]$/, '')} …`;
     const all = make('button', 'link', `Show all ${text.length.toLocaleString()} characters`);
     all.type = 'button';
@@ -148,21 +156,23 @@ const bubble = (author, text, mine) => {
   return node;
 };
 
-// Whether a message stands under the name of the one before it.
+// Hides the name above a message if the message before it has the same author.
 const group = node => {
   const [one, other] = [node?.previousElementSibling, node].map(node => records.get(node));
   if (!other) return;
   const mine = record => record.node.classList.contains('own');
-  const together = one && one.author === other.author && mine(one) === mine(other) && Math.abs(other.date - one.date) < TOGETHER;
+  const together = one && one.author === other.author && mine(one) === mine(other)
+    && Math.abs(other.date - one.date) < GROUP_TIME;
   node.classList.toggle('cont', Boolean(together));
 };
 
 const addGap = () => {
-  if (log.lastChild?.lastChild.className !== 'gap') put(make('p', 'gap', 'Messages may be missing here'));
+  if (log.lastChild?.lastChild.className === 'gap') return;
+  put(make('p', 'gap', 'Messages may be missing here'));
 };
 
 const forget = () => {
-  while (log.childElementCount > SHEETS) log.firstChild.remove();
+  while (log.childElementCount > MAX_SHEETS) log.firstChild.remove();
   for (const [time, { node }] of shown) {
     if (node.isConnected) break;
     shown.delete(time);
@@ -172,7 +182,7 @@ const forget = () => {
 
 const clear = () => {
   shown.clear();
-  // They were among what is not shown, or are still to come.
+  // They were among the messages that are not shown, or will still arrive.
   for (const { node } of acknowledged.values()) node.remove();
   acknowledged.clear();
   log.replaceChildren();
@@ -189,7 +199,7 @@ const markOwn = time => {
   return true;
 };
 
-// ---- Where the reader looks
+// ---- The scroll position
 
 const measure = () => ({ top: view.scrollTop, height: view.scrollHeight, box: view.clientHeight });
 let seen = measure();
@@ -207,11 +217,12 @@ const showUnread = () => {
   more.hidden = false;
 };
 
-// Only somebody who goes up leaves the end. What is above may also move because messages get their real height, or go: then the whole
-// height changes too.
+// Only a reader who scrolls up leaves the end. Messages above may also move because they get their
+// real height, or are removed: then the whole height changes too.
 view.addEventListener('scroll', () => {
   const now = measure();
-  const moved = now.height === seen.height && now.box === seen.box || performance.now() - touched < 500;
+  const sameSize = now.height === seen.height && now.box === seen.box;
+  const moved = sameSize || performance.now() - touched < 500;
   if (now.height - now.box - now.top < 48) atEnd = true;
   else if (now.top < seen.top && moved) atEnd = false;
   seen = now;
@@ -233,17 +244,17 @@ document.addEventListener('visibilitychange', () => {
   document.title = 'messenger';
 });
 
-// ---- The token, where the client asks for one
+// ---- The token, if the client needs one
 
 let token = recall('token');
-// A link may bring it, behind a sign that no server gets to see.
+// A link may contain it in the fragment, which browsers do not send to servers.
 if (location.hash.startsWith('#token=')) {
   token = decodeURIComponent(location.hash.slice(7));
   history.replaceState(null, '', location.pathname);
 }
 const allowed = headers => (token ? { ...headers, Authorization: `Bearer ${token}` } : headers);
 
-// Asks for the token, until somebody gives one.
+// Asks the reader for the token.
 const ask = () => new Promise(resolve => {
   say('away', token ? 'This is not the token.' : 'This chat asks for a token.');
   form.hidden = !(door.hidden = false);
@@ -272,15 +283,15 @@ const say = (is, sentence = words[is]) => {
 let lastId;
 let hurry = () => {};
 
-// Reads the stream for ever. Not with EventSource: that gives up for good at the first answer which is not 200, and does not notice a
-// connection that has died without a word.
+// Reads the stream, and reconnects when it ends. EventSource would give up at the first answer that
+// is not 200, and does not notice a dead connection.
 const follow = async () => {
   for (let failures = 0; ; failures += 1) {
     const abort = new AbortController();
     let silence;
     const alive = () => {
       clearTimeout(silence);
-      silence = setTimeout(() => abort.abort(), SILENCE);
+      silence = setTimeout(() => abort.abort(), SILENCE_TIMEOUT);
     };
     let reason;
     try {
@@ -308,7 +319,7 @@ const follow = async () => {
       } else {
         reason = (await answer.json().catch(() => ({}))).detail;
       }
-    } catch { /* the network's reasons say nothing to a reader */ }
+    } catch { /* network errors tell a reader nothing */ }
     clearTimeout(silence);
     say('away', reason && `Your client says: ${reason}. Trying again …`);
     const pause = Math.min(300 * 2 ** failures, 5_000) * (0.75 + Math.random() / 2);
@@ -321,7 +332,7 @@ const follow = async () => {
 addEventListener('online', () => hurry());
 document.addEventListener('visibilitychange', () => { if (!document.hidden) hurry(); });
 
-// One event of the stream.
+// Handles one event of the stream.
 const receive = block => {
   const event = {};
   for (const line of block.split('\n')) {
@@ -337,10 +348,11 @@ const receive = block => {
 
 // ---- Sending
 
-// crypto.randomUUID is not there where the page does not come from this machine or over https.
-const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
+// crypto.randomUUID exists only over https and on localhost.
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)),
+  byte => byte.toString(16).padStart(2, '0')).join('');
 
-// One after the other, so that they stand in the chat as they were written.
+// Messages are sent one after the other, so that the chat has them in the order of writing.
 let last = Promise.resolve();
 const send = item => {
   item.node.className = 'own waits';
@@ -368,15 +380,15 @@ const post = async item => {
 
 const accepted = (item, time) => {
   own = loadOwn().add(time);
-  remember('own', JSON.stringify([...own].slice(-REMEMBERED)));
+  remember('own', JSON.stringify([...own].slice(-MAX_REMEMBERED)));
   item.fate.textContent = '';
-  // It may have come back before the answer.
+  // The message may arrive in the stream before the answer.
   if (markOwn(time)) return item.node.remove();
   acknowledged.set(time, item);
-  // It may also never come, where messages are missing. It is in the chat all the same.
+  // After a gap it may never arrive, but it is in the chat.
   setTimeout(() => {
     if (acknowledged.has(time)) arrive({ author: item.author, text: item.text, sendTime: time });
-  }, RETURN);
+  }, ARRIVAL_TIMEOUT);
 };
 
 const failed = (item, sentence) => {
@@ -391,7 +403,7 @@ const failed = (item, sentence) => {
     };
     item.fate.append(' ', node);
   };
-  // Under the same key: if the first one has arrived after all, this is no second message.
+  // With the same key: if the first attempt succeeded after all, there is no second message.
   button('Send again', () => send(item));
   button('Discard', () => item.node.remove());
 };
@@ -404,7 +416,8 @@ const fit = () => {
 form.onsubmit = event => {
   event.preventDefault();
   if (!text.value.trim()) return text.focus();
-  const item = { author: name.value, text: text.value, key: newKey(), node: bubble(name.value, text.value, true) };
+  const node = bubble(name.value, text.value, true);
+  const item = { author: name.value, text: text.value, key: newKey(), node };
   item.fate = make('p', 'fate');
   item.fate.setAttribute('role', 'status');
   item.node.append(item.fate);
@@ -419,7 +432,7 @@ form.onsubmit = event => {
 };
 text.oninput = fit;
 text.onkeydown = event => {
-  // 229: a key that belongs to an input method, which Safari says only so.
+  // 229 is a key for an input method. Safari reports it in no other way.
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();
   form.requestSubmit();
@@ -428,7 +441,7 @@ name.onchange = () => remember('name', name.value);
 name.value = recall('name') ?? '';
 (name.value ? text : name).focus();
 
-// Another tab has sent something.
+// Another tab sent a message.
 addEventListener('storage', event => {
   if (event.key !== 'own') return;
   own = loadOwn();

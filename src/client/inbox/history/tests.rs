@@ -10,7 +10,7 @@ fn time(nanos: u64) -> SendTime {
     SendTime::default().next(now).expect("a time")
 }
 
-/// Adds a message, and gives its event.
+/// Adds a message, and returns its event.
 fn push(history: &History, nanos: u64, text: &str) -> String {
     let send_time = Some(time(nanos).into());
     let mut json = MessageJson::default();
@@ -22,15 +22,15 @@ fn push(history: &History, nanos: u64, text: &str) -> String {
     format!("id: {id}\ndata: {{\"author\":\"alice\",\"text\":{text},\"sendTime\":\"{id}\"}}\n\n")
 }
 
-/// Everything that is there for `reader` now, and how many gaps there were before it.
-async fn rest(reader: &mut Reader) -> (String, usize) {
+/// All events that `reader` can read now, and the number of gaps before them.
+async fn rest(reader: &mut HistoryReader) -> (String, usize) {
     let (mut all, mut gaps) = (Vec::new(), 0);
     loop {
         tokio::select! {
             biased;
-            found = reader.next() => match found {
-                Found::Events(events) => all.extend_from_slice(&events),
-                Found::Gap => {
+            part = reader.next() => match part {
+                HistoryPart::Events(events) => all.extend_from_slice(&events),
+                HistoryPart::Gap => {
                     gaps += 1;
                     all.clear();
                 }
@@ -41,18 +41,18 @@ async fn rest(reader: &mut Reader) -> (String, usize) {
 }
 
 #[tokio::test]
-async fn a_page_goes_on_after_any_event_that_is_kept() {
+async fn a_page_resumes_after_any_event_that_is_kept() {
     let history = Arc::new(History::new(64 * MIB));
     history.begin(time(1));
     let mut all = vec![(time(1), format!("id: {}\n\n", time(1)))];
     for number in 2..600 {
         if number == 300 {
-            // The server that comes next has a clock that is behind.
+            // The next server has a clock that is behind.
             history.note_gap(Some(time(2)));
             all.push((time(2), format!("id: {}\nevent: gap\ndata: messages may be missing here\n\n", time(2))));
             continue;
         }
-        // Now and then one that fills most of a segment, and one that is larger than one.
+        // Some messages fill most of a segment, some more than one.
         let size = [0, 3, 40_000, 0, 0, 0, 90_000][number % 7];
         let hostile = format!("id: {}\n\ndata: x{}", time(3003), "x".repeat(size));
         let nanos = number as u64 * 1001 - if number > 300 { 200_000 } else { 0 };
@@ -68,7 +68,7 @@ async fn a_page_goes_on_after_any_event_that_is_kept() {
 }
 
 #[tokio::test]
-async fn who_comes_from_nowhere_is_told_so_once() {
+async fn a_page_with_an_unknown_id_gets_one_gap() {
     let history = Arc::new(History::new(MIB));
     assert_eq!(rest(&mut history.read(None)).await, (String::new(), 0));
     for id in ["", "now", &time(5).to_string()] {
@@ -86,20 +86,20 @@ async fn who_comes_from_nowhere_is_told_so_once() {
 async fn a_search_for_an_event_is_bounded() {
     let history = Arc::new(History::new(64 * MIB));
     let text = "x".repeat(SEGMENT / 3);
-    // The clock jumps to and fro, so that each segment may have any time in between.
+    // The clock jumps back and forth, so each segment may contain any time in between.
     for number in 1..200 {
         push(&history, number * 1001, &text);
         push(&history, (1_000_000 - number) * 1001, &text);
     }
     let nowhere = time(500_000 * 1001).to_string();
-    let search = history.lock().search(&nowhere).expect("an identity");
-    assert_eq!(search.closed.len(), SEARCHED);
+    let search = Search::new(&history.lock(), &nowhere).expect("an id");
+    assert_eq!(search.closed.len(), MAX_SEARCHED);
     let (everything, _) = rest(&mut history.read(None)).await;
     assert!(rest(&mut history.read(Some(&nowhere))).await == (everything, 1), "from the oldest, with a gap");
 }
 
 #[tokio::test]
-async fn keeps_no_more_than_the_limit_and_tells_who_falls_off_its_end() {
+async fn keeps_no_more_than_the_limit_and_reports_the_gap() {
     let history = Arc::new(History::new(MIB));
     let mut slow = history.read(None);
     let mut last = String::new();
@@ -107,17 +107,13 @@ async fn keeps_no_more_than_the_limit_and_tells_who_falls_off_its_end() {
     for number in 2..10_000 {
         let size = if number % 500 == 0 { 300_000 } else { 300 };
         last = push(&history, number * 1001, &"x".repeat(size));
-        let log = history.lock();
-        let held = log.closed.iter().map(|segment| segment.events.len()).sum::<usize>();
-        assert_eq!(log.closed_bytes, held);
-        assert!(held + log.open.len() <= MIB, "{held}");
-        assert!(log.open.capacity() <= 2 * SEGMENT.max(size));
+        assert!(history.lock().bytes() <= MIB);
     }
     let (kept, gaps) = rest(&mut slow).await;
     assert!(gaps == 1 && kept.len() > MIB / 2 && kept.len() <= MIB, "{gaps}, {}", kept.len());
     assert!(!kept.contains(&first) && kept.starts_with("id: ") && kept.ends_with(&last));
     assert_eq!(rest(&mut history.read(Some(&time(1).to_string()))).await, (kept, 1));
-    // One that is larger than all that may be kept still gets to whoever is there.
+    // A message over the limit still reaches the pages that are there.
     let mut page = history.read(Some(&time(9_999 * 1001).to_string()));
     let large = push(&history, 10_000 * 1001, &"x".repeat(2 * MIB));
     assert!(rest(&mut page).await == (large, 0));
@@ -128,37 +124,41 @@ async fn pages_at_one_position_share_one_copy() {
     let history = Arc::new(History::new(MIB));
     push(&history, 1, "one");
     let (mut one, mut other) = (history.read(None), history.read(None));
-    let (Found::Events(first), Found::Events(second)) = (one.next().await, other.next().await) else { panic!() };
+    let (HistoryPart::Events(first), HistoryPart::Events(second)) = (one.next().await, other.next().await) else {
+        panic!()
+    };
     assert_eq!(first.as_ptr(), second.as_ptr());
     push(&history, 1001, "two");
-    let (Found::Events(third), Found::Events(fourth)) = (one.next().await, history.read(None).next().await) else {
+    let (HistoryPart::Events(third), HistoryPart::Events(fourth)) = (one.next().await, history.read(None).next().await)
+    else {
         panic!()
     };
     assert!(third.len() < fourth.len(), "and the next event is in the next copy");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_event_is_slept_through() {
+async fn no_event_is_missed_between_a_read_and_a_wait() {
     const PAGES: usize = 3;
     let history = Arc::new(History::new(MIB));
-    let (said, mut heard) = tokio::sync::mpsc::channel(PAGES);
+    let (sender, mut parts) = tokio::sync::mpsc::channel(PAGES);
     for _ in 0..PAGES {
-        let (mut reader, said) = (history.read(None), said.clone());
+        let (mut reader, sender) = (history.read(None), sender.clone());
         tokio::spawn(async move {
             loop {
-                let found = reader.next().await;
-                if said.send(found).await.is_err() {
+                let part = reader.next().await;
+                if sender.send(part).await.is_err() {
                     return;
                 }
             }
         });
     }
-    // Each event comes just when the pages have said that they have the one before, and look for more or lie down.
+    // Each event arrives right after all pages have read the one before, while they check for
+    // more or start to wait.
     for number in 0..20_000 {
-        let event = Found::Events(push(&history, number * 1001 + 1, "hey").into());
+        let event = HistoryPart::Events(push(&history, number * 1001 + 1, "hey").into());
         for _ in 0..PAGES {
-            let found = tokio::time::timeout(Duration::from_secs(30), heard.recv()).await;
-            assert_eq!(found.expect("a page sleeps"), Some(event.clone()), "{number}");
+            let part = tokio::time::timeout(Duration::from_secs(30), parts.recv()).await;
+            assert_eq!(part.expect("a page missed an event"), Some(event.clone()), "{number}");
         }
     }
 }

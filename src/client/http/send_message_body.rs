@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::proto::SendMessageRequest;
 
-/// The two fields as they came, so that an error can say which one is missing or what it is instead of a string. Other fields are
-/// ignored.
+/// The two fields, of any type, so that an error can name the wrong one and its type. Other fields
+/// are ignored.
 #[derive(Deserialize)]
 struct Fields {
     author: Option<Value>,
@@ -19,29 +19,29 @@ struct Fields {
 ///
 /// # Errors
 /// 415.
-pub(crate) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
     for encoding in headers.get_all(header::CONTENT_ENCODING) {
         if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
             let encoding = encoding.to_str().unwrap_or("not text");
-            let detail = format!("the body must not be encoded, and Content-Encoding is {encoding}");
+            let detail = format!("the body must not be encoded, but Content-Encoding is {encoding}");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
     }
     Ok(())
 }
 
-/// Reads a message from JSON, whatever `Content-Type` says: `curl -d` calls everything a form.
+/// Reads a message from JSON under any `Content-Type`: `curl -d` declares a form.
 ///
 /// # Errors
-/// 400, with what is wrong and where.
-pub(crate) fn parse(body: &[u8]) -> Result<SendMessageRequest, Problem> {
+/// 400, which says what is wrong and where.
+pub(super) fn parse(body: &[u8]) -> Result<SendMessageRequest, Problem> {
     if body.is_empty() {
         return Err(Problem::bad_request(r#"the body is empty, expected {"author": "...", "text": "..."}"#));
     }
     let json = std::str::from_utf8(body).map_err(|error| {
         Problem::bad_request(format!("the body is not UTF-8: invalid byte at {}", error.valid_up_to()))
     })?;
-    // serde would also take an array for the fields in their order.
+    // serde also accepts an array of the fields in order.
     if !json.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok() {
         return Err(Problem::bad_request("the body is JSON, but not an object with the fields author and text"));
     }

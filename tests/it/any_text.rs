@@ -40,7 +40,7 @@ async fn texts_and_authors_arrive_unchanged(backend: Backend) {
     let mut reader = server.reader().await;
     let mut grpc = server.grpc().await;
     for text in texts() {
-        // A megabyte is a text, but no name.
+        // A megabyte fits a text, but is no author.
         let author = if text.len() > 1000 { "алиса" } else { &text };
         for over_http in [true, false] {
             let time =

@@ -1,4 +1,4 @@
-//! Bad input over gRPC gets the status that the conventions have for it, with what is wrong in its message, and changes nothing.
+//! Bad input over gRPC gets the conventional status, with what is wrong in its message, and changes nothing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Raw {
         support::soon("an answer", self.connection.call(request)).await.expect("an answer")
     }
 
-    /// The status of a call of the chat's service.
+    /// Makes a call of the chat service, and returns its status.
     async fn status(&mut self, method: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
         self.status_at(&format!("/mes_grpc.MessengerServer/{method}"), headers, body).await
     }
@@ -97,7 +97,7 @@ async fn undecodable_requests_are_refused() {
         assert_eq!(status.code(), code, "{body:?}: {status}");
         assert!(status.message().contains(message), "{body:?}: {status}");
     }
-    // Broken framing has no field to name; what matters is that it is an answer and not a reset.
+    // Broken framing has no field to name, but it gets an answer and not a reset.
     for body in [Bytes::new(), frame(0, 10, b"short"), frame(7, 0, b""), frame(1, 0, b"")] {
         let status = raw.status("SendMessage", &[], body.clone()).await;
         assert_ne!(status.code(), Code::Ok, "{body:?}");
@@ -106,7 +106,7 @@ async fn undecodable_requests_are_refused() {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
 
     let time = post(&mut server.grpc().await, "alice", "hey").await;
-    assert_eq!(reader.next().await.time, time, "the first message there is");
+    assert_eq!(reader.next().await.time, time, "the first message of the room");
 }
 
 async fn unknown_fields_are_ignored() {
@@ -133,7 +133,7 @@ async fn unknown_methods_are_unimplemented() {
 async fn requests_that_are_not_grpc_get_an_http_status() {
     const SEND: &str = "/mes_grpc.MessengerServer/SendMessage";
     const CHECK: &str = "/grpc.health.v1.Health/Check";
-    // Whoever has no token is told the same, and no more.
+    // Callers without a token get the same status, and no more.
     let (_server, address) = program::server(&[("MESSENGER_TOKEN", "secret")]).await;
     let mut raw = raw_at(address).await;
     let cases = [
@@ -179,19 +179,19 @@ async fn compressed_requests_are_refused() {
     let mut raw = raw(&server).await;
     let (send, read) = ("/mes_grpc.MessengerServer/SendMessage", "/mes_grpc.MessengerServer/ReadMessages");
     for path in [send, read, "/grpc.health.v1.Health/Check"] {
-        // With a compression that is not understood here: the answer names it, and what is understood.
+        // An unknown compression: the answer names it, and the supported one.
         let status = raw.status_at(path, &[("grpc-encoding", "gzip")], frame(1, 1, b"x")).await;
         assert_eq!(status.code(), Code::Unimplemented, "{path}: {status}");
         assert!(status.message().contains("gzip") && !status.message().contains("Some"), "{path}: {status}");
         assert_eq!(status.metadata().get("grpc-accept-encoding").expect(path), "identity");
-        // With none, so the flag makes no sense.
+        // The flag without a compression makes no sense.
         for headers in [&[][..], &[("grpc-encoding", "identity")]] {
             let status = raw.status_at(path, headers, frame(1, 1, b"x")).await;
             assert_eq!(status.code(), Code::Internal, "{path} {headers:?}: {status}");
             assert!(status.message().contains("compressed"), "{path} {headers:?}: {status}");
         }
     }
-    // A message need not be compressed where the call names a compression.
+    // The compression of a call does not apply to a message without the flag.
     assert_eq!(raw.status("SendMessage", &[("grpc-encoding", "gzip")], frame(0, 0, b"")).await.code(), Code::Ok);
     assert_eq!(reader.next().await.text, "");
 }
@@ -227,7 +227,7 @@ async fn a_deadline_counts_from_the_headers() {
     let mut reader = server.reader().await;
     let mut requests = http2::open(server.address).await;
     for method in ["SendMessage", "ReadMessages"] {
-        // Its message is never complete, and the server's own patience is 20 s.
+        // The message is never complete, and the server would wait for it for 20 s.
         let began = Instant::now();
         let request = Request::post(format!("http://localhost/mes_grpc.MessengerServer/{method}"))
             .header("content-type", "application/grpc")
@@ -239,12 +239,12 @@ async fn a_deadline_counts_from_the_headers() {
         assert!(status.metadata().contains_key(NOT_ACCEPTED), "{method}: {status}");
         assert!(began.elapsed() < Duration::from_secs(15), "{method}: after {:?}", began.elapsed());
     }
-    // It has passed already when the message has come.
+    // The deadline is over before the message arrives.
     let mut raw = raw(&server).await;
     let status = raw.status("SendMessage", &[("grpc-timeout", "1n")], frame(0, 0, b"")).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
 
     let time = post(&mut server.grpc().await, "alice", "hey").await;
-    assert_eq!(reader.next().await.time, time, "the first message there is");
+    assert_eq!(reader.next().await.time, time, "the first message of the room");
 }

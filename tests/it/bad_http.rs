@@ -61,7 +61,7 @@ async fn bodies_that_are_not_a_message_are_refused() {
     let deep = format!("{{\"author\": \"a\", \"text\": \"b\", \"x\": {}", "[".repeat(100_000));
     assert_eq!(post(client.address, "/sendMessage", deep).await.status, 400);
     let time = client.send("alice", "hey").await;
-    assert_eq!(reader.next().await.time, time, "the first message there is");
+    assert_eq!(reader.next().await.time, time, "the first message of the room");
 }
 
 async fn every_content_type_is_accepted() {
@@ -84,7 +84,7 @@ async fn every_content_type_is_accepted() {
         }
     }
     let answer = call(client.address, Method::POST, "/sendMessage", &[], bodies[0]).await;
-    assert_eq!(answer.status, 200, "no type at all");
+    assert_eq!(answer.status, 200, "without a content type");
     let got = client.collect(types.len() * bodies.len() + 1).await;
     assert!(got.iter().all(|message| message.author == "alice" && message.text == "hey"));
 }
@@ -130,17 +130,17 @@ async fn requests_from_pages_of_other_sites_are_refused() {
             "{headers:?}"
         );
     }
-    assert_eq!(client.collect(3).await.len(), 3, "and nothing of the refused ones");
+    assert_eq!(client.collect(3).await.len(), 3, "the refused messages are not in the room");
 }
 
-/// Answers to a `GET` or `POST` under this host, with these headers.
+/// Calls a path under this host name, with these headers.
 async fn under(address: SocketAddr, path: &str, host: &str, headers: &[(&str, &str)]) -> support::http::Answer {
     let method = if path == "/" { Method::GET } else { Method::POST };
     let body = if path == "/sendMessage" { r#"{"author": "mallory", "text": "hey"}"# } else { "" };
     call(address, method, path, &[&[("host", host)], headers].concat(), body).await
 }
 
-/// Each as a browser sends it with some request of a page to its own site.
+/// Headers that browsers send with requests of a page to its own site.
 const BROWSERS: [&[(&str, &str)]; 4] = [
     &[("sec-fetch-site", "same-origin")],
     &[("origin", "http://evil.example:8080")],
@@ -167,7 +167,7 @@ async fn browsers_are_refused_under_foreign_host_names() {
         }
         let answer = call(client, Method::GET, "/messages", &[&[("host", "evil.example")], headers].concat(), "").await;
         assert_eq!(answer.status, 403, "{headers:?}");
-        // What is asked by monitors, and tells nothing of the chat.
+        // Monitoring asks for these paths, which reveal nothing of the chat.
         for path in ["/health", "/ready", "/openapi.json"] {
             let answer = call(client, Method::GET, path, &[&[("host", "evil.example")], headers].concat(), "").await;
             assert_eq!(answer.status, 200, "{path} {headers:?}");
@@ -247,7 +247,7 @@ async fn encoded_bodies_are_refused() {
     let send = async |encoding, body: &[u8]| {
         call(client.address, Method::POST, "/sendMessage", &[("content-encoding", encoding)], body.to_vec()).await
     };
-    // Whether the bytes are what the header says makes no difference.
+    // The bytes need not be in that encoding.
     for encoding in ["gzip", "deflate", "br", "zstd", "gzip, identity", "nonsense"] {
         let answer = send(encoding, b"\x1f\x8b\x08\x00").await;
         assert_eq!(answer.status, 415, "{encoding}");
@@ -285,7 +285,7 @@ async fn a_refusal_reaches_a_peer_that_is_still_sending() {
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer:.100}");
         }
     }
-    // A flush whose request is cut takes nothing.
+    // An incomplete flush request takes no messages.
     let time = client.send("alice", "kept").await;
     let mut cut = TcpStream::connect(client.address).await.unwrap();
     cut.write_all(b"POST /getAndFlushMessages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab").await.unwrap();

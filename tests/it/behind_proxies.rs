@@ -1,7 +1,5 @@
-//! Behind nginx, with the configuration that the project gives (`deploy/nginx.conf`): everything goes through at once, silence ends
-//! nothing, and a proxy that restarts costs nothing.
-//!
-//! Needs nginx. Without it these tests skip, and say so; where the variable `CI` is `true` they fail.
+//! Behind nginx with `deploy/nginx.conf`, messages pass at once, silent streams stay open, and a restart of nginx loses
+//! nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -34,7 +32,7 @@ pub fn tests() -> Vec<Trial> {
 
 const CONFIGURATION: &str = include_str!("../../deploy/nginx.conf");
 
-/// A running nginx, and its folder.
+/// A running nginx with its own folder.
 struct Nginx {
     child: Child,
     folder: PathBuf,
@@ -42,14 +40,14 @@ struct Nginx {
     http: SocketAddr,
 }
 
-/// Puts something else into the configuration, which must be there once.
+/// Replaces the only occurrence of a text.
 fn replace(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "{from}");
     text.replace(from, to)
 }
 
 impl Nginx {
-    /// Starts it before this server; what it passes HTTP to is said when there is a client.
+    /// Starts nginx in front of this server and this client, which may start later.
     async fn start(configuration: &str, server: SocketAddr, client: SocketAddr) -> Self {
         let (grpc, http) = ((Ipv4Addr::LOCALHOST, fixed_port()).into(), (Ipv4Addr::LOCALHOST, fixed_port()).into());
         let folder = std::env::temp_dir().join(format!("messenger-nginx-{}-{}", std::process::id(), fixed_port()));
@@ -59,7 +57,7 @@ impl Nginx {
         text = replace(&text, "127.0.0.1:8080", &client.to_string());
         text = replace(&text, "listen 51076", &place(grpc));
         text = replace(&text, "listen 8088", &place(http));
-        // Where somebody may write who is not root.
+        // Folders that are writable without root.
         let own: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {};", folder.join(kind).display()))
             .concat();
@@ -89,7 +87,7 @@ impl Nginx {
         child
     }
 
-    /// Ends it with all its connections, and starts it again.
+    /// Ends nginx with all its connections, and starts it again.
     async fn restart(&mut self) {
         self.signal("TERM");
         soon("the end of nginx", self.child.wait()).await.unwrap();
@@ -103,7 +101,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // The workers end with it; a kill would leave them.
+        // SIGTERM ends the workers too; a kill would leave them.
         if let Some(pid) = self.child.id() {
             program::signal(pid, "TERM");
             while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
@@ -114,10 +112,10 @@ impl Drop for Nginx {
     }
 }
 
-/// A server and a client that reads from it through nginx, and is asked through it.
+/// Starts a server, and a client that is behind nginx on both sides.
 async fn chat(configuration: &str) -> (Running, Running, Nginx) {
     let server = server(&[]);
-    // The one knows the other's port before it is there.
+    // nginx is told the port of the client before the client starts.
     let http = support::free_port();
     let address = http.local_addr().unwrap();
     let nginx = Nginx::start(configuration, server.address, address).await;
@@ -126,7 +124,7 @@ async fn chat(configuration: &str) -> (Running, Running, Nginx) {
     (server, client, nginx)
 }
 
-/// The messages of `GET /messages`.
+/// An open `GET /messages`.
 struct Events {
     body: Incoming,
     rest: Vec<u8>,
@@ -140,7 +138,7 @@ impl Events {
         (answer.status() == 200).then(|| Self { body: answer.into_body(), rest: Vec::new() })
     }
 
-    /// The next message's time; `None` at the end, and where the connection is cut.
+    /// The time of the next message; `None` at the end of the stream or of the connection.
     async fn next(&mut self) -> Option<String> {
         loop {
             while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
@@ -166,18 +164,18 @@ async fn each_message_passes_without_waiting_for_the_next() {
         (200, "text/html; charset=utf-8")
     );
     let last = send(nginx.http, "alice", "the first").await;
-    // Once it is there, it is known as a place to go on from.
+    // Then the event stream can resume after this message.
     client.collect(1).await;
     let mut events = soon("the stream", Events::open(nginx.http, &last)).await.unwrap();
     let mut foreign = reader(&mut grpc(nginx.grpc).await).await;
     let mut direct = server.grpc().await;
-    // Each message is awaited everywhere before the next one is sent: a proxy that collects would wait forever.
+    // Each message is awaited everywhere before the next one is sent: a proxy that buffers would wait forever.
     for number in 0..20 {
         let time = post(&mut direct, "bob", &number.to_string()).await;
         assert_eq!(events.next().await.unwrap(), time);
         assert_eq!(foreign.next().await.time, time);
     }
-    // As large as they may be, both ways; what is larger is refused by who knows why.
+    // The largest message passes both ways. A larger one is refused by the server or the client, not by nginx.
     let large = "x".repeat((4 << 20) - 100);
     let time = send(nginx.http, "alice", &large).await;
     assert_eq!(foreign.next().await.time, time);
@@ -186,14 +184,14 @@ async fn each_message_passes_without_waiting_for_the_next() {
     assert!(refused.problem().contains("refused"), "{}", refused.problem());
     let refused = call(nginx.http, Method::POST, "/sendMessage", &[], "x".repeat((8 << 20) + 1)).await;
     assert!(refused.problem().contains("8388608 bytes"), "{}", refused.problem());
-    // A browser that says where its page is from.
+    // A browser that sends an origin.
     let own = format!("http://{}", nginx.http);
     let body = json!({"author": "alice", "text": "hey"}).to_string();
     let answer = call(nginx.http, Method::POST, "/sendMessage", &[("origin", &own)], body).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
 }
 
-/// By itself nginx takes no more than a thousand calls on a connection.
+/// By default nginx takes a thousand calls on a connection.
 async fn a_client_sends_more_calls_than_a_connection_takes_by_default() {
     suite::require("nginx", "nginx");
     let (_server, client, _nginx) = chat(CONFIGURATION).await;
@@ -203,7 +201,7 @@ async fn a_client_sends_more_calls_than_a_connection_takes_by_default() {
     assert_eq!(client.collect(1500).await.len(), 1500);
 }
 
-/// Nor does it end the stream then: the client has to.
+/// nginx keeps the stream of such a connection open, so the client has to replace the connection.
 async fn a_connection_that_takes_no_more_calls_is_replaced() {
     suite::require("nginx", "nginx");
     let few = replace(CONFIGURATION, "keepalive_requests 1000000000;", "keepalive_requests 10;");
@@ -227,7 +225,7 @@ async fn a_silent_stream_stays_open_with_the_documented_timeout() {
     const SETTING: &str = "grpc_read_timeout 365d;";
     suite::require("nginx", "nginx");
     let server = server(&[]);
-    // In place of the default of a minute, which the setting stands against.
+    // The default is a minute, which the setting replaces.
     let short = replace(CONFIGURATION, "http {", "http { grpc_read_timeout 2s;");
     let without = replace(&short, SETTING, "");
     let nobody = (Ipv4Addr::LOCALHOST, fixed_port()).into();
@@ -238,7 +236,10 @@ async fn a_silent_stream_stays_open_with_the_documented_timeout() {
 
     let nginx = Nginx::start(&short, server.address, nobody).await;
     let mut whole = reader(&mut grpc(nginx.grpc).await).await;
-    assert!(tokio::time::timeout(2 * SHORT, whole.stream.message()).await.is_err(), "nothing comes, and no end");
+    assert!(
+        tokio::time::timeout(2 * SHORT, whole.stream.message()).await.is_err(),
+        "the stream stays open without a message"
+    );
     let time = post(&mut server.grpc().await, "alice", "after the silence").await;
     assert_eq!(whole.next().await.time, time);
 }
@@ -253,20 +254,20 @@ async fn a_restart_of_the_proxy_loses_nothing() {
     let mut expected = Vec::new();
     for round in 0..4 {
         let mut events = until("the stream", async || Events::open(nginx.http, &last).await).await;
-        // A restart cuts everything at once; a reload when the old workers' time is over.
+        // A restart cuts all connections at once, a reload when the old workers end.
         if round % 2 == 0 {
             nginx.restart().await;
         } else {
             nginx.signal("HUP");
         }
-        assert_eq!(events.next().await, None, "the page's stream is cut");
+        assert_eq!(events.next().await, None, "the event stream is cut");
         let mut sent = Vec::new();
         for number in 0..10 {
             sent.push(post(&mut direct, "bob", &number.to_string()).await);
         }
         let mut events = until("the stream", async || Events::open(nginx.http, &last).await).await;
         for time in &sent {
-            assert_eq!(events.next().await.as_ref(), Some(time), "the page goes on where it was");
+            assert_eq!(events.next().await.as_ref(), Some(time), "the event stream resumes");
         }
         last = sent.last().unwrap().clone();
         expected.append(&mut sent);

@@ -1,7 +1,4 @@
-//! The page, in a real browser: people talk, whatever happens to the server and to the client meanwhile, and whatever they say.
-//!
-//! Needs Debian's `chromium` and `chromium-driver`. Without them these tests skip, and say so; where the variable `CI` is `true` they
-//! fail.
+//! The page in a real browser: people chat through restarts of the server and of the client, and any text is shown as text.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -27,13 +24,13 @@ pub fn tests() -> Vec<Trial> {
     tests
 }
 
-/// India is 5:30 ahead: a time that was not put into local form is seen by its minutes.
+/// India is 5:30 ahead of UTC, so the minutes show whether a time is local.
 const ZONE: &str = "Asia/Kolkata";
 
-/// The texts of all messages, in their order.
+/// An expression for the texts of all messages, in their order.
 const TEXTS: &str = "[...document.querySelectorAll('#log .text')].map(text => text.textContent)";
 
-/// Starts the client's program on this port, 0 for any.
+/// Starts the client program on this port, or on any with 0.
 async fn client(server: SocketAddr, port: u16, more: &[(&str, &str)]) -> (Program, SocketAddr) {
     let (server, port) = (server.to_string(), port.to_string());
     let variables = [("MESSENGER_SERVER_ADDR", server.as_str()), ("MESSENGER_HTTP_PORT", &port)];
@@ -55,7 +52,7 @@ fn says(text: &str) -> String {
     format!("{TEXTS}.includes({})", json!(text))
 }
 
-/// Writes a message with the keyboard, where the focus is after the one before.
+/// Types a message into the focused field.
 async fn say(browser: &Browser, text: &str) {
     browser.keys(&format!("{text}{ENTER}")).await;
     browser.wait(&says(text)).await;
@@ -75,11 +72,11 @@ async fn two_people_talk_while_servers_and_clients_restart() {
     let (mut other_client, _) = client(server_address, port, &[("MESSENGER_HTTP_HOSTS", ELSEWHERE)]).await;
 
     let alice = open(&driver, one).await;
-    // Over plain HTTP from another machine, as a phone would: with less than what a browser permits to a page of its own machine.
+    // Under the name of another machine, as on a phone: over plain HTTP, browsers give such a page fewer rights.
     let bob = driver.open(&format!("http://{ELSEWHERE}:{port}/")).await;
     bob.wait(CONNECTED).await;
     assert_eq!(bob.get("isSecureContext").await, false);
-    // With the keyboard alone: the focus is where one begins.
+    // With the keyboard alone: the first field has the focus.
     alice.keys(&format!("alice{TAB}hey{SHIFT}{ENTER}{RELEASE}you{ENTER}")).await;
     bob.wait(&says("hey\nyou")).await;
     bob.keys(&format!("bob{TAB}")).await;
@@ -90,21 +87,21 @@ async fn two_people_talk_while_servers_and_clients_restart() {
     alice.wait(&format!("String({own}) === 'hey\\nyou'")).await;
     bob.wait(&format!("String({own}) === 'hello alice'")).await;
     assert_eq!(bob.get("document.querySelector('article b').textContent").await, "alice");
-    assert_eq!(alice.get("document.querySelectorAll('#outbox *').length").await, 0, "nothing is on its way any more");
-    // In local form, with the whole of it in the attributes.
+    assert_eq!(alice.get("document.querySelectorAll('#outbox *').length").await, 0, "the outbox is empty");
+    // The time is local, and complete in the attributes.
     let time = alice.get("document.querySelector('time').dateTime").await;
     let minute: u32 = time.as_str().unwrap()[14..16].parse().unwrap();
     let local = alice.get("document.querySelector('time').textContent").await;
     assert_eq!(local.as_str().unwrap()[3..5].parse::<u32>().unwrap(), (minute + 30) % 60, "{time} is {local}");
     assert_eq!(alice.get("document.querySelectorAll('h2.day').length").await, 1);
 
-    // The server goes, and another one comes.
+    // The server is replaced by another one.
     server.signal("KILL");
     server.exit().await;
     for browser in [&alice, &bob] {
         browser.wait("document.getElementById('state').textContent.startsWith('The server is away.')").await;
     }
-    // What is sent meanwhile waits for it.
+    // A message that is sent meanwhile waits for it.
     alice.keys(&format!("are you there?{ENTER}")).await;
     alice.wait("document.querySelector('#outbox .waits .text').textContent === 'are you there?'").await;
     let mut server = server_at(server_address).await;
@@ -117,18 +114,18 @@ async fn two_people_talk_while_servers_and_clients_restart() {
     }
     say(&bob, "again").await;
     alice.wait(&says("again")).await;
-    // Somebody else of that name.
+    // Another person with the same name.
     post(&mut support::grpc(server_address).await, "alice", "not the same alice").await;
     alice.wait(&says("not the same alice")).await;
 
-    // Who comes again finds the name and the marks.
+    // After a reload the name and the marks are still there.
     alice.reload().await;
     alice.wait(&says("not the same alice")).await;
     assert_eq!(alice.get("document.getElementById('name').value").await, "alice");
     assert_eq!(alice.get("document.activeElement.id").await, "text");
     assert_eq!(alice.get(own).await, json!(["hey\nyou", "are you there?"]));
 
-    // Bob's client goes, and comes again on its port.
+    // Bob's client restarts on its port.
     other_client.signal("KILL");
     other_client.exit().await;
     bob.wait("document.getElementById('state').textContent.startsWith('Your client is away.')").await;
@@ -137,7 +134,7 @@ async fn two_people_talk_while_servers_and_clients_restart() {
     say(&alice, "bob?").await;
     let (_other, _) = client(server_address, port, &[("MESSENGER_HTTP_HOSTS", ELSEWHERE)]).await;
     bob.wait(CONNECTED).await;
-    // He has missed something, and is told so; what he could not send he sends again.
+    // Bob is told of a gap, and his unsent message is sent again.
     bob.wait("document.querySelectorAll('.gap').length === 2").await;
     bob.click(".failed .link").await;
     for browser in [&alice, &bob] {
@@ -147,10 +144,10 @@ async fn two_people_talk_while_servers_and_clients_restart() {
     bob.wait(&says("the end")).await;
     let expected =
         ["hey\nyou", "hello alice", "are you there?", "again", "not the same alice", "nobody hears me", "the end"];
-    assert_eq!(texts(&bob).await, expected, "each once");
+    assert_eq!(texts(&bob).await, expected, "each message once");
     assert_eq!(bob.get("document.querySelectorAll('#outbox *').length").await, 0);
 
-    // None of it was taken from the one who flushes.
+    // The pages took nothing from the flush.
     let flushed: Vec<_> = http::flush(one).await.into_iter().map(|message| message.text).collect();
     let expected = [
         "hey\nyou",
@@ -181,13 +178,13 @@ async fn the_page_asks_for_the_token() {
     browser.get("document.getElementById('token').value = ''").await;
     browser.keys(&format!("s3cret/+{ENTER}")).await;
     browser.wait(CONNECTED).await;
-    // And is remembered.
+    // The page remembers the token.
     browser.reload().await;
     browser.wait(CONNECTED).await;
     browser.keys(&format!("alice{TAB}")).await;
     say(&browser, "hey").await;
 
-    // A link that has it is enough, and does not stay in the address.
+    // A link with the token is enough, and the token does not stay in the address.
     let other = driver.open(&format!("http://{client}/#token=s3cret%2F%2B")).await;
     other.wait(CONNECTED).await;
     other.wait(&says("hey")).await;
@@ -237,7 +234,7 @@ async fn hostile_texts_are_shown_as_text() {
         let name = if text.is_empty() { "nobody" } else { text };
         assert_eq!(authors[2 * number + 1], name);
     }
-    // A name that turns the direction of writing around does so within itself.
+    // A name with a direction mark does not change the direction of the rest.
     let reversed = "[...document.querySelectorAll('article header')].every(head => \
         head.querySelector('b').getBoundingClientRect().right <= head.querySelector('time').getBoundingClientRect().left + 1)";
     assert_eq!(page.get(reversed).await, true);
@@ -255,7 +252,7 @@ async fn hostile_texts_are_shown_as_text() {
             assert_eq!(page.get(fits).await, true, "nothing is wider than a screen of {width}");
         }
     }
-    // Written here, it goes the same way around.
+    // The same texts, typed into the page.
     page.run("document.getElementById('name').value = arguments[0]", json!(["<b>mallory</b>"])).await;
     page.run(
         "document.getElementById('text').value = arguments[0]; document.getElementById('text').focus()",
@@ -267,7 +264,7 @@ async fn hostile_texts_are_shown_as_text() {
     assert_eq!(page.get("document.querySelector('.own .text').textContent").await, texts[0]);
     assert_eq!(page.get("document.querySelector('.own b').textContent").await, "<b>mallory</b>");
 
-    // An input method's Enter chooses a word, and sends nothing.
+    // Enter within an input method chooses a word, and sends nothing.
     let composing = "document.getElementById('text').dispatchEvent(new KeyboardEvent('keydown', \
         {key: 'Enter', isComposing: true, cancelable: true, bubbles: true}))";
     assert_eq!(page.get(composing).await, true);
@@ -289,7 +286,7 @@ async fn scrolling_up_keeps_the_position() {
         "(view => view.scrollHeight - view.clientHeight - view.scrollTop < 2)(document.getElementById('view'))";
     page.wait("document.querySelectorAll('article').length === 200").await;
     page.wait(at_end).await;
-    // Up by the keyboard.
+    // Scroll up with the keyboard.
     page.run(
         "const view = document.getElementById('view'); view.focus(); view.onscrollend = () => window.stands = true",
         json!([]),
@@ -309,7 +306,7 @@ async fn scrolling_up_keeps_the_position() {
         post(&mut grpc, "bob", &format!("new {number} {}", "and more ".repeat(number % 40))).await;
     }
     page.wait("document.getElementById('more').textContent === '50 new messages ↓'").await;
-    assert_eq!(page.get(place).await, before, "what was seen is where it was");
+    assert_eq!(page.get(place).await, before, "the visible messages have not moved");
     page.click("#more").await;
     page.wait(at_end).await;
     assert_eq!(page.get("document.getElementById('more').hidden").await, true);
@@ -333,7 +330,6 @@ async fn ten_thousand_messages_do_not_stutter() {
     for number in 0..MANY {
         post(number).await;
     }
-    let started = std::time::Instant::now();
     let page = open(&driver, address).await;
     let last = |number: usize| {
         format!(
@@ -341,7 +337,6 @@ async fn ten_thousand_messages_do_not_stutter() {
         )
     };
     page.wait(&last(MANY - 1)).await;
-    println!("{MANY} messages are there after {:?}", started.elapsed());
     assert_eq!(page.get("document.querySelectorAll('article').length").await, MANY);
     page.run(
         "window.tasks = []; \
@@ -352,25 +347,21 @@ async fn ten_thousand_messages_do_not_stutter() {
         json!([]),
     )
     .await;
-    let started = std::time::Instant::now();
     for number in MANY..MANY + LIVE {
         post(number).await;
     }
     page.wait(&last(MANY + LIVE - 1)).await;
-    println!("{LIVE} more after {:?}", started.elapsed());
     let count = page.get("document.querySelectorAll('article').length").await.as_u64().unwrap();
     assert!(
         (MANY - 100..MANY + 200).contains(&usize::try_from(count).unwrap()),
         "the oldest are gone: {count} are left"
     );
     assert_eq!(page.get("document.getElementById('older').hidden").await, false);
-    // What a frame takes on a machine that has nothing else to do is 17 ms. One task may be held up by whoever else is at work here; half
-    // of all frames are not.
+    // A frame takes 17 ms on an idle machine. On a busy one a single task may be late, but not half of all frames.
     let tasks = page.get("tasks").await;
     let frames = page.get("frames_.sort((one, other) => one - other).map(Math.round)").await;
     let frames: Vec<u64> = frames.as_array().unwrap().iter().filter_map(Value::as_u64).collect();
-    let (half, most) = (frames[frames.len() / 2], frames[frames.len() * 95 / 100]);
-    println!("frames: half of them within {half} ms, 95 % within {most} ms; long tasks: {tasks}");
+    let half = frames[frames.len() / 2];
     let longest = tasks.as_array().unwrap().iter().filter_map(Value::as_u64).max().unwrap_or(0);
     assert!(half <= 50 && longest < 2_000, "frames of {half} ms, a task of {longest} ms");
     assert_eq!(http::flush(address).await.len(), MANY + LIVE, "the page took nothing");
@@ -384,7 +375,7 @@ async fn a_foreign_host_name_shows_nothing_of_the_chat() {
     let (_client, client) = client(server_address, 0, &[]).await;
     let page = driver.open(&format!("http://{ELSEWHERE}:{}/", client.port())).await;
     page.wait("document.body.textContent.includes('MESSENGER_HTTP_HOSTS')").await;
-    // As a page of that name would ask.
+    // The request of a page under that name.
     for (method, path) in [("GET", "messages"), ("POST", "sendMessage"), ("POST", "getAndFlushMessages")] {
         page.run(
             &format!("fetch('{path}', {{ method: '{method}' }}).then(({{ status }}) => window.answer = status)"),

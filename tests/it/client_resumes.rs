@@ -1,4 +1,4 @@
-//! A client whose stream is cut goes on where it was: its users miss nothing. Where that can't be, they are told so.
+//! A client resumes a stream that was cut, so its users miss nothing. Where it cannot, it reports a gap.
 
 use crate::support;
 use crate::support::proxy::{Mode, proxy};
@@ -27,7 +27,7 @@ async fn a_cut_connection_loses_nothing(backend: Backend) {
     for round in 0..10 {
         for number in 0..20 {
             order.push(post(&mut grpc, "alice", &format!("{round}/{number}")).await);
-            // Somewhere in the middle, so that some come before the cut, some while there is no stream, and some after.
+            // Messages are sent before the cut, without a stream, and after it.
             if number == round {
                 proxy.set(Mode::Cut);
             }
@@ -53,7 +53,7 @@ async fn a_client_that_was_cut_before_its_first_message_misses_nothing(backend: 
     let server = backend.server(&[]);
     let proxy = proxy(server.address);
     let client = client(proxy.address, &[]);
-    // A refused send proves that the stream is open, and leaves no message.
+    // A refused send shows that the stream is open, and leaves no message.
     let refused = "x".repeat(5 * 1024 * 1024);
     assert_eq!(http::try_send(client.address, "alice", &refused).await.status, 413);
     proxy.set(Mode::Cut);
@@ -70,7 +70,7 @@ async fn a_new_room_is_one_gap_in_the_header_and_none_in_the_body(backend: Backe
     client.flush().await;
     first.stop().await;
     let second = backend.server_on(listen(port), &[]);
-    // Accepted before the client has found the server: the new room has it from its beginning.
+    // Accepted before the client finds the new server.
     let early = post(&mut second.grpc().await, "alice", "early").await;
     let late = client.send("alice", "late").await;
     let mut gaps = 0;

@@ -1,8 +1,7 @@
-//! `sendTime` goes on increasing while the server's clock is stepped back under it, and positions and keys keep their meaning. A clock
-//! that no time can name is refused.
+//! `sendTime` increases while the clock of the server steps back, and positions and keys stay valid. Past the last
+//! representable time the server refuses messages.
 //!
-//! Needs libfaketime (Debian: `faketime`), which gives the server a clock that a file sets. Without it this test skips, and says so;
-//! where the variable `CI` is `true` it fails.
+//! libfaketime gives the server a clock that is set by a file.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -25,7 +24,7 @@ pub fn tests() -> Vec<Trial> {
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// The library, where Linux distributions have it.
+/// The path of libfaketime, where Linux distributions have it.
 fn library() -> PathBuf {
     if cfg!(target_env = "musl") {
         suite::ignore("a static program loads no library");
@@ -36,7 +35,7 @@ fn library() -> PathBuf {
     files.find(|file| file.exists()).unwrap_or_else(|| suite::missing("libfaketime (Debian: faketime)"))
 }
 
-/// A clock that is so far from the true one.
+/// A clock with an offset from the true one.
 #[derive(Debug)]
 struct Clock(PathBuf);
 
@@ -48,7 +47,7 @@ impl Clock {
         clock
     }
 
-    /// Sets it, at once: whoever looks sees the old time or the new one.
+    /// Sets the clock atomically: readers see the old time or the new one.
     fn set(&self, offset: &str) {
         let next = self.0.with_extension("next");
         std::fs::write(&next, format!("{offset}\n")).expect("a file");
@@ -66,7 +65,7 @@ async fn server_with(clock: &Clock, library: &Path) -> (program::Program, std::n
     let variables = [
         ("LD_PRELOAD", library.to_str().expect("a path")),
         ("FAKETIME_TIMESTAMP_FILE", clock.0.to_str().expect("a path")),
-        // It looks into the file at each call, and leaves the clock for timeouts alone.
+        // libfaketime reads the file at each call, and leaves the monotonic clock alone.
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ("DONT_FAKE_MONOTONIC", "1"),
@@ -74,7 +73,7 @@ async fn server_with(clock: &Clock, library: &Path) -> (program::Program, std::n
     program::server(&variables).await
 }
 
-/// How far a time is ahead of our own clock, in seconds; negative: behind.
+/// How many seconds a time is ahead of the true clock, negative if it is behind.
 fn ahead(time: &str) -> f64 {
     let time = humantime::parse_rfc3339(time).expect("a time");
     let now = SystemTime::now();
@@ -101,7 +100,7 @@ async fn times_increase_when_the_clock_steps_back() {
     client.flush().await;
     watch.next().await;
 
-    // The clock is the one that we set: it goes an hour ahead, and the times with it.
+    // The server follows the clock an hour ahead.
     assert!(ahead(&post(&mut sender, "alice", "now").await).abs() < 60.0);
     clock.set("+3600s");
     let first = post(&mut sender, "alice", "in an hour").await;
@@ -122,7 +121,7 @@ async fn times_increase_when_the_clock_steps_back() {
         let got = watch.take(told.len()).await;
         assert_eq!(got.iter().map(|message| &message.time).collect::<Vec<_>>(), told.iter().collect::<Vec<_>>());
         order.extend(got.clone());
-        // The clock stands still for the room until it has caught up, and what is a position stays one.
+        // The room stays at its last time until the clock catches up, and positions stay valid.
         assert!((ahead(&told[19]) - HOUR.as_secs_f64()).abs() < 60.0, "{told:?}");
         assert_eq!(resumed(&mut sender, &epoch, &before.time).await.take(got.len()).await, got);
     }
@@ -130,7 +129,7 @@ async fn times_increase_when_the_clock_steps_back() {
     let at_the_client = client.collect(order.len()).await;
     assert_eq!(at_the_client, order);
 
-    // Ahead of everything there was: the times follow it again.
+    // Ahead of all earlier times, the times follow the clock again.
     clock.set("+7200s");
     let last = post(&mut sender, "alice", "in two hours").await;
     assert!((ahead(&last) - 2.0 * HOUR.as_secs_f64()).abs() < 60.0, "{last}");
@@ -166,7 +165,7 @@ async fn times_increase_when_the_clock_steps_under_load() {
 async fn messages_are_refused_while_the_clock_is_past_the_last_time() {
     let library = library();
     let clock = Clock::new();
-    // Also at the start.
+    // The clock may be past that time at startup too.
     clock.set("+600y");
     let (_server, address) = server_with(&clock, &library).await;
     let mut sender = grpc(address).await;

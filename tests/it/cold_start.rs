@@ -1,5 +1,5 @@
-//! Server and clients may start in any order, and the first message sent through a client is in the buffer
-//! of every client that answered before, within 0.1 s of the answer.
+//! Server and clients may start in any order. The first message that is sent through a client is in the buffer of every
+//! client that answered before, within 0.1 s of the answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -20,11 +20,11 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// How soon after its answer a message is in the buffers. Without the wait for the stream it would never be there,
-/// so a machine that is busy with other tests may be late now and then.
+/// How soon after its answer a message is in the buffers. Clients that did not wait for their stream would miss it for
+/// good, so single times may be longer on a busy machine.
 const BOUND: Duration = Duration::from_millis(100);
 
-/// Flushes until something is there, which must be the message of this time.
+/// Flushes until a message is there, which must have this time, and returns how long that took.
 async fn own_message(client: SocketAddr, time: &str) -> Duration {
     let answered = Instant::now();
     let first = until("the client's own message", async || http::flush(client).await.into_iter().next()).await;
@@ -55,7 +55,7 @@ async fn a_client_that_starts_first_has_its_first_message(backend: Backend) {
         let client = client(address, &[]);
         assert!(client.flush().await.is_empty(), "HTTP answers before the server is there");
         let send = tokio::spawn(async move { http::send(client.address, "alice", "waits").await });
-        // From at once to after several tries.
+        // From no retry to several.
         tokio::time::sleep(Duration::from_millis(60 * round)).await;
         let _server = backend.server_on(support::listen(address.port()), &[]);
         let time = send.await.unwrap();
@@ -80,11 +80,11 @@ async fn many_clients_that_start_at_once_have_their_first_messages(backend: Back
     support::soon("every client's own message", starts.join_all()).await;
 }
 
-/// The moments at which the programs of a try start, in seconds.
+/// The delays before the programs of a try start, in seconds.
 const DELAYS: [f64; 8] = [0.0, 0.05, 0.3, 0.7, 1.3, 2.9, 5.0, 10.0];
-/// Tries at the same time: each waits most of its time.
+/// The number of concurrent tries, which mostly wait.
 const AT_ONCE: usize = 25;
-/// A message that is not in a buffer by then is lost.
+/// A message that is not in a buffer after this time is lost.
 const LOST: Duration = Duration::from_secs(10);
 
 /// The number of tries; more with `MESSENGER_COLD_STARTS`.
@@ -92,8 +92,8 @@ fn tries() -> usize {
     std::env::var("MESSENGER_COLD_STARTS").map_or(50, |tries| tries.parse().expect("a number"))
 }
 
-/// Starts a server and clients at moments that `random` chooses. As soon as all of them answer, a message is
-/// sent through the first client. Gives what is wrong, if something is.
+/// Starts a server and clients after random delays. As soon as all of them answer, sends a message through the first
+/// client, and checks that every client has it.
 async fn cold_start(backend: Backend, mut random: fastrand::Rng, clients: usize) -> Result<(), String> {
     let mut delay = || DELAYS[random.usize(..DELAYS.len())];
     let delays: Vec<f64> = (0..=clients).map(|_| delay()).collect();
@@ -118,7 +118,7 @@ async fn cold_start(backend: Backend, mut random: fastrand::Rng, clients: usize)
     flush().await;
     let time = http::send(clients[0].1, "alice", "hey").await;
     for (index, (_, address)) in clients.iter().enumerate() {
-        // A client that has missed the message for good never has one.
+        // The buffer of a client that has missed the message stays empty.
         let flush = async {
             loop {
                 if let Some(message) = http::flush(*address).await.into_iter().next() {
@@ -136,7 +136,6 @@ async fn cold_start(backend: Backend, mut random: fastrand::Rng, clients: usize)
     Ok(())
 }
 
-/// One after the other would take minutes, and hardly any of that is work.
 async fn every_client_has_the_first_message_in_any_order_of_starting(backend: Backend) {
     let seed = fastrand::u64(..);
     let all = (0..tries() as u64).map(|number| {

@@ -1,5 +1,5 @@
-//! Both programs have so many connections at once and no more: one more is closed as soon as it is made, those that are there are served,
-//! and when one goes another may come.
+//! Both programs limit their connections. A connection above the limit is closed at once, the others are served, and a
+//! closed connection makes room for another.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ pub fn tests() -> Vec<Trial> {
     tests![the_server_limits_connections, the_client_limits_connections, the_server_limits_streams_of_a_connection]
 }
 
-/// Whether a connection is closed at once. It stays silent otherwise.
+/// Waits until the peer closes the connection.
 async fn is_closed(mut socket: TcpStream) {
     let read = soon("the close", socket.read(&mut [0])).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
@@ -49,7 +49,7 @@ async fn the_client_limits_connections() {
     let client = client(server.address, &["--http-max-connections", "2"]);
     client.ready().await;
     let mut idle = Vec::new();
-    // The tests' own calls close theirs; until then a place may be taken.
+    // A connection of an earlier call may still hold its place.
     until("both places", async || {
         let socket = TcpStream::connect(client.address).await.unwrap();
         let mut byte = [0];
@@ -73,11 +73,15 @@ async fn the_server_limits_streams_of_a_connection() {
     let server = server(&["--max-streams", "2"]);
     let mut requests = http2::open(server.address).await;
     let mut readers = vec![http2::reader(&mut requests).await, http2::reader(&mut requests).await];
-    // Has seen what the server allows by now, and waits as HTTP/2 has it.
+    // The client knows the limit by now, and waits as HTTP/2 demands.
     let third = http2::call(&mut requests, "SendMessage", http2::message("hey"));
     post(&mut server.grpc().await, "alice", "from elsewhere").await;
     assert_eq!(http2::texts(&mut readers[0], |texts| !texts.is_empty()).await, ["from elsewhere"]);
     readers.pop();
     assert_eq!(http2::status(third).await, "0");
-    assert_eq!(http2::texts(&mut readers[0], |texts| !texts.is_empty()).await, ["hey"], "not before there was a place");
+    assert_eq!(
+        http2::texts(&mut readers[0], |texts| !texts.is_empty()).await,
+        ["hey"],
+        "sent after a stream has ended"
+    );
 }

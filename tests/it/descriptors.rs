@@ -1,5 +1,5 @@
-//! A program that has no file descriptor left goes on serving those who are in, and takes others as soon as
-//! some of them go. One that gets no further thread goes on too.
+//! A program without free file descriptors serves its connections, and accepts others once some close. A program that
+//! cannot start another thread runs on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -24,12 +24,12 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// All that the process may have open, and which it cannot raise.
+/// A limit of open files that the process cannot raise.
 const LIMIT: &str = "ulimit -n 40";
-/// More connections than that.
+/// More connections than the limit.
 const CALLERS: usize = 60;
 
-/// Waits until nothing new has come for a while.
+/// Waits until a count has not changed for a while.
 async fn settled(mut count: impl FnMut() -> usize) -> usize {
     let (mut last, mut same) = (0, 0);
     until("an end of the rush", async || {
@@ -50,7 +50,7 @@ async fn start_limited(program: &str, what: &str, variables: &[(&str, &str)]) ->
 async fn a_server_without_free_descriptors_serves_its_connections() {
     let (mut server, address) = start_limited(SERVER, "server listening", &[("MESSENGER_SERVER_PORT", "0")]).await;
     let mut sender = grpc(address).await;
-    // The kernel connects them all; the server takes as many as it can.
+    // The kernel accepts all connections, the server as many as it can.
     let callers: Vec<JoinHandle<Reader>> =
         (0..CALLERS).map(|_| tokio::spawn(async move { reader(&mut grpc(address).await).await })).collect();
     let is_in = |caller: &JoinHandle<Reader>| caller.is_finished();
@@ -68,9 +68,9 @@ async fn a_server_without_free_descriptors_serves_its_connections() {
             assert_eq!(reader.next().await.time, time);
         }
     }
-    assert!(!outside.iter().any(is_in), "nobody has left");
+    assert!(!outside.iter().any(is_in), "the others still wait");
 
-    // As some go, so many others come; and when all have gone, the rest, one after the other.
+    // Each connection that closes lets in another one.
     readers.truncate(count - 10);
     until("ten others", async || (outside.iter().filter(|caller| is_in(caller)).count() >= 10).then_some(())).await;
     server.line("accepting connections again").await;
@@ -84,7 +84,7 @@ async fn a_server_without_free_descriptors_serves_its_connections() {
     assert_eq!(last.expect("somebody").next().await.time, time);
 }
 
-/// A connection to a client that asks one thing at a time.
+/// A connection to a client with one request at a time.
 struct Caller(TcpStream);
 
 impl Caller {
@@ -92,7 +92,7 @@ impl Caller {
         Self(TcpStream::connect(address).await.expect("the kernel connects"))
     }
 
-    /// Whether an answer with status 200 comes in this time.
+    /// Whether a request is answered with 200 within this time.
     async fn asks(&mut self, time: Duration) -> bool {
         if self.0.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_err() {
             return false;
@@ -127,19 +127,19 @@ async fn a_client_without_free_descriptors_serves_its_connections() {
     assert!((15..40).contains(&inside.len()), "{} connections with 40 files", inside.len());
     client.line("too many connections").await;
     for caller in &mut inside {
-        assert!(caller.asks(PATIENCE).await, "who is in is served");
+        assert!(caller.asks(PATIENCE).await, "an accepted connection is served");
     }
 
-    // Some files are the client's own: its server restarts, and the stream comes back, whoever is there.
+    // Some descriptors are reserved for the client: it reconnects after a restart of the server.
     server.stop().await;
     client.line("stream ended").await;
     let server = server_on(support::listen(port), &[]);
     client.line("stream open").await;
     for caller in &mut inside {
-        assert!(caller.asks(PATIENCE).await, "who is in is served");
+        assert!(caller.asks(PATIENCE).await, "an accepted connection is served");
     }
 
-    // Two go, and two others are served.
+    // Two connections close, and two others are served.
     for _ in 0..2 {
         inside.pop();
         let another = until("a place", async || {
@@ -160,7 +160,7 @@ async fn a_client_without_free_descriptors_serves_its_connections() {
     server.stop().await;
 }
 
-/// Limits of processes hold for all but root: as a user that has no other process.
+/// The limit of processes does not apply to root, so the programs run as a user without other processes.
 const NOBODY: &str = "setpriv --reuid 61234 --clear-groups";
 
 fn require_limits() {
@@ -192,7 +192,7 @@ async fn a_client_runs_on_without_another_thread() {
     let limit = format!("{NOBODY} prlimit --nproc=1:1 --pid {}", client.pid());
     let limited = std::process::Command::new("sh").args(["-c", &limit]).status();
     assert!(limited.expect("a shell").success());
-    // The name is looked up all the time, and once more for each of these connections.
+    // Each attempt to connect looks the name up.
     for _ in 0..2 {
         let server = support::server_on(support::listen_again(port).await, &[]);
         http::send(address, "alice", "hey").await;

@@ -1,4 +1,4 @@
-//! A thousand readers and four senders at full speed: every reader has every message once, in one order, and none is cut.
+//! With a thousand readers and four senders at full speed, every reader gets every message once and in one order.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +12,7 @@ pub fn tests() -> Vec<Trial> {
 }
 
 const READERS: usize = 1_000;
-/// Half of the readers share connections, this many streams on each: more than HTTP/2 libraries allow by default.
+/// Half of the readers share connections with this many streams, more than HTTP/2 libraries allow by default.
 const PER_CONNECTION: usize = 250;
 const SENDERS: usize = 4;
 const EACH: usize = 100;
@@ -33,7 +33,7 @@ async fn a_thousand_readers_receive_every_message(backend: Backend) {
     let mut readers = tokio::task::JoinSet::new();
     for mut stream in streams {
         readers.spawn(async move {
-            // What it saw, as one number: the messages of a thousand readers need not all be kept.
+            // A hash instead of all messages saves memory.
             let mut seen = DefaultHasher::new();
             let mut last = String::new();
             for _ in 0..SENDERS * EACH {
@@ -48,7 +48,7 @@ async fn a_thousand_readers_receive_every_message(backend: Backend) {
     let mut watch = server.reader().await;
     let mut senders = tokio::task::JoinSet::new();
     for sender in 0..SENDERS {
-        // Not one call after the other: as many at once as a connection takes.
+        // As many calls at once as a connection takes.
         let grpc = server.grpc().await;
         for number in 0..EACH {
             let mut grpc = grpc.clone();
@@ -64,5 +64,5 @@ async fn a_thousand_readers_receive_every_message(backend: Backend) {
     }
     let seen = readers.join_all().await;
     assert_eq!(seen.len(), READERS);
-    assert!(seen.iter().all(|seen| *seen == expected.finish()), "all readers saw what one saw");
+    assert!(seen.iter().all(|seen| *seen == expected.finish()), "all readers got the same messages");
 }

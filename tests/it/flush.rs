@@ -1,4 +1,4 @@
-//! Each message is in exactly one answer of `POST /getAndFlushMessages`, however many flush at once, and in chat order.
+//! Each message is in exactly one answer of `POST /getAndFlushMessages`, in chat order, with any number of concurrent flushes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ async fn an_empty_buffer_is_an_empty_array(backend: Backend) {
     let answer = support::http::post(client.address, "/getAndFlushMessages", "").await;
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"[]"[..]));
     assert_eq!(answer.headers["content-type"], "application/json");
-    // A body is not needed, and one that is there does not matter.
+    // A body is ignored.
     let answer = support::http::post(client.address, "/getAndFlushMessages", "{\"anything").await;
     assert_eq!(&answer.body[..], b"[]");
 }
@@ -48,7 +48,7 @@ async fn each_message_is_in_exactly_one_of_many_concurrent_flushes(backend: Back
         post(&mut grpc, "alice", &number.to_string()).await;
     }
     let sent = watch.take(MESSAGES).await;
-    // The client's own stream has them when the last one was seen in an answer or is in the postbox: one flush after that.
+    // When the last message is in an answer or in the postbox, the client has received all of them.
     let last = client.send("alice", "last").await;
     let mut rest = Vec::new();
     done.store(true, Ordering::Relaxed);
@@ -65,7 +65,7 @@ async fn each_message_is_in_exactly_one_of_many_concurrent_flushes(backend: Back
     }
     let all: Vec<_> = answers.into_iter().flatten().chain(rest).collect();
     let distinct: HashSet<_> = all.iter().collect();
-    assert_eq!(distinct.len(), all.len(), "none twice");
-    assert_eq!(all.len(), MESSAGES + 1, "none lost");
+    assert_eq!(distinct.len(), all.len(), "no message twice");
+    assert_eq!(all.len(), MESSAGES + 1, "no message lost");
     assert!(sent.iter().all(|message| distinct.contains(message)));
 }

@@ -1,7 +1,7 @@
-//! Other implementations of the interface work with both halves: a Python server with our client, Python programs with our server.
+//! Other implementations of the interface work with both halves: a Python server with our client, Python clients with our
+//! server.
 //!
-//! Needs a Python with grpcio and grpcio-tools, as `python3` or as `MESSENGER_TEST_PYTHON` names it. Without one these tests skip,
-//! and say so; where the variable `CI` is `true` they fail.
+//! `MESSENGER_TEST_PYTHON` names a Python other than `python3`.
 #![allow(clippy::pedantic, clippy::unwrap_used, missing_docs)]
 
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ pub fn tests() -> Vec<Trial> {
 
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/messenger/proto");
 
-/// The Python to use, which has gRPC.
+/// Finds a Python with gRPC.
 fn python() -> &'static str {
     static FOUND: LazyLock<Result<String, String>> = LazyLock::new(|| {
         let python = std::env::var("MESSENGER_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -75,7 +75,7 @@ impl Python {
     fn start_with(python: &str, script: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let script = format!("{}/tests/it/foreign/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(python);
-        // No directory of bytecode in the sources.
+        // Without bytecode in the source folder.
         command.envs(variables.iter().copied());
         command.arg("-B").arg(script).arg(PROTO).args(arguments).kill_on_drop(true);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python starts");
@@ -83,7 +83,7 @@ impl Python {
         Self { child, lines }
     }
 
-    /// Our server's foreign client.
+    /// Starts a foreign client of our server.
     fn client(python: &str, server: SocketAddr, scenario: &[&str]) -> Self {
         Self::start(python, "client.py", &[&[server.to_string().as_str()], scenario].concat())
     }
@@ -98,7 +98,7 @@ impl Python {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    /// Writes a line to it.
+    /// Writes a line to its standard input.
     async fn say(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().expect("stdin");
         stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it listens");
@@ -125,7 +125,7 @@ async fn foreign_server(python: &str, port: u16) -> (Python, SocketAddr) {
     (server, (Ipv4Addr::LOCALHOST, port).into())
 }
 
-/// Flushes until `count` messages of others than the test's own have come.
+/// Flushes until `count` messages are there, without those of the test itself.
 async fn collect(client: &support::Running, count: usize) -> Vec<Message> {
     let mut all = Vec::new();
     until("all messages", async || {
@@ -137,8 +137,8 @@ async fn collect(client: &support::Running, count: usize) -> Vec<Message> {
     all
 }
 
-/// grpcio holds the response headers back until there is a message: a client that waits for them without a bound never sends the
-/// first one.
+/// grpcio sends the response headers with the first message. A client that waits for them without a bound never sends
+/// that message.
 async fn server_first_message_after_a_cold_start() {
     let python = python();
     let (mut server, address) = foreign_server(python, 0).await;
@@ -224,7 +224,7 @@ async fn server_restarts_and_the_buffer_survives() {
     let client = client(address, &[]);
     client.send("alice", "before").await;
     server.reader_opened().await;
-    // A new stream is a sign that everything in the old one has come: the message is in the buffer, and was not fetched.
+    // The client opens a new stream after it has read the old one, so the message is in the buffer.
     client.send("!end", "").await;
     server.reader_opened().await;
     server.kill().await;
@@ -244,7 +244,7 @@ async fn server_that_is_frozen_is_a_504_at_the_deadline() {
     let with_stream = client(address, &["--send-deadline", "2500ms"]);
     with_stream.ready().await;
     server.signal("STOP");
-    // This one finds a port that takes connections and says nothing: nothing can have been sent there.
+    // This client gets a connection without an answer, so it cannot have sent anything.
     let without_stream = client(address, &["--send-deadline", "2500ms"]);
     let (timeout, away) = (StatusCode::GATEWAY_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE);
     for (client, text, status, says) in [
@@ -292,15 +292,15 @@ async fn server_statuses_become_http_statuses() {
         let answer = web::try_send(client.address, "!status", status).await;
         assert_eq!(answer.status.as_u16(), expected, "{status}: {:?}", answer.body);
         let detail = answer.problem();
-        // The server's own words, except where only what they mean for the message counts.
+        // The words of the server, or what they mean for the message.
         assert!(detail.contains("as asked") || expected == 504, "{status}: {detail}");
-        // What may have been taken before it failed is never called refused.
+        // A message that may have been accepted is never reported as refused.
         let refused =
             ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNIMPLEMENTED"].contains(&status);
         assert_ne!(refused, detail.contains("may or may not"), "{status}: {detail}");
         assert_eq!(server.line().await, format!("asked for {status}"));
     }
-    // None of them was tried again: this one's line is the next.
+    // None of them was tried again, so the next line is of this message.
     web::try_send(client.address, "!status", "UNKNOWN").await;
     assert_eq!(server.line().await, "asked for UNKNOWN");
     assert_eq!(client.flush().await, []);
@@ -327,7 +327,7 @@ async fn client_opens_many_streams_at_once_on_one_connection() {
     let python = python();
     let server = server(&[]);
     let mut client = Python::client(python, server.address, &["streams", "120"]);
-    // It says so when all have their headers, with no message anywhere.
+    // The client prints this when all streams have their headers, without a message.
     assert_eq!(client.json().await, "open");
     assert_eq!(client.json().await, 120);
 }
@@ -338,7 +338,7 @@ async fn client_readers_and_senders_share_one_order() {
     let python = python();
     let server = server(&[]);
     let mut reader = server.reader().await;
-    // As many again from here, at the same time.
+    // The test sends as many at the same time.
     let total = 2 * SENDERS * EACH;
     let numbers = [total, SENDERS, EACH].map(|number| number.to_string());
     let mut client = Python::client(python, server.address, &["order", &numbers[0], &numbers[1], &numbers[2]]);
@@ -356,7 +356,7 @@ async fn client_readers_and_senders_share_one_order() {
     senders.join_all().await;
     let order = reader.take(total).await;
     assert_increasing(&order);
-    // The times too, as Python prints them.
+    // Python prints the same times.
     let expected =
         json!(order.iter().map(|message| [&message.author, &message.text, &message.time]).collect::<Vec<_>>());
     assert_eq!(result["seen"], json!([expected, expected]));
@@ -365,7 +365,7 @@ async fn client_readers_and_senders_share_one_order() {
     assert_eq!(place.len(), total);
     for mine in result["sent"].as_array().unwrap() {
         let places: Vec<usize> = mine.as_array().unwrap().iter().map(|message| place[message]).collect();
-        assert!(places.len() == EACH && places.is_sorted(), "a sender's own order");
+        assert!(places.len() == EACH && places.is_sorted(), "the order of each sender");
     }
 }
 
@@ -386,7 +386,7 @@ async fn client_bad_calls_get_their_statuses() {
             "as it should be": "OK",
         })
     );
-    assert_eq!(reader.next().await.text.len(), (4 << 20) - 64, "nothing but the good one is in the room");
+    assert_eq!(reader.next().await.text.len(), (4 << 20) - 64, "only the accepted message is in the room");
 }
 
 async fn client_stream_ends_at_its_deadline() {
@@ -447,7 +447,7 @@ async fn client_connects_over_tls_with_a_token() {
     assert_eq!(health["bytes "], json!(SERVING), "{health}");
 }
 
-/// SERVING and NOT_SERVING, as a health answer has them on the wire.
+/// SERVING and NOT_SERVING in the encoding of a health answer.
 const SERVING: [u8; 2] = [8, 1];
 const NOT_SERVING: [u8; 2] = [8, 2];
 

@@ -71,7 +71,6 @@ async fn floods_of_frames_are_bounded() {
         assert!(raw.write(&first).await);
         raw.pour(flood).await;
         raw.comes_to(attack, outcome).await;
-        server.report(attack);
         open.push(raw);
     }
     server.stands(FLOOD).await;
@@ -87,7 +86,6 @@ async fn floods_from_a_peer_that_does_not_read_are_bounded() {
         let times = 400;
         let taken = raw.pour(std::iter::repeat_n(flood.repeat(10_000), times)).await;
         assert!(taken < times, "{attack}: who takes no answers is read no further");
-        server.report(attack);
         left_open.push(raw);
     }
     server.stands(FLOOD).await;
@@ -111,7 +109,6 @@ async fn ten_thousand_streams_are_bounded() {
         // Now that all was said; before this nothing was read.
         let mut raw = raw.listening();
         raw.comes_to(attack, Lives).await;
-        server.report(attack);
         left_open.push(raw);
     }
     server.stands(FLOOD + count * STREAMS as usize * CALL).await;
@@ -134,7 +131,6 @@ async fn closed_and_tiny_windows_are_bounded() {
         let before = raw.seen().frames[usize::from(DATA)];
         assert!(raw.write(&[settings(&[(INITIAL_WINDOW, 1 << 20)]), window_update(0, 1 << 30)].concat()).await);
         raw.until("what was held back", |seen| seen.frames[usize::from(DATA)] >= before + READERS as usize).await;
-        server.report(attack);
         left_open.push(raw);
     }
     let mut raw = Raw::open(server.address, &[]).await;
@@ -142,7 +138,6 @@ async fn closed_and_tiny_windows_are_bounded() {
     let sizes = [0, i32::MAX as u32].into_iter().cycle().take(COUNT as usize / 100);
     raw.pour(sizes.map(|size| settings(&[(INITIAL_WINDOW, size)]))).await;
     raw.comes_to("windows that shrink and grow", Lives).await;
-    server.report("windows that shrink and grow");
     // A reader's, and a send's.
     server.stands(FLOOD + 5 * READERS as usize * CALL).await;
 }
@@ -183,6 +178,5 @@ async fn slow_connections_are_bounded() {
     for (attack, raw) in &slow {
         assert!(!raw.seen().closed, "{attack}: it may be a slow network");
     }
-    server.report("a byte at a time");
     server.stands(FLOOD + count * EACH * CONNECTION).await;
 }

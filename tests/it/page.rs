@@ -388,7 +388,6 @@ async fn a_slow_page_is_told_and_costs_bounded_memory() {
     }
     soon("the one that reads", &mut all).await.unwrap();
     let grown = program.peak().saturating_sub(before);
-    println!("grew by {} KiB for {} KiB past 20 pages that do not read", grown / 1024, sent * 4);
     // 20 queues of their own would be 320 MiB. Each page holds a few pieces of 64 KiB on their way to its socket.
     assert!(grown < 24 * MIB, "grew by {grown} bytes");
     let mut page = slow.pop().unwrap();

@@ -117,7 +117,6 @@ async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
     }
     let peak = server.peak();
     assert!(peak < MOST, "{} of {} MiB", peak / MIB, MOST / MIB);
-    eprintln!("{} of {} MiB", peak / MIB, MOST / MIB);
     drop((attackers, refused, streams, crowd));
     server.signal("TERM");
     assert_eq!(server.exit().await.code(), Some(0));

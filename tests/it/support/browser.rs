@@ -16,37 +16,36 @@ use super::{http as web, soon, suite};
 pub const ENTER: &str = "\u{e007}";
 pub const TAB: &str = "\u{e004}";
 pub const SHIFT: &str = "\u{e008}";
-/// Lets go of the keys that are held.
+/// Releases all held keys.
 pub const RELEASE: &str = "\u{e000}";
 
-/// This machine under a name which the browser does not know for its own.
+/// A name for this machine that the browser does not treat as local.
 pub const ELSEWHERE: &str = "chat.test";
 
-/// A browser takes a core and 200 MB: one test at a time has some.
+/// A browser takes a core and 200 MB, so only one test at a time uses browsers.
 static ONE_TEST: Mutex<()> = Mutex::const_new(());
 
-/// The driver, which starts browsers.
+/// A running chromedriver, which starts browsers.
 #[derive(Debug)]
 pub struct Driver {
-    /// Ends with this.
+    /// The process, which is killed on drop.
     _child: Child,
     address: SocketAddr,
-    /// What browsers leave behind.
+    /// The temporary files of the browsers.
     folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
-/// A browser with a profile of its own, which nothing has been remembered in.
+/// A browser with a new, empty profile.
 #[derive(Debug)]
 pub struct Browser {
     address: SocketAddr,
     session: String,
-    /// The browser's process: it would outlive a test that fails.
+    /// The process id of the browser, which would outlive a failed test.
     process: u64,
 }
 
-/// Starts the driver.
-/// Its browsers are in this time zone.
+/// Starts the driver, whose browsers use this time zone.
 pub async fn driver(zone: &str) -> Driver {
     suite::require("chromedriver", "chromium-driver");
     let turn = ONE_TEST.lock().await;
@@ -68,7 +67,7 @@ pub async fn driver(zone: &str) -> Driver {
             break port.trim_end_matches('.').parse().expect("a port");
         }
     };
-    // It goes on to say things, and must not get stuck at that.
+    // The driver keeps printing, and must not block on a full pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     Driver { _child: child, address: (Ipv4Addr::LOCALHOST, port).into(), folder, _turn: turn }
 }
@@ -76,7 +75,7 @@ pub async fn driver(zone: &str) -> Driver {
 impl Driver {
     /// Opens a page in a new browser.
     pub async fn open(&self, url: &str) -> Browser {
-        // No sandbox: it can't be had in a container, or by root. No shared memory: containers have little.
+        // Root and containers cannot have the sandbox, and containers have little shared memory.
         let options = json!({"args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
             "--hide-scrollbars", "--window-size=1280,800", format!("--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1")]});
         let wanted = json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
@@ -92,7 +91,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The last processes of a browser that was killed may still be at work in it.
+        // The last processes of a killed browser may still write to the folder.
         for _ in 0..50 {
             if std::fs::remove_dir_all(&self.folder).is_ok() {
                 return;
@@ -130,12 +129,12 @@ impl Browser {
         self.command(Method::POST, "/refresh", Some(json!({}))).await;
     }
 
-    /// Runs a script in the page, and gives what it returns.
+    /// Runs a script in the page, and returns its result.
     pub async fn run(&self, script: &str, arguments: Value) -> Value {
         self.command(Method::POST, "/execute/sync", Some(json!({"script": script, "args": arguments}))).await
     }
 
-    /// What an expression is in the page.
+    /// Evaluates an expression in the page.
     pub async fn get(&self, expression: &str) -> Value {
         self.run(&format!("return {expression}"), json!([])).await
     }
@@ -150,7 +149,7 @@ impl Browser {
         }
     }
 
-    /// Types on the keyboard, wherever the focus is.
+    /// Types on the keyboard, into the focused element.
     pub async fn keys(&self, keys: &str) {
         let active = self.command(Method::GET, "/element/active", None).await;
         let id = active.as_object().and_then(|element| element.values().next()).and_then(Value::as_str).expect("an id");
@@ -166,12 +165,12 @@ impl Browser {
         self.command(Method::POST, &format!("/element/{id}/click"), Some(json!({}))).await;
     }
 
-    /// A command of Chromium's own protocol.
+    /// Sends a command of the Chrome DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) {
         self.command(Method::POST, "/goog/cdp/execute", Some(json!({"cmd": command, "params": parameters}))).await;
     }
 
-    /// A screen of this size, in CSS pixels.
+    /// Sets the size of the screen, in CSS pixels.
     pub async fn screen(&self, width: u32, height: u32, scale: f64) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
@@ -182,20 +181,20 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// A picture of the screen, as PNG.
+    /// Takes a screenshot as PNG.
     pub async fn screenshot(&self) -> Vec<u8> {
         let picture = self.command(Method::GET, "/screenshot", None).await;
         base64::engine::general_purpose::STANDARD.decode(picture.as_str().expect("base64")).expect("base64")
     }
 
-    /// What the console has said since the last time, but for requests that failed: those of a client that is away do.
+    /// The new lines of the console. Failed requests are left out: with the client away they are expected.
     pub async fn console(&self) -> Vec<String> {
         let lines = self.command(Method::POST, "/se/log", Some(json!({"type": "browser"}))).await;
         let lines = lines.as_array().expect("lines").iter().filter(|line| line["source"] != "network");
         lines.map(ToString::to_string).collect()
     }
 
-    /// Closes it, and fails if its console has said anything.
+    /// Fails if the console has any lines.
     pub async fn close(self) {
         let console = self.console().await;
         assert!(console.is_empty(), "the console says: {console:#?}");

@@ -15,7 +15,7 @@ use messenger::settings::File;
 
 use super::Grpc;
 
-/// A directory that goes with the test.
+/// A directory that is removed on drop.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
@@ -32,7 +32,7 @@ impl Directory {
         self.0.join(name).to_str().expect("UTF-8").to_owned()
     }
 
-    /// Writes a file as a careful administrator does, in one step.
+    /// Replaces a file in one step, with a rename.
     pub fn write(&self, name: &str, contents: &str) -> String {
         let path = self.path(name);
         let new = format!("{path}.new");
@@ -53,7 +53,7 @@ impl Drop for Directory {
     }
 }
 
-/// PEM.
+/// A certificate and its key, as PEM.
 #[derive(Debug)]
 pub struct Identity {
     pub certificate: String,
@@ -171,14 +171,14 @@ fn extension(id: &[u8], value: &[u8]) -> Vec<u8> {
     der(0x30, &[der(OID, id), der(BOOLEAN, &[0xff]), der(OCTET_STRING, value)].concat())
 }
 
-/// What a test connects with: trusts those signed by the CA in this file, and shows this identity, if any.
+/// A connector that trusts the CA in this file and presents this identity, if any.
 pub fn connector(ca: &str, identity: Option<&(String, String)>, protocol: &'static [u8]) -> Connector {
     let file = |path: &str| File::new("TEST", path.into());
     let identity = identity.map(|(certificate, key)| IdentityFiles { certificate: file(certificate), key: file(key) });
     Connector::new(file(ca), identity, Some(protocol)).expect("good files")
 }
 
-/// A connection under TLS to this port.
+/// Connects over TLS to this port.
 pub async fn try_grpc(
     port: u16,
     ca: &str,
@@ -190,7 +190,7 @@ pub async fn try_grpc(
     Ok(Grpc::with_origin(connection, server.origin()))
 }
 
-/// The beginning of an RSA key of so many bits: as much of it as shows how many these are.
+/// The beginning of an RSA key, up to the modulus, which gives the number of bits.
 pub fn rsa_key(bits: usize) -> String {
     let modulus = [vec![0, 0x80], vec![1; bits / 8 - 1]].concat();
     let [key, key_in_pkcs8] = [&[2, 1, 0][..], &[2, 1, 0, 0x30, 13, 6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1, 5, 0]];
@@ -207,7 +207,7 @@ const UTF8_STRING: u8 = 12;
 const UTC_TIME: u8 = 23;
 const GENERALIZED_TIME: u8 = 24;
 
-/// A tag, the shortest form of the length, and the value.
+/// Encodes a tag, the length in its shortest form, and the value.
 fn der(tag: u8, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len()).expect("short").to_be_bytes();
     match length {

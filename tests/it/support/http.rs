@@ -23,7 +23,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
-    /// The sentence of a problem document; everything else about it is checked.
+    /// The `detail` of a problem document, whose other fields are checked.
     pub fn problem(&self) -> String {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{:?}", self.body);
         let problem = self.json();
@@ -44,7 +44,7 @@ pub async fn call(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    // A connection for each call: the pool of a shared one would be tied to the runtime of the test that made it.
+    // A pool would be tied to the runtime of the test that made it.
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let request = request.body(Full::new(body.into())).expect("a request");
     let answer = soon("an HTTP answer", client.request(request)).await.expect("an answer");
@@ -54,7 +54,7 @@ pub async fn call(
 }
 
 pub async fn post(address: SocketAddr, path: &str, body: impl Into<Bytes>) -> Answer {
-    // As curl -d sends it.
+    // The content type of `curl -d`.
     call(address, Method::POST, path, &[("content-type", "application/x-www-form-urlencoded")], body).await
 }
 

@@ -1,4 +1,4 @@
-//! Calls over HTTP/2 as it is, for what no gRPC library does: stop reading, cut a message anywhere, be gone in the middle.
+//! Calls over plain HTTP/2, for what no gRPC library does: stop reading, cut a message anywhere, or leave in the middle.
 
 use std::net::SocketAddr;
 
@@ -12,25 +12,25 @@ use tokio::net::TcpStream;
 
 use super::soon;
 
-/// Connects. The connection does nothing while nobody polls it.
+/// Connects. The connection makes progress only while it is polled.
 pub async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, Connection<TcpStream>) {
     let socket = TcpStream::connect(address).await.expect("a connection");
     let mut settings = client::Builder::new();
-    // The connection's window is large, so that a stream that stops is stopped by its own.
+    // With a large connection window, a stream that stops is stopped by its own window.
     settings.initial_connection_window_size(1 << 30).initial_max_send_streams(usize::MAX);
-    // h2 ends a connection with many small frames that were not read, and here some are not read on purpose.
+    // h2 ends a connection with many unread small frames, and some tests do not read on purpose.
     settings.data_frame_budget(usize::MAX);
     soon("the handshake", settings.handshake(socket)).await.expect("HTTP/2")
 }
 
-/// Connects, and keeps the connection going.
+/// Connects, and polls the connection in a task.
 pub async fn open(address: SocketAddr) -> SendRequest<Bytes> {
     let (requests, connection) = connect(address).await;
     tokio::spawn(connection);
     requests
 }
 
-/// Begins a call, whose message is still to be sent.
+/// Begins a call without its message.
 pub fn begin(requests: &mut SendRequest<Bytes>, method: &str) -> (ResponseFuture, SendStream<Bytes>) {
     let request = Request::post(format!("http://localhost/mes_grpc.MessengerServer/{method}"))
         .header("content-type", "application/grpc")
@@ -38,7 +38,7 @@ pub fn begin(requests: &mut SendRequest<Bytes>, method: &str) -> (ResponseFuture
     requests.send_request(request.body(()).expect("a request"), false).expect("a call")
 }
 
-/// Makes a call as gRPC libraries do: its message in one frame, and the end in another.
+/// Makes a call as gRPC libraries do: the message in one frame, and the end of the stream in another.
 pub fn call(requests: &mut SendRequest<Bytes>, method: &str, body: Bytes) -> ResponseFuture {
     let (response, mut stream) = begin(requests, method);
     stream.send_data(body, false).expect("a call");
@@ -46,7 +46,7 @@ pub fn call(requests: &mut SendRequest<Bytes>, method: &str, body: Bytes) -> Res
     response
 }
 
-/// A message as the body of a `SendMessage`.
+/// The body of a `SendMessage`.
 pub fn message(text: &str) -> Bytes {
     let message = SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() };
     frame(&message.encode_to_vec())
@@ -58,7 +58,7 @@ pub fn frame(bytes: &[u8]) -> Bytes {
     [&[0], &length[..], bytes].concat().into()
 }
 
-/// The status of a call that has ended, and ends with one.
+/// Reads a call to its end, and returns its status.
 pub async fn status(response: ResponseFuture) -> String {
     let response = soon("an answer", response).await.expect("an answer");
     let status = |headers: &http::HeaderMap| headers.get("grpc-status").map(|code| code.to_str().unwrap().to_owned());
@@ -73,12 +73,12 @@ pub async fn status(response: ResponseFuture) -> String {
     status(&trailers).expect("a status")
 }
 
-/// The stream of a reader, which is read when somebody reads it.
+/// Opens the stream of a reader.
 pub async fn reader(requests: &mut SendRequest<Bytes>) -> RecvStream {
     soon("the headers", call(requests, "ReadMessages", frame(b""))).await.expect("a stream").into_body()
 }
 
-/// The texts of the next messages, until there are `enough`.
+/// Reads messages until `enough` of their texts are there.
 pub async fn texts(stream: &mut RecvStream, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
     let (mut texts, mut received) = (Vec::new(), Vec::new());
     while !enough(&texts) {

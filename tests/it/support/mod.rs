@@ -33,15 +33,15 @@ use tonic::{Status, Streaming};
 
 pub type Grpc = MessengerServerClient<Connection>;
 
-/// Longer than anything here takes on a busy machine; a test that waits so long has failed.
+/// Longer than any step takes on a busy machine: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits for an event that must come.
+/// Waits for an event, and fails if it does not come.
 pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
 }
 
-/// Looks again and again until it is so. For what has no event that could be awaited.
+/// Polls until something is found, where no event can be awaited.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     soon(what, async {
         loop {
@@ -60,12 +60,12 @@ struct Flags<S: Args> {
     settings: S,
 }
 
-/// Settings as the programs read them, with these flags.
+/// Parses settings from flags, as the programs do.
 pub fn settings<S: Args>(flags: &[&str]) -> S {
     Flags::<S>::parse_from(std::iter::once(&"test").chain(flags)).settings
 }
 
-/// A half of the chat that runs in this process.
+/// A server or a client that runs in this process.
 #[derive(Debug)]
 pub struct Running {
     pub address: SocketAddr,
@@ -77,8 +77,8 @@ pub fn free_port() -> TcpListener {
     listen(0)
 }
 
-/// A program that another test has just started may still have a copy of a socket which is closed here: then this waits for the moment
-/// until it has its own.
+/// Listens on a port of ours. A program that another test has just started may hold a copy of the old socket for a moment,
+/// so this tries until the port is free.
 pub fn listen(port: u16) -> TcpListener {
     let start = std::time::Instant::now();
     loop {
@@ -90,13 +90,13 @@ pub fn listen(port: u16) -> TcpListener {
     }
 }
 
-/// A port that was ours a moment ago. A program that another test is just starting may still hold a copy of its socket.
+/// Does the same without blocking the thread.
 pub async fn listen_again(port: u16) -> TcpListener {
     until("the port", async || net::listen((Ipv4Addr::LOCALHOST, port).into()).ok()).await
 }
 
-/// A port at which a server can start, end and start again. It is below those from which the kernel takes the near end of outgoing
-/// connections: one of them might otherwise have it while the server is away.
+/// A port at which a server can restart. It is below the range of ephemeral ports: an outgoing connection could otherwise
+/// take the port while the server is away.
 pub fn fixed_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..30_000);
@@ -144,23 +144,23 @@ where
 type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    /// Shuts it down in good order, and waits for the end.
+    /// Shuts it down, and waits for its end.
     pub async fn stop(self) {
         let _ = self.shutdown.send(());
         soon("the shutdown", self.task).await.expect("no panic");
     }
 
-    /// A connection of its own to this server.
+    /// Opens a new connection to this server.
     pub async fn grpc(&self) -> Grpc {
         grpc(self.address).await
     }
 
-    /// Opens a reader over a connection of its own; its headers have come when this returns.
+    /// Opens a reader over a new connection, and waits for its headers.
     pub async fn reader(&self) -> Reader {
         reader(&mut self.grpc().await).await
     }
 
-    /// Sends a message over HTTP, and gives its `sendTime`.
+    /// Sends a message over HTTP, and returns its `sendTime`.
     pub async fn send(&self, author: &str, text: &str) -> String {
         http::send(self.address, author, text).await
     }
@@ -170,7 +170,7 @@ impl Running {
         http::flush(self.address).await
     }
 
-    /// Waits until this client's stream is open: one message goes around, and everything up to it is thrown away.
+    /// Waits until the stream of this client is open: sends a message, and flushes until it is there.
     pub async fn ready(&self) {
         let time = self.send("test", "are you there?").await;
         until("the client's own message", async || {
@@ -191,7 +191,7 @@ impl Running {
     }
 }
 
-/// A message as it is seen from anywhere, its time as text.
+/// A message with its time as text, whichever interface it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
     pub author: String,
@@ -212,7 +212,7 @@ pub async fn grpc(address: SocketAddr) -> Grpc {
     MessengerServerClient::with_origin(connection, address.origin())
 }
 
-/// Sends a message over gRPC, and gives its `sendTime`.
+/// Sends a message over gRPC, and returns its `sendTime`.
 pub async fn post(grpc: &mut Grpc, author: &str, text: &str) -> String {
     let request = SendMessageRequest { author: author.to_owned(), text: text.to_owned() };
     let answer = grpc.send_message(request).await.expect("accepted").into_inner();
@@ -230,7 +230,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The next message, which must come.
+    /// Waits for the next message.
     pub async fn next(&mut self) -> Message {
         soon("a message", self.stream.message()).await.expect("no status yet").expect("not the end").into()
     }
@@ -243,7 +243,7 @@ impl Reader {
         messages
     }
 
-    /// Everything until the stream's end, and how it ended.
+    /// Reads to the end of the stream, and returns its status too.
     pub async fn rest(mut self) -> (Vec<Message>, Option<Status>) {
         let mut messages = Vec::new();
         loop {
@@ -256,7 +256,7 @@ impl Reader {
     }
 }
 
-/// The status with the code that gRPC has for a stream which was reset; tonic knows it only with its own server.
+/// The status with the code that gRPC defines for a reset stream, which tonic sets only with its own transport.
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>
 fn with_code(status: Status) -> Status {
     match net::http2_error(&status).and_then(h2::Error::reason) {

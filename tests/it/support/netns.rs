@@ -1,4 +1,4 @@
-//! Network namespaces, between which a link can be cut: packets vanish, and nobody is told. Needs root and `ip`.
+//! Network namespaces whose links can be cut: packets vanish without an error. Needs root and `ip`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::program::SERVER;
 use super::{Grpc, grpc, redis, suite, until};
 
-/// The same in each namespace.
+/// The port of the server in each namespace.
 const PORT: u16 = 50_051;
 
-/// Some namespaces, with one network among them that can be cut, and one on which the test reaches them all the same. All of it goes with
-/// this, and so do the programs in it.
+/// Namespaces on a network that can be cut, and on another network for the test itself. The namespaces and their programs
+/// end on drop.
 #[derive(Debug)]
 pub struct Lab {
     tag: String,
@@ -32,7 +32,7 @@ fn must(arguments: &str) {
     assert!(ip(arguments), "ip {arguments}");
 }
 
-/// Tests of one process run at the same time, and so may other processes.
+/// Finds a network that no other test uses, in this process or in another.
 fn free_net() -> u8 {
     static NEXT: LazyLock<AtomicU8> = LazyLock::new(|| AtomicU8::new(fastrand::u8(..)));
     loop {
@@ -62,7 +62,7 @@ impl Lab {
 
     fn build(&self) {
         let Self { tag, net, .. } = self;
-        // In a namespace of its own no firewall of this machine has a say in what crosses it.
+        // The firewall of this machine does not apply in a separate namespace.
         must(&format!("-n {tag}-hub link add data type bridge forward_delay 0"));
         must(&format!("-n {tag}-hub link set data up"));
         must(&format!("link add {tag}t type bridge forward_delay 0"));
@@ -88,17 +88,17 @@ impl Lab {
         u8::try_from(index + 2).unwrap()
     }
 
-    /// Its address on the network that can be cut.
+    /// The address of a namespace on the network that can be cut.
     pub fn data(&self, name: &str) -> Ipv4Addr {
         Ipv4Addr::new(10, 231, self.net, self.host(name))
     }
 
-    /// Its address for the test.
+    /// The address of a namespace on the network of the test.
     fn test(&self, name: &str) -> Ipv4Addr {
         Ipv4Addr::new(10, 231, self.net, 128 + self.host(name))
     }
 
-    /// Whatever this one says to the others, and they to it, is lost from now on.
+    /// Cuts a namespace off: all packets between it and the others are lost.
     pub fn cut(&self, name: &str) {
         must(&format!("-n {}-hub link set {name} nomaster", self.tag));
     }
@@ -115,11 +115,11 @@ impl Lab {
         self.programs.push(command.spawn().expect("it starts"));
     }
 
-    /// Starts an engine there, and waits until it answers.
+    /// Starts Redis in a namespace, and waits until it answers.
     pub async fn engine(&mut self, name: &str, port: u16, options: &[&str]) {
         let (data, test, port_) = (self.data(name).to_string(), self.test(name).to_string(), port.to_string());
         let mut arguments = vec!["--bind", &data, &test, "--port", &port_, "--save", "", "--protected-mode", "no"];
-        // Else the replica is known by whichever of its addresses it came from.
+        // Otherwise the replica is known by the address that it happened to connect from.
         arguments.extend(["--replica-announce-ip", &data, "--repl-diskless-sync-delay", "0"]);
         arguments.extend(["--dbfilename", &data]);
         arguments.extend(options);
@@ -127,7 +127,7 @@ impl Lab {
         until("the engine", async || self.try_run::<String>(name, port, &["PING"])).await;
     }
 
-    /// Starts a sentinel there, which gives the master up after a second of silence if another one does too.
+    /// Starts a sentinel in a namespace. Two sentinels that miss the master for a second promote a replica.
     pub async fn sentinel(&mut self, name: &str, port: u16, master: &str) {
         let file = self.directory.join(format!("{name}-{port}.conf"));
         let (own, test, master) = (self.data(name), self.test(name), self.data(master));
@@ -141,7 +141,7 @@ impl Lab {
         until("the sentinel", async || self.try_run::<String>(name, port, &["PING"])).await;
     }
 
-    /// Starts a server there, and gives a connection to it over the test's own network.
+    /// Starts a server in a namespace, and connects to it over the network of the test.
     pub async fn server(&mut self, name: &str, variables: &[(&str, &str)]) -> Grpc {
         let port = PORT.to_string();
         let variables = [&[("MESSENGER_SERVER_PORT", port.as_str())], variables].concat();
@@ -151,7 +151,7 @@ impl Lab {
         grpc(address).await
     }
 
-    /// Does something with an engine or a sentinel directly.
+    /// Runs a command at Redis or a sentinel.
     pub fn try_run<T: ::redis::FromRedisValue>(&self, name: &str, port: u16, command: &[&str]) -> Option<T> {
         let client = ::redis::Client::open(format!("redis://{}:{port}", self.test(name))).unwrap();
         let mut connection = client.get_connection_with_timeout(std::time::Duration::from_secs(1)).ok()?;

@@ -17,9 +17,9 @@ pub const CHAT: &str = env!("CARGO_BIN_EXE_messenger");
 #[derive(Debug)]
 pub struct Program {
     child: Child,
-    /// What it has written to stdout and stderr.
+    /// The lines from stdout and stderr.
     lines: mpsc::UnboundedReceiver<String>,
-    /// All of that which was looked at.
+    /// The lines that were read so far.
     pub log: Vec<String>,
 }
 
@@ -29,17 +29,17 @@ fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Sends a signal by its name. Through a shell, because `kill` is built into each, and a program of that name is not everywhere.
+/// Sends a signal by its name. Every shell has `kill`, but not every system has a program of that name.
 pub fn signal(pid: u32, name: &str) {
     let status = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(status.expect("a shell").success());
-    // The system stops it a moment later; until then it may still answer.
+    // The process stops a moment later, and may still answer until then.
     while name == "STOP" && is_running(pid) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Whether the process is known not to be stopped.
+/// Whether the process is running, neither stopped nor ended.
 fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['T', 'Z']))
@@ -55,7 +55,7 @@ pub fn start(program: &str, variables: &[(&str, &str)]) -> Program {
     watch(command(program, variables))
 }
 
-/// The same in a process for which a shell has done something before, such as `ulimit -n 40`.
+/// Starts a program in a shell that runs `setup` first, such as `ulimit -n 40`.
 pub fn start_after(setup: &str, program: &str, variables: &[(&str, &str)]) -> Program {
     let mut shell = command("sh", variables);
     shell.args(["-c", &format!("{setup} && exec \"$0\""), program]);
@@ -101,7 +101,7 @@ impl Program {
         }
     }
 
-    /// All that it has written, once it has ended.
+    /// All lines, once the program has ended.
     pub async fn whole_log(&mut self) -> &[String] {
         while let Some(line) = soon("the end of the log", self.lines.recv()).await {
             self.log.push(line);
@@ -109,7 +109,7 @@ impl Program {
         &self.log
     }
 
-    /// The last lines that it has written.
+    /// The last lines of the log.
     pub fn last_lines(&mut self, count: usize) -> String {
         while let Ok(line) = self.lines.try_recv() {
             self.log.push(line);
@@ -117,7 +117,7 @@ impl Program {
         self.log[self.log.len().saturating_sub(count)..].join("\n")
     }
 
-    /// Where it listens, as its log says.
+    /// The address in the log line that contains `what`.
     pub async fn address(&mut self, what: &str) -> SocketAddr {
         let line = self.line(what).await;
         // address=… in the text form, "address":"…" in JSON.
@@ -145,30 +145,30 @@ impl Program {
         self.child.try_wait().expect("a status")
     }
 
-    /// Whether it ends within this time.
+    /// The status, if the program ends within this time.
     pub async fn exits_within(&mut self, time: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(time, self.child.wait()).await.ok().map(|status| status.expect("a status"))
     }
 
-    /// Bytes of memory that it holds (`VmRSS`).
+    /// Resident memory in bytes (`VmRSS`).
     pub fn resident(&self) -> usize {
         self.memory("VmRSS:")
     }
 
-    /// The most that it has held (`VmHWM`).
+    /// The peak of resident memory in bytes (`VmHWM`).
     pub fn peak(&self) -> usize {
         self.memory("VmHWM:")
     }
 
-    /// How many files it has open.
+    /// The number of open files.
     pub fn files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process").count()
     }
 
-    /// For how long it has used the processor.
+    /// The processor time used so far.
     pub fn processor(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
-        // After the name, which may have anything in it: the 12th and 13th field, in hundredths of a second.
+        // The name in parentheses may contain spaces. utime and stime follow it, in hundredths of a second.
         let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
         let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 10)
@@ -181,7 +181,7 @@ impl Program {
     }
 }
 
-/// Starts the server's program on a free port.
+/// Starts the server program on a free port.
 pub async fn server(variables: &[(&str, &str)]) -> (Program, SocketAddr) {
     let variables = [&[("MESSENGER_SERVER_PORT", "0")], variables].concat();
     let mut program = start(SERVER, &variables);
@@ -189,12 +189,12 @@ pub async fn server(variables: &[(&str, &str)]) -> (Program, SocketAddr) {
     (program, address)
 }
 
-/// Starts the server's program on this port, which may take a moment to be free again.
+/// Starts the server program on this port, which may take a moment to become free.
 pub async fn server_at(address: SocketAddr) -> Program {
     server_with(address, &[]).await
 }
 
-/// The same with these variables.
+/// Starts the server program on this port with these variables.
 pub async fn server_with(address: SocketAddr, variables: &[(&str, &str)]) -> Program {
     let port = address.port().to_string();
     let variables = [&[("MESSENGER_SERVER_PORT", port.as_str())], variables].concat();

@@ -1,4 +1,4 @@
-//! A TCP proxy between a client and its server, which can swallow what the server says and cut connections.
+//! A TCP proxy between a client and its server that can swallow answers and cut connections.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Pass,
-    /// What the client says still arrives; the answers do not.
+    /// Requests pass, answers are dropped.
     SwallowAnswers,
-    /// Answers wait on connections whose client has ever said this.
+    /// Answers wait on connections whose client has sent this word.
     HoldAnswersTo(&'static str),
-    /// Every open connection is closed; new ones are closed at once.
+    /// Open connections are closed, and new ones at once.
     Cut,
 }
 
@@ -64,8 +64,8 @@ impl Proxy {
         self.set(Mode::Pass);
     }
 
-    /// From now on nothing passes on the connections that are open, and nobody is told, as when a NAT forgets them; except where the
-    /// client has said this word. New ones pass.
+    /// Drops everything on the open connections without closing them, as a NAT does that forgets them. Connections whose
+    /// client has sent this word still pass, and so do new ones.
     pub fn forget_all_but(&self, word: &'static str) {
         let _ = self.forget.send(word);
     }
@@ -98,14 +98,14 @@ async fn carry(
         () = &mut calls => return,
         () = &mut answers => return,
     }
-    // Both sockets stay open.
+    // Both sockets stay open until the cut.
     let _ = mode.wait_for(|mode| *mode == Mode::Cut).await;
 }
 
 async fn calls(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, said: watch::Sender<String>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        // The first words of all that comes together are enough to know it by.
+        // The first bytes of each read are enough to recognise a command.
         let start = String::from_utf8_lossy(&buffer[..read.min(64)]).into_owned();
         said.send_modify(|said| {
             if said.len() < 64 * 1024 {
@@ -130,7 +130,7 @@ async fn pass_answers(
         if mode.wait_for(|mode| !held(mode)).await.is_err() {
             return;
         }
-        // Cut too: an answer that comes in the moment of the cut must not slip through.
+        // An answer that arrives at the moment of the cut must not pass.
         let swallow = matches!(*mode.borrow(), Mode::SwallowAnswers | Mode::Cut);
         if !swallow && to.write_all(&buffer[..read]).await.is_err() {
             return;

@@ -27,29 +27,29 @@ pub const END_HEADERS: u8 = 4;
 pub const PADDED: u8 = 8;
 pub const WITH_PRIORITY: u8 = 32;
 
-/// What a frame of settings may say.
+/// Identifiers of SETTINGS.
 pub const HEADER_TABLE_SIZE: u16 = 1;
 pub const INITIAL_WINDOW: u16 = 4;
 pub const MAX_FRAME_SIZE: u16 = 5;
 
-/// The largest payload that may be sent without being asked.
+/// The default of the largest payload.
 pub const FRAME: usize = 16 * 1024;
 
-/// How long a peer that has stopped reading is written to.
+/// How long a write waits for a peer that does not read.
 pub const STUCK: Duration = Duration::from_secs(3);
 
-/// What comes of an attack for the connection that it has come over.
+/// What an attack does to its own connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes on: all was read, and harms nobody, not even the attacker.
+    /// The connection stays open, and all bytes are read.
     Lives,
-    /// The server ends it.
+    /// The server closes the connection.
     Ends,
-    /// The server ends one stream of it, and it goes on.
+    /// The server resets a stream, and the connection stays open.
     Resets,
 }
 
-/// A frame, whatever is in it.
+/// Encodes a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -69,12 +69,12 @@ pub fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
 }
 
-/// A header as HPACK has it that is not to be remembered.
+/// An HPACK header that is not added to the table.
 pub fn header(name: &str, value: &str) -> Vec<u8> {
     [&[0][..], &string(name), &string(value)].concat()
 }
 
-/// A string of HPACK: its length, seven bits first, and its bytes.
+/// An HPACK string: its length, seven bits first, and its bytes.
 pub fn string(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     if text.len() < 127 {
@@ -92,12 +92,12 @@ pub fn string(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The streams of a client: odd numbers.
+/// The identifiers of client streams, which are odd.
 pub fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|number| 2 * number + 1)
 }
 
-/// Bytes that mean nothing, the same every time.
+/// Random bytes from a fixed seed.
 pub fn noise(length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7540);
     std::iter::repeat_with(|| random.u8(..)).take(length).collect()
@@ -116,7 +116,7 @@ pub fn call(method: &str) -> Vec<u8> {
     .concat()
 }
 
-/// Begins a call, whose message is still to come.
+/// Begins a call without its message.
 pub fn begin(stream: u32, method: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &call(method))
 }
@@ -131,42 +131,42 @@ pub fn send_message(stream: u32, text: &str) -> Vec<u8> {
     [begin(stream, "SendMessage"), frame(DATA, END_STREAM, stream, &super::http2::message(text))].concat()
 }
 
-/// What has come back.
+/// What the peer has sent.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
-    /// Frames of each kind.
+    /// The number of frames of each kind.
     pub frames: [usize; 10],
-    /// The last ping that was answered.
+    /// The payload of the last ping acknowledgement.
     pub answered: Option<[u8; 8]>,
-    /// Whether a stream was.
+    /// Whether a stream was reset.
     pub reset: bool,
     pub closed: bool,
 }
 
-/// A connection over which anything is said.
+/// A connection that can send any bytes.
 #[derive(Debug)]
 pub struct Raw {
     write: OwnedWriteHalf,
-    /// Not read, if nobody does.
+    /// The read half, as long as nothing reads it.
     unread: Option<OwnedReadHalf>,
     seen: watch::Receiver<Seen>,
 }
 
 impl Raw {
-    /// Connects, says nothing, and reads nothing.
+    /// Connects, sends nothing, and reads nothing.
     pub async fn connect(address: SocketAddr) -> Self {
         let (unread, write) = TcpStream::connect(address).await.expect("a connection").into_split();
         Self { write, unread: Some(unread), seen: watch::channel(Seen::default()).1 }
     }
 
-    /// Connects, reads what comes, and says that it speaks HTTP/2, with these settings.
+    /// Connects, sends the preface and these settings, and reads in a task.
     pub async fn open(address: SocketAddr, values: &[(u16, u32)]) -> Self {
         let mut raw = Self::connect(address).await.listening();
         assert!(raw.write(&[PREFACE, &settings(values)].concat()).await);
         raw
     }
 
-    /// Reads what comes from now on.
+    /// Reads in a task from now on.
     pub fn listening(mut self) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
         tokio::spawn(listen(self.unread.take().expect("not listening yet"), sender));
@@ -174,12 +174,12 @@ impl Raw {
         self
     }
 
-    /// Writes, and says whether all of it was taken: not if the peer has closed, or reads no more.
+    /// Writes all bytes. Returns `false` if the peer has closed the connection or does not read.
     pub async fn write(&mut self, bytes: &[u8]) -> bool {
         matches!(tokio::time::timeout(STUCK, self.write.write_all(bytes)).await, Ok(Ok(())))
     }
 
-    /// Writes as long as it is taken, and says how many pieces were.
+    /// Writes pieces until the peer stops reading, and returns the number of written pieces.
     pub async fn pour(&mut self, pieces: impl IntoIterator<Item = Vec<u8>>) -> usize {
         let (mut buffer, mut count, mut poured) = (Vec::new(), 0, 0);
         for piece in pieces {
@@ -196,12 +196,12 @@ impl Raw {
         if self.write(&buffer).await { count } else { poured }
     }
 
-    /// Waits until this has come.
+    /// Waits until the peer has sent what `so` asks for.
     pub async fn until(&mut self, what: &str, so: impl FnMut(&Seen) -> bool) -> Seen {
         super::soon(what, self.seen.wait_for(so)).await.unwrap_or_else(|_| panic!("the end before {what}")).clone()
     }
 
-    /// What has come so far.
+    /// What the peer has sent so far.
     pub fn seen(&self) -> Seen {
         self.seen.borrow().clone()
     }
@@ -218,7 +218,7 @@ impl Raw {
             return;
         }
         assert!(!seen.closed, "{attack}: {seen:?}");
-        // An answer shows that the connection lives and that all before was read; another one, that the calls in it have had their turn.
+        // The first answer shows that all bytes before were read, the second that the calls in them were handled.
         for _ in 0..2 {
             let ping = fastrand::u64(..).to_be_bytes();
             self.write(&frame(PING, 0, 0, &ping)).await;

@@ -1,4 +1,4 @@
-//! A real redis-server, as the engine that keeps a room; or another program that is one, which `MESSENGER_TEST_ENGINE` names.
+//! A real Redis. `MESSENGER_TEST_ENGINE` names another program, such as `valkey-server`.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, fixed_port, program as processes, suite};
 
-/// The program.
+/// The name of the program.
 pub fn program() -> String {
     std::env::var("MESSENGER_TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned())
 }
@@ -18,7 +18,7 @@ pub fn require() {
     suite::require(&program(), "redis-server");
 }
 
-/// An engine with a directory of its own. Both go with this, and if this process is killed the engine goes all the same.
+/// A Redis with its own directory. Both are removed on drop, and Redis also ends when this process is killed.
 #[derive(Debug)]
 pub struct Engine {
     pub port: u16,
@@ -28,7 +28,7 @@ pub struct Engine {
     sentinel: bool,
 }
 
-/// A shell that ends the engine when its standard input ends, and itself when the engine has: its port is free then.
+/// A shell that kills Redis when its standard input ends, and ends after Redis: then the port is free.
 #[derive(Debug)]
 struct Process {
     shell: Child,
@@ -39,14 +39,14 @@ struct Process {
 pub const ON_DISK: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 impl Engine {
-    /// Starts one, with these options besides a port, a directory and no snapshots.
+    /// Starts Redis with these options, without snapshots.
     pub fn start(options: &[&str]) -> Self {
         let mut engine = Self::new(options);
         engine.start_again();
         engine
     }
 
-    /// Starts a sentinel that watches over this engine under the name `room`, and gives it up after half a second.
+    /// Starts a sentinel that watches this master under the name `room`, and fails over after half a second.
     pub fn sentinel(master: &Self) -> Self {
         let mut sentinel = Self::new(&[]);
         sentinel.sentinel = true;
@@ -69,7 +69,7 @@ impl Engine {
         Self { port: fixed_port(), options, directory, process: None, sentinel: false }
     }
 
-    /// Starts it, with what it has on disk.
+    /// Starts it with its data on disk.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none());
         let port = self.port.to_string();
@@ -106,7 +106,7 @@ impl Engine {
         connection.is_ok_and(|mut connection| ::redis::cmd("PING").query::<String>(&mut connection).is_ok())
     }
 
-    /// As a power cut would.
+    /// Kills it without a shutdown.
     pub fn kill(&mut self) {
         self.signal("KILL");
         let mut process = self.process.take().expect("running");
@@ -114,7 +114,7 @@ impl Engine {
         process.shell.wait().expect("the shell's end");
     }
 
-    /// STOP and CONT make an engine that hangs.
+    /// Sends a signal. Between STOP and CONT, Redis hangs.
     pub fn signal(&self, name: &str) {
         processes::signal(self.process.as_ref().expect("running").pid, name);
     }
@@ -127,7 +127,7 @@ impl Engine {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Does something with it directly.
+    /// Runs a command.
     pub fn run<T: ::redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let mut connection = ::redis::Client::open(self.url()).unwrap().get_connection().expect("a connection");
         let mut run = ::redis::cmd(command[0]);

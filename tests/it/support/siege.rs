@@ -1,4 +1,4 @@
-//! What every attack must leave as it was: the others are served, memory is bounded, nothing panics, and the program ends as always.
+//! The checks of every attack: other peers are served, memory is bounded, nothing panics, and the program shuts down.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,36 +12,36 @@ use super::{Grpc, Message, Reader, grpc, http, post, reader, soon};
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 
-/// The contract's bound for the end of a program.
+/// The bound of a shutdown.
 const END: Duration = Duration::from_secs(3);
-/// Between two messages of those who are served meanwhile: they are to be there, not to take the processor.
+/// The pause between two messages of a bystander, which should not take the processor.
 const PACE: Duration = Duration::from_millis(2);
 
-/// A program that is attacked at `address`.
+/// A program under attack at `address`.
 #[derive(Debug)]
 pub struct Besieged {
     pub address: SocketAddr,
     program: Program,
-    /// What a client needs behind it.
+    /// The server of an attacked client.
     _server: Option<Program>,
     bystander: Bystander,
     before: usize,
 }
 
 impl Besieged {
-    /// A server.
+    /// Starts a server to attack.
     pub async fn server() -> Self {
         let (program, address) = program::server(&[]).await;
         let both = (grpc(address).await, reader(&mut grpc(address).await).await);
         Self::new(address, program, None, Served::ByServer(Box::new(both))).await
     }
 
-    /// A client of a server that is left alone.
+    /// Starts a client to attack.
     pub async fn client() -> Self {
         Self::client_after(async |_| {}).await
     }
 
-    /// The same, where something is done with it before anybody else is served.
+    /// Starts a client to attack, and prepares it before the bystanders begin.
     pub async fn client_after(prepare: impl AsyncFnOnce(SocketAddr)) -> Self {
         let (server, server_address) = program::server(&[]).await;
         let variables = [("MESSENGER_SERVER_ADDR", &*server_address.to_string()), ("MESSENGER_HTTP_PORT", "0")];
@@ -60,22 +60,16 @@ impl Besieged {
         Self { address, program, _server: server, bystander, before }
     }
 
-    /// Bytes that the program has grown by, at its largest.
+    /// The growth of the program at its peak, in bytes.
     pub fn grown(&self) -> usize {
         self.program.peak().saturating_sub(self.before)
     }
 
-    /// Says what it has come to after an attack.
-    pub fn report(&self, attack: &str) {
-        eprintln!("{attack}: {} KiB more", self.grown() / KIB);
-    }
-
-    /// The attacks are over, or as far as they go. Fails unless everybody else was served all the time and still is, the program has not
-    /// grown by more than `most`, and it ends in good order, whatever the attackers have left open.
+    /// Checks the program after the attacks. Fails unless the bystanders were served all the time and still are, the program
+    /// has grown by at most `most` bytes, and it shuts down, whatever the attackers left open.
     pub async fn stands(mut self, most: usize) {
         let grown = self.grown();
-        let (messages, slowest) = self.bystander.stop().await;
-        eprintln!("{messages} messages meanwhile, the slowest took {slowest:?}");
+        self.bystander.stop().await;
         assert!(grown <= most, "grew by {} KiB, expected at most {}", grown / KIB, most / KIB);
         let asked = Instant::now();
         self.program.signal("TERM");
@@ -87,17 +81,17 @@ impl Besieged {
     }
 }
 
-/// Who is served while others attack.
+/// A bystander that is served during the attack.
 #[derive(Debug)]
 enum Served {
-    /// A sender and a reader, with a connection each.
+    /// A sender and a reader, each with its own connection.
     ByServer(Box<(Grpc, Reader)>),
-    /// A user, with a connection for each request.
+    /// A user with a connection for each request.
     ByClient(SocketAddr),
 }
 
 impl Served {
-    /// One message goes around, and nothing is lost or comes twice. Attackers may say something too.
+    /// Sends a message and reads it back, once. Attackers may send messages too.
     async fn once(&mut self, number: usize) {
         let text = number.to_string();
         let author = "bystander";
@@ -132,32 +126,29 @@ impl Served {
 #[derive(Debug)]
 struct Bystander {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<(usize, Duration)>,
+    task: JoinHandle<()>,
 }
 
 impl Bystander {
-    /// Served once already when this returns.
+    /// Starts a bystander, and waits until it was served once.
     async fn start(mut served: Served) -> Self {
         served.once(0).await;
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let (mut count, mut slowest) = (0, Duration::ZERO);
-            // Once more when it is told to stop: what comes after the attack is served too.
+            let mut count = 0;
+            // Once more after the stop: the program still serves after the attack.
             let mut last = false;
             while !last {
                 last = stopped.try_recv().is_ok();
                 count += 1;
-                let began = Instant::now();
                 served.once(count).await;
-                slowest = slowest.max(began.elapsed());
                 tokio::time::sleep(PACE).await;
             }
-            (count, slowest)
         });
         Self { stop, task }
     }
 
-    async fn stop(self) -> (usize, Duration) {
+    async fn stop(self) {
         let _ = self.stop.send(());
         self.task.await.expect("everybody was served")
     }

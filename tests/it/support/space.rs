@@ -1,4 +1,4 @@
-//! Programs that see another machine than this one: other names, another resolver, other addresses. Needs root.
+//! Programs that see other names, another resolver or other addresses than this machine has. Needs root.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ fn require_root() {
     }
 }
 
-/// This machine with another /etc/hosts.
+/// A replacement of /etc/hosts for some programs.
 #[derive(Debug)]
 pub struct Hosts(PathBuf);
 
@@ -42,7 +42,7 @@ impl Drop for Hosts {
     }
 }
 
-/// A network namespace with nothing in it but loopback.
+/// A network namespace with only a loopback device.
 #[derive(Debug)]
 pub struct Space(String);
 
@@ -59,20 +59,20 @@ impl Space {
         assert!(run(&format!("ip -n {} {arguments}", self.0)), "ip {arguments}");
     }
 
-    /// Its resolver asks somebody who never answers.
+    /// Points the resolver at a name server that never answers.
     pub fn resolver_hangs(&self) {
         self.ip("link add out type veth peer name sink");
         self.ip("link set out up");
         self.ip("link set sink up");
         self.ip("address add 10.231.0.1/24 dev out");
-        // Packets leave, and nobody takes them.
+        // Packets to this address leave, and nothing receives them.
         self.ip("neighbour add 10.231.0.9 lladdr 02:00:00:00:00:09 dev out nud permanent");
         let directory = self.files();
         fs::create_dir_all(&directory).expect("a directory");
         fs::write(directory.join("resolv.conf"), "nameserver 10.231.0.9\n").expect("a file");
     }
 
-    /// What `ip netns exec` puts in the place of files in /etc.
+    /// The files that `ip netns exec` mounts over those in /etc.
     fn files(&self) -> PathBuf {
         PathBuf::from("/etc/netns").join(&self.0)
     }

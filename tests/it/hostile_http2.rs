@@ -24,7 +24,7 @@ pub fn tests() -> Vec<Trial> {
 /// Many enough for whatever grows with each to be seen beside the buffers of one connection.
 const COUNT: u32 = 100_000;
 /// What the server may grow by while frames rush past that leave nothing behind: buffers, and what h2 remembers of a thousand calls
-/// (`ENDED_EARLY`, `CANCELLED_AT_ONCE` in `src/server/http2/connection.rs`). 80 bytes for each of the frames would be as much.
+/// (`MAX_ENDED_EARLY`, `MAX_CANCELLED_CALLS` in `src/server/http2/connection.rs`). 80 bytes for each of the frames would be as much.
 const FLOOD: usize = 8 * MIB;
 /// What a call may take that is open: 1 to 3 KiB, as the doc of `CALLS` says, and more in a debug build.
 const CALL: usize = 4 * KIB;

@@ -1,4 +1,4 @@
-//! Health and reflection, which tonic serves. They are called seldom, so a call may cost more here.
+//! Health and reflection, served by tonic. They are called seldom, so a call may cost more here.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -21,8 +21,8 @@ use super::deadline::{deadline, deadline_exceeded, within};
 use super::response::{self, CallerGone};
 use crate::proto;
 
-/// The largest request, in bytes. It is a name. tonic's default would let each caller fill 4 MiB of
-/// memory.
+/// The largest request, in bytes. Each has only a name. tonic's default would let each caller fill
+/// 4 MiB of memory.
 const MAX_REQUEST: usize = 4096;
 
 /// The routes to health and reflection. Any other path is `UNIMPLEMENTED`.

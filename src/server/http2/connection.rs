@@ -31,11 +31,12 @@ const MAX_HEADER_LIST: u32 = 16 * 1024;
 /// reset" attack and end the connection. h2's default of 20 is too low for a proxy whose client
 /// leaves with that many calls open.
 const MAX_CANCELLED_CALLS: usize = 1000;
-/// How many calls that ended early (refused, or cancelled) h2 remembers for a second. It ignores
-/// late frames of these; a late frame of any other call is an error of the peer.
+/// How many calls h2 remembers, each for a second, after they ended before their request was
+/// complete. It ignores late frames of these calls. A late frame of any other call is an error of
+/// the peer.
 const MAX_ENDED_EARLY: usize = 1000;
-/// How many such errors a connection survives. h2's default of 1024 is too low for a proxy that
-/// sends a hundred messages over the size limit: it would lose the connection, with all its
+/// How many errors of the peer a connection survives. h2's default of 1024 is too low for a proxy
+/// that sends a hundred messages over the size limit: it would lose the connection, with all its
 /// readers.
 const MAX_PEER_ERRORS: usize = 100_000;
 /// Memory for the overhead of DATA frames that h2 has read and the calls have not. h2 counts 256
@@ -49,7 +50,7 @@ const UNREAD_FRAME_BUDGET: usize = 16 * 1024 * 1024;
 /// larger message.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// A future that runs on a connection. Message streams are many and long-lived, so they stand here
+/// A future that runs on a connection. Message streams are many and long-lived, so they are stored
 /// by value. The others are boxed, or each stream would take as much memory as the largest of them.
 enum ConnectionFuture {
     Stream(MessageStream),
@@ -67,7 +68,7 @@ enum Event {
 /// Serves all calls of one connection, until the peer closes it or, during a drain, until the last
 /// call ends.
 ///
-/// A peer may have up to `max_calls` calls open. HTTP/2 makes it wait with further ones.
+/// A peer may have up to `max_calls` calls open. With more, HTTP/2 makes it wait.
 pub(in crate::server) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<Acceptor>>,
@@ -84,7 +85,7 @@ pub(in crate::server) async fn serve(
         return Ok(());
     };
 
-    // Polls only those of its futures that were woken.
+    // This polls only the futures in it that were woken.
     let mut running = FuturesUnordered::new();
     let keepalive = keepalive::watch(http2.ping_pong(), activity);
     running.push(ConnectionFuture::boxed(keepalive.map(Event::PeerDead)));

@@ -63,7 +63,8 @@ struct RedisFlags {
 
     /// The name of the room in Redis. All keys of the room begin with it, and servers with the same
     /// name serve the same room. 1 to 100 letters, digits, - and _.
-    #[arg(long, env = "MESSENGER_REDIS_ROOM", value_name = "NAME", default_value = "messenger", value_parser = room_name)]
+    #[arg(long, env = "MESSENGER_REDIS_ROOM", value_name = "NAME", default_value = "messenger",
+          value_parser = room_name)]
     redis_room: String,
 
     /// About how many messages Redis keeps; 0 keeps all. 0 to 1000000000.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
 
-/// So many bytes, for everybody who has a clone.
+/// A number of bytes that all clones share.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Pool>);
 
@@ -15,29 +15,29 @@ struct Pool {
     taken: AtomicUsize,
 }
 
-/// What one of them has taken of it; given back when this is dropped.
+/// The part of a budget that one user has taken. Dropping it returns the bytes.
 #[derive(Debug)]
 pub struct Share {
     bytes: usize,
     of: Budget,
 }
 
-/// So much is not left.
+/// The budget has too few bytes left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("too many bytes are on their way here at once, the limit is {limit}")]
+#[error("too many bytes of unfinished requests, the limit is {limit}")]
 pub struct Exhausted {
-    /// Bytes that all together may take.
+    /// The size of the budget, in bytes.
     pub limit: usize,
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Pool { limit, taken: AtomicUsize::new(0) }))
     }
 
-    /// A share with nothing in it yet.
+    /// Creates an empty share.
     #[must_use]
     pub fn share(&self) -> Share {
         Share { bytes: 0, of: self.clone() }
@@ -45,13 +45,13 @@ impl Budget {
 }
 
 impl Share {
-    /// Takes what is missing to so many bytes.
+    /// Grows the share to `bytes`, if it is smaller.
     ///
     /// # Errors
-    /// [`Exhausted`], and then it is as it was.
+    /// [`Exhausted`], and then the share is unchanged.
     pub fn cover(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let (more, Pool { limit, taken }) = (bytes.saturating_sub(self.bytes), &*self.of.0);
-        // Two that come in one moment for the last bytes may both be turned away: neither waits for the other.
+        // Of two users that race for the last bytes both may be refused; neither waits for the other.
         if taken.fetch_add(more, Ordering::Relaxed) + more > *limit {
             taken.fetch_sub(more, Ordering::Relaxed);
             return Err(Exhausted { limit: *limit });
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_bounded_and_comes_back() {
+    fn shares_are_bounded_and_return_their_bytes() {
         let budget = Budget::new(10);
         let (mut one, mut other) = (budget.share(), budget.share());
         assert_eq!((one.cover(6), other.cover(4)), (Ok(()), Ok(())));

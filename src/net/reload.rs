@@ -1,4 +1,4 @@
-//! What is read from files, and read again when they change.
+//! Values from files, reloaded when the files change.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -16,60 +16,60 @@ use tracing::{info, warn};
 use crate::process::{Hangups, test_panic};
 use crate::settings::{File, FileError};
 
-/// How often the files are looked at. A renewed certificate is there weeks before the old one ends; this is for whoever waits and
-/// watches.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the files are checked. Renewed certificates are there weeks before the old ones expire;
+/// this interval is for people who wait for the change.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Something made of files: made once at the start, where an error ends the program, and again when they change, where an error is
-/// a warning and the old one stays.
+/// A value made from files. An error at the start ends the program; an error after a change is a
+/// warning, and the old value stays.
 pub struct Reloaded<T> {
     files: Vec<File>,
     make: Box<dyn Fn() -> Result<T, FileError> + Send + Sync>,
     current: RwLock<Arc<T>>,
-    seen: Mutex<Vec<Option<Stamp>>>,
+    seen: Mutex<Vec<Option<FileVersion>>>,
 }
 
-/// What changes when a file does: written in place, or another in its place, also behind a link.
+/// Differs after a write in place, and after a replacement, also behind a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileVersion {
     modified: SystemTime,
     length: u64,
-    identity: Identity,
+    id: FileId,
 }
 
-/// What no other file in its place has.
+/// Tells a file from others under the same path.
 #[cfg(unix)]
-type Identity = u64;
+type FileId = u64;
 #[cfg(not(unix))]
-type Identity = Option<SystemTime>;
+type FileId = Option<SystemTime>;
 
-/// Looks after its files.
+/// Reloads its files.
 pub trait Reload: Send + Sync {
-    /// Whether there are any.
+    /// Whether there are files to reload.
     fn has_files(&self) -> bool;
 
-    /// Reads the files again if they have changed, or in any case if somebody has `asked`. Waits for the disk.
-    fn refresh(&self, asked: bool);
+    /// Reloads the files if they have changed, or in any case if it is `forced`. Blocks on the disk.
+    fn refresh(&self, forced: bool);
 }
 
 impl<T> Reloaded<T> {
-    /// Makes it for the first time.
+    /// Makes the first value.
     ///
     /// # Errors
-    /// What `make` says.
+    /// The error of `make`.
     pub fn new(
         files: Vec<File>,
         make: impl Fn() -> Result<T, FileError> + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        // Before the files are read: a change in between is then seen as one.
-        let seen = stamps(&files);
+        // Before the files are read, so that a change in between is noticed.
+        let seen = versions(&files);
         let current = RwLock::new(Arc::new(make()?));
         Ok(Self { files, make: Box::new(make), current, seen: Mutex::new(seen) })
     }
 
-    /// As it is now.
+    /// The current value.
     pub fn current(&self) -> Arc<T> {
-        // Here and below, a panic leaves the one value or the other.
+        // A panic under these locks leaves the old value or the new one.
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -79,13 +79,13 @@ impl<T: Send + Sync> Reload for Reloaded<T> {
         !self.files.is_empty()
     }
 
-    fn refresh(&self, asked: bool) {
+    fn refresh(&self, forced: bool) {
         if !self.has_files() {
             return;
         }
-        let now = stamps(&self.files);
+        let now = versions(&self.files);
         let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now.clone());
-        if !asked && before == now {
+        if !forced && before == now {
             return;
         }
         let files: Vec<_> = self.files.iter().map(File::path).collect();
@@ -93,86 +93,86 @@ impl<T: Send + Sync> Reload for Reloaded<T> {
         match (self.make)() {
             Ok(new) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                info!(?files, "read again");
+                info!(?files, "files reloaded");
             }
-            Err(error) => warn!(%error, "can't be used, what was read before stays"),
+            Err(error) => warn!(%error, "reload failed, keeping the old values"),
         }
     }
 }
 
 impl<T> fmt::Debug for Reloaded<T> {
-    // Without what was read: there are keys and tokens among it.
+    // Without the value, which may be a key or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reloaded").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-fn stamps(files: &[File]) -> Vec<Option<Stamp>> {
-    let stamp = |file: &File| {
+fn versions(files: &[File]) -> Vec<Option<FileVersion>> {
+    let version = |file: &File| {
         let metadata = std::fs::metadata(file.path()).ok()?;
-        Some(Stamp { modified: metadata.modified().ok()?, length: metadata.len(), identity: identity(&metadata) })
+        Some(FileVersion { modified: metadata.modified().ok()?, length: metadata.len(), id: id(&metadata) })
     };
-    files.iter().map(stamp).collect()
+    files.iter().map(version).collect()
 }
 
 #[cfg(unix)]
-fn identity(metadata: &Metadata) -> Identity {
+fn id(metadata: &Metadata) -> FileId {
     std::os::unix::fs::MetadataExt::ino(metadata)
 }
 
-/// When it was made: Windows has no numbers of files that can be had with the standard library.
+/// The time of creation: the standard library has no stable access to the file IDs of Windows.
 #[cfg(not(unix))]
-fn identity(metadata: &Metadata) -> Identity {
+fn id(metadata: &Metadata) -> FileId {
     metadata.created().ok()
 }
 
-/// Keeps all of them as their files are: looks every few seconds, and at each SIGHUP. Never completes.
+/// Checks the files every few seconds, and reloads them at each SIGHUP. Never completes.
 pub async fn reload_on_change(mut all: Vec<Arc<dyn Reload>>) {
     all.retain(|one| one.has_files());
     if all.is_empty() {
         return pending().await;
     }
-    let reader = match reader(all) {
-        Ok(reader) => reader,
+    let thread = match start_thread(all) {
+        Ok(thread) => thread,
         Err(error) => {
-            warn!(%error, "no thread to read files again");
+            warn!(%error, "can't start the reload thread");
             return pending().await;
         }
     };
-    let mut hangups = Hangups::listen().inspect_err(|error| warn!(%error, "no SIGHUP here")).ok();
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hangups = Hangups::listen().inspect_err(|error| warn!(%error, "can't listen for SIGHUP")).ok();
+    let mut ticks = tokio::time::interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let asked = async {
+        let hangup = async {
             match &mut hangups {
                 Some(hangups) => hangups.next().await,
                 None => pending().await,
             }
         };
-        let asked = tokio::select! {
-            () = asked => true,
-            _ = look.tick() => false,
+        let forced = tokio::select! {
+            () = hangup => true,
+            _ = ticks.tick() => false,
         };
         let (done, is_done) = oneshot::channel();
-        // There is room: the last look is over.
-        let _ = reader.try_send((asked, done));
+        // The queue has room: the last refresh is complete.
+        let _ = thread.try_send((forced, done));
         let _ = is_done.await;
     }
 }
 
-/// A request to look at the files, and the channel that is told when that is done.
-type Look = (bool, oneshot::Sender<()>);
+/// A request to refresh, forced or not, and the channel that reports its end.
+type Refresh = (bool, oneshot::Sender<()>);
 
-/// Starts a thread that looks at the files. A disk may take its time; the chat does not wait for it. The
-/// thread starts with the program: later the system may give none.
-fn reader(all: Vec<Arc<dyn Reload>>) -> io::Result<SyncSender<Look>> {
-    let (looks, asked) = sync_channel::<Look>(1);
+/// Starts the thread that refreshes, because a slow disk must not delay the chat. It starts with the
+/// program, because the system may refuse a thread later.
+fn start_thread(all: Vec<Arc<dyn Reload>>) -> io::Result<SyncSender<Refresh>> {
+    let (requests, queue) = sync_channel::<Refresh>(1);
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {
-        for (asked, done) in asked {
-            // A panic is logged, and what was read before stays.
-            let _ = catch_unwind(AssertUnwindSafe(|| all.iter().for_each(|one| one.refresh(asked))));
+        for (forced, done) in queue {
+            // A panic is logged, and the old value stays.
+            let _ = catch_unwind(AssertUnwindSafe(|| all.iter().for_each(|one| one.refresh(forced))));
             let _ = done.send(());
         }
     })?;
-    Ok(looks)
+    Ok(requests)
 }

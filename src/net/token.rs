@@ -1,6 +1,6 @@
-//! The shared token: who has it may call.
+//! The shared token, which admits a caller.
 //!
-//! It stands in `authorization: Bearer <token>` (RFC 6750), which gRPC and HTTP have in common.
+//! gRPC and HTTP calls both carry it in `authorization: Bearer <token>` (RFC 6750).
 
 use std::sync::Arc;
 
@@ -19,27 +19,27 @@ const TOKEN_MAX: usize = 4096;
 
 const SCHEME: &[u8] = b"Bearer ";
 
-/// The token, as the value of its header. It is marked as sensitive: it does not show when it is printed, and HTTP/2 does not compress
-/// it.
+/// The token, as a header value. It is marked as sensitive, so that `Debug` does not show it and HTTP/2
+/// does not compress it.
 #[derive(Debug, Clone)]
 pub struct Token(HeaderValue);
 
-/// These bytes are no token. What they are is not told.
+/// The bytes are not a token. The error does not contain them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// Nothing at all.
+    /// There are no bytes.
     #[error("the token is empty")]
     Empty,
-    /// A header could not carry it, or people could not type it.
-    #[error("the token is not 1 to {TOKEN_MAX} visible ASCII characters")]
+    /// A header could not carry the token, or people could not type it.
+    #[error("the token must be 1 to {TOKEN_MAX} visible ASCII characters")]
     NotVisible,
 }
 
 impl Token {
-    /// Takes visible ASCII characters, at least one and at most 4096, and line ends after them.
+    /// Takes 1 to 4096 visible ASCII characters, and ignores line ends after them.
     ///
     /// # Errors
-    /// [`TokenError`], which does not have the bytes in it.
+    /// [`TokenError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, TokenError> {
         let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
         let token = &bytes[..end];
@@ -54,15 +54,15 @@ impl Token {
         Ok(Self(value))
     }
 
-    /// The token in a variable that is set, or in a file.
+    /// Takes the token from the variable or from the file; `None` if neither is configured.
     ///
     /// # Errors
-    /// What is wrong, in one line.
+    /// One line that names the setting.
     pub fn configured(variable: &'static str, file: Option<File>) -> Result<Option<Arc<Reloaded<Self>>>, String> {
         let (token, file) = match (std::env::var_os(variable), file) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => {
-                return Err(format!("{variable} and {variable}_FILE are both set, and only one can be"));
+                return Err(format!("{variable} and {variable}_FILE are both set: only one of them may be"));
             }
             (Some(value), None) => (Self::parse(value.as_encoded_bytes()), None),
             (None, Some(file)) => {
@@ -83,74 +83,74 @@ impl Token {
         .map(|token| Some(Arc::new(token)))
     }
 
-    /// What to send in `authorization`.
+    /// The value of `authorization`.
     #[must_use]
     pub fn header(&self) -> HeaderValue {
         self.0.clone()
     }
 
-    /// Whether `token` is this one. How long that takes tells how long the token is, and nothing else about it.
+    /// Compares in constant time: the duration depends on the length of the token, and on nothing else.
     fn is(&self, token: &[u8]) -> bool {
         self.0.as_bytes()[SCHEME.len()..].ct_eq(token).into()
     }
 }
 
-/// Lets those in who have the token, and counts the others.
+/// Admits callers that have the token, and counts the others.
 #[derive(Debug)]
 pub struct Guard {
     token: Arc<Reloaded<Token>>,
     refused: Counter,
 }
 
-/// A call without the token. What was there instead is not told.
+/// Why a caller is refused. The error does not contain what the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoToken {
-    /// No such header.
+    /// The header is missing.
     #[error("authorization: Bearer <token> is missing")]
     Missing,
-    /// Some other way of authorization.
-    #[error("authorization is there, but not as Bearer <token>")]
+    /// The header has another scheme.
+    #[error("authorization is not Bearer <token>")]
     NotBearer,
-    /// A token, and not the one that is set here.
-    #[error("the token in authorization is not the right one")]
+    /// The header has another token.
+    #[error("the token in authorization is wrong")]
     Wrong,
 }
 
 impl Guard {
-    /// Asks for this token.
+    /// Creates a guard for this token.
     #[must_use]
     pub fn new(token: Arc<Reloaded<Token>>) -> Self {
         Self { token, refused: Counter::default() }
     }
 
-    /// The token that is asked for.
+    /// The token that callers need.
     #[must_use]
     pub fn token(&self) -> &Arc<Reloaded<Token>> {
         &self.token
     }
 
-    /// How many calls had to be refused.
+    /// How many calls were refused.
     #[must_use]
     pub fn refused(&self) -> &Counter {
         &self.refused
     }
 
-    /// Looks for the token among the headers of a call.
+    /// Checks the token in the headers of a call, and counts a refusal.
     ///
     /// # Errors
-    /// [`NoToken`]; the call is to be refused, and counts as such.
+    /// [`NoToken`]: the caller must refuse the call.
     pub fn admit(&self, headers: &HeaderMap) -> Result<(), NoToken> {
-        let admitted = self.look(headers);
+        let admitted = self.check(headers);
         if let Err(error) = admitted {
             self.refused.inc();
-            debug!(%error, "refused");
+            debug!(%error, "call without a valid token");
         }
         admitted
     }
 
-    fn look(&self, headers: &HeaderMap) -> Result<(), NoToken> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), NoToken> {
         let value = headers.get(AUTHORIZATION).ok_or(NoToken::Missing)?.as_bytes();
-        // The name of a scheme may be written in any case (RFC 9110, 11.1).
+        // The name of the scheme is case-insensitive (RFC 9110, 11.1).
         let (scheme, token) = value.split_at_checked(SCHEME.len()).ok_or(NoToken::NotBearer)?;
         if !scheme.eq_ignore_ascii_case(SCHEME) {
             return Err(NoToken::NotBearer);
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_a_header_carries_and_people_type() {
+    fn a_token_is_visible_ascii() {
         let header = |bytes| Token::parse(bytes).map(|token| token.header());
         for text in [&b"secret"[..], b"secret\n", b"secret\r\n", b"secret\n\n"] {
             assert_eq!(header(text).expect("a token"), "Bearer secret");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_is_let_in_and_the_others_are_counted() {
+    fn only_the_token_is_admitted_and_refusals_are_counted() {
         let token = Token::parse(b"secret").expect("a token");
         let token = Reloaded::new(Vec::new(), move || Ok(token.clone())).expect("no file");
         let guard = Guard::new(Arc::new(token));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_show() {
+    fn debug_does_not_show_it() {
         let token = Token::parse(b"secret").expect("a token");
         assert!(!format!("{token:?}").contains("secret"));
     }

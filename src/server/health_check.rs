@@ -26,7 +26,7 @@ pub async fn check(address: SocketAddr, access: &AccessSettings) -> anyhow::Resu
 }
 
 async fn ask(address: &ServerAddr, access: &AccessSettings) -> anyhow::Result<()> {
-    let connection = Connection::open_with(address, &access.inside()).await?;
+    let connection = Connection::open_with(address, &access.inside(), None).await?;
     let request = HealthCheckRequest { service: proto::SERVICE.to_owned() };
     let answer = HealthClient::with_origin(connection, address.origin()).check(request).await?.into_inner();
     anyhow::ensure!(answer.status() == ServingStatus::Serving, "{}", answer.status().as_str_name());

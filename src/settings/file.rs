@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// What UTF-8 text begins with where an editor on Windows has written it.
+/// The mark with which editors on Windows begin UTF-8 text.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The file, and which setting it is from: what is wrong with it is told with both.
+/// A file and the setting that names it. Errors contain both.
 #[derive(Debug, Clone)]
 pub struct File {
     setting: &'static str,
@@ -24,22 +24,22 @@ pub struct FileError {
 }
 
 impl File {
-    /// `setting` as a user knows it: `VARIABLE (--flag)`.
+    /// Takes the setting in the form that users know: `VARIABLE (--flag)`.
     #[must_use]
     pub fn new(setting: &'static str, path: PathBuf) -> Self {
         Self { setting, path }
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All that is in it, without the mark that some editors put before text.
+    /// The content of the file, without a byte order mark.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// If the file can't be read.
     pub fn read(&self) -> Result<Vec<u8>, FileError> {
         let mut bytes = std::fs::read(&self.path).map_err(|error| self.error(error.to_string()))?;
         if bytes.starts_with(BYTE_ORDER_MARK) {
@@ -48,13 +48,13 @@ impl File {
         Ok(bytes)
     }
 
-    /// It is of no use alone.
+    /// The error for a setting that has no effect without another one.
     #[must_use]
     pub fn needs(&self, other: &str) -> String {
-        self.error(format!("it needs {other} beside it")).to_string()
+        self.error(format!("needs {other} beside it")).to_string()
     }
 
-    /// What is in it can't be used.
+    /// The error for bad content.
     #[must_use]
     pub fn error(&self, reason: impl Into<String>) -> FileError {
         FileError { setting: self.setting, path: self.path.clone(), reason: reason.into() }

@@ -1,7 +1,8 @@
-//! Settings that are good or bad only together: flags that clap reads one by one, and what they make.
+//! Settings that are valid only together: clap parses the flags one by one, and a function checks them.
 
-/// Lets clap take `$made` for a group of arguments: it reads `$flags`, and `$check` makes the one of the other, or says in one line what is
-/// wrong with them. `$check` also gets all that was read, for what depends on settings elsewhere.
+/// Implements clap's traits for `$made`, a group of arguments. clap parses `$flags`, and `$check` makes
+/// `$made` from them, or returns the error as one line. `$check` also gets all parsed arguments, for
+/// settings of other groups.
 macro_rules! settings_group {
     ($made:ty, $flags:ty, $check:expr) => {
         impl clap::FromArgMatches for $made {

@@ -1,7 +1,6 @@
-//! Settings from flags and environment variables: how values are read, and what a wrong one is answered with.
+//! Settings from flags and environment variables: how they are parsed, and the errors about bad values.
 //!
-//! What there is to set stands with what it sets: [`crate::server::Settings`], [`crate::client::Settings`],
-//! [`crate::process::LogSettings`].
+//! The settings themselves are defined by the modules that use them.
 
 mod file;
 mod group;
@@ -23,23 +22,24 @@ pub(crate) use self::group::settings_group;
 pub use self::secret::{Secret, SecretError};
 pub use self::units::{ByteSize, bytes_between, count_between, duration, port};
 
-/// Exit status for a setting that can't be used; the one that shells use for wrong usage.
+/// The exit status after a bad setting. Shells use the same one for wrong usage.
 const BAD_SETTING: u8 = 2;
 
-/// What `--version` says: the version, and the commit where it was known at build time.
+/// The output of `--version`: the version, and the commit if it was known at build time.
 pub const VERSION: &str = env!("MESSENGER_VERSION");
 
-/// Reads the settings of this program.
+/// Parses the settings of this program.
 ///
 /// # Errors
-/// The exit status with which to end, everything said: 0 after `--help` and `--version`, 2 after one line on stderr that names the
-/// variable, the flag and the value which is wrong. The value of a secret setting is never shown.
+/// The exit status, after the output: 0 after `--help` and `--version`; 2 after one line on stderr, which
+/// names the variable, the flag and the bad value. The value of a secret setting is never shown.
 pub fn parse<S: Parser>() -> Result<S, ExitCode> {
-    // The help shows no values of variables: even one that is not secret may have a password in it by mistake.
+    // The help shows no values of variables: even one that is not secret may contain a password by
+    // mistake.
     let matches = S::command().mut_args(|argument| argument.hide_env_values(true)).try_get_matches();
     matches.and_then(|matches| S::from_arg_matches(&matches)).map_err(|error| {
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            // Nothing is left to do about a closed stdout.
+            // Fails if stdout is closed, and then nobody reads it.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
@@ -57,7 +57,8 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return not_utf8(command);
     }
-    // clap shows the value of both, which may be a part of a secret: of a URL with a space in it, for example.
+    // For unknown arguments and surplus values, clap's own message shows the value. It may be part of a
+    // secret, such as a URL with a space in it.
     match error.kind() {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {}
         ErrorKind::UnknownArgument => return unknown(context(ContextKind::InvalidArg).unwrap_or_default()),
@@ -72,45 +73,47 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
     };
     let name = setting_name(flag, command);
     if setting(flag, command).is_some_and(is_secret) {
-        let reason = error.source().map_or_else(|| "it needs a value".to_owned(), ToString::to_string);
-        return format!("{name}, whose value is not shown, can't be used: {reason}");
+        let reason = error.source().map_or_else(|| "must have a value".to_owned(), ToString::to_string);
+        return format!("{name} has a bad value (not shown): {reason}");
     }
     let value = &shown(value);
     match (error.source(), error.get(ContextKind::ValidValue)) {
         (Some(reason), _) => format!("{name} is {value:?}: {reason}"),
         (None, Some(ContextValue::Strings(valid))) if !valid.is_empty() => {
-            format!("{name} is {value:?}, not one of: {}", valid.join(", "))
+            format!("{name} is {value:?}: must be one of {}", valid.join(", "))
         }
         _ => format!("{name} needs a value"),
     }
 }
 
-/// Whether the value of a setting is never shown: the help does not show it either.
+/// Whether the value of a setting must never be shown.
 fn is_secret(argument: &Arg) -> bool {
     argument.is_hide_env_values_set()
 }
 
-/// The value of a setting that is not secret. What stands before an `@` may be a password nevertheless.
+/// The value of a setting that is not secret, without the part before an `@`, which may be a password
+/// all the same.
 pub(crate) fn shown(value: &str) -> String {
     value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
 
-/// An argument that no setting has. Only the name of a flag is shown: anything else may be a secret, or its second half.
+/// The error for an unknown argument. It shows at most the name of a flag, because anything else may be
+/// a secret, or its second half.
 fn unknown(argument: &str) -> String {
     let name = argument.split('=').next().unwrap_or_default();
     let letters = name.trim_start_matches('-');
     let is_flag = name.starts_with('-') && letters.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     let what = if is_flag { format!("unknown flag {name:?}") } else { "unexpected argument".to_owned() };
-    format!("{what}: settings are flags and variables, see --help")
+    format!("{what}: see --help for the flags and variables")
 }
 
-/// The argument of `--server-port <PORT>`.
+/// Finds the argument that clap calls `--server-port <PORT>`.
 fn setting<'a>(flag: &str, command: &'a Command) -> Option<&'a Arg> {
     let flag = flag.split([' ', '=']).next().unwrap_or(flag);
     command.get_arguments().find(|argument| argument.get_long() == flag.strip_prefix("--"))
 }
 
-/// `--server-port <PORT>` as the variable and the flag: whichever the user has set must be in the line.
+/// The variable and the flag of a setting. The user may have set either, and looks for that name.
 fn setting_name(flag: &str, command: &Command) -> String {
     let argument = setting(flag, command);
     let flag = flag.split([' ', '=']).next().unwrap_or(flag);
@@ -120,15 +123,17 @@ fn setting_name(flag: &str, command: &Command) -> String {
     }
 }
 
-/// Which variable it is; clap does not say.
+/// The error for a value that is not UTF-8. clap does not name the variable, so this looks for it.
 fn not_utf8(command: &Command) -> String {
     let variables = command.get_arguments().filter_map(|argument| Some((argument, argument.get_env()?)));
     let found = variables
         .filter_map(|(argument, name)| Some((argument, name.to_str()?, std::env::var_os(name)?)))
         .find(|(.., value)| value.to_str().is_none());
     match found {
-        Some((argument, name, _)) if is_secret(argument) => format!("{name}, whose value is not shown, is not UTF-8"),
-        Some((_, name, value)) => format!("{name} is {}: not UTF-8", shown(&value.to_string_lossy())),
+        Some((argument, name, _)) if is_secret(argument) => {
+            format!("{name} has a bad value (not shown): must be UTF-8")
+        }
+        Some((_, name, value)) => format!("{name} is {}: must be UTF-8", shown(&value.to_string_lossy())),
         None => "an argument is not UTF-8".to_owned(),
     }
 }

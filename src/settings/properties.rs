@@ -1,4 +1,4 @@
-//! What must hold for the value of any setting.
+//! A property of every setting, checked for any value.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ use super::{is_secret, one_line, setting, shown};
 use crate::properties::assert_sentence;
 use crate::{client, process, server};
 
-/// The settings of each program but the one that has both halves.
+/// The settings of the server.
 #[derive(Debug, Parser)]
 struct Server {
     #[command(flatten)]
@@ -17,6 +17,7 @@ struct Server {
     log: process::LogSettings,
 }
 
+/// The settings of the client.
 #[derive(Debug, Parser)]
 struct Client {
     #[command(flatten)]
@@ -25,11 +26,11 @@ struct Client {
     log: process::LogSettings,
 }
 
-/// A value is taken, or refused in one line that names the flag and the value, which does not show if it is secret. The input is the
-/// number of the flag, and the value.
+/// A value is accepted, or refused in one line that names the flag and the value. The line does not show
+/// the value of a secret. The input is the number of the flag and the value.
 pub fn flag(input: &[u8]) {
     let Some((&number, value)) = input.split_first() else { return };
-    // A null byte is what the system itself does not let through.
+    // The system does not permit null bytes.
     if value.contains(&0) {
         return;
     }
@@ -48,15 +49,15 @@ fn flag_of<S: Parser>(number: u8, value: &[u8]) {
     match std::str::from_utf8(value) {
         Ok("") => assert!(line.contains(flag), "{line}"),
         Ok(value) if setting(flag, &command).is_some_and(is_secret) => {
-            // A short one may be a part of what the line says in any case.
+            // A short value may occur in the line by chance.
             assert!(line.contains(flag) && (value.len() < 8 || !line.contains(value)), "{line}");
         }
         Ok(value) => {
             let shown = format!("{:?}", shown(value));
             assert!(line.contains(flag) && line.contains(&shown), "{line}");
         }
-        // clap replaces what is no character in the value that it shows, or shows none.
-        Err(_) => assert!(line.contains("not UTF-8") || line.contains(flag), "{line}"),
+        // clap replaces invalid bytes in the value that it shows, or shows no value.
+        Err(_) => assert!(line.contains("UTF-8") || line.contains(flag), "{line}"),
     }
 }
 
@@ -65,7 +66,7 @@ fn argument_of(bytes: Vec<u8>) -> OsString {
     std::os::unix::ffi::OsStringExt::from_vec(bytes)
 }
 
-/// Elsewhere an argument is not made of bytes.
+/// On other systems an argument is not a sequence of bytes.
 #[cfg(not(unix))]
 fn argument_of(bytes: Vec<u8>) -> OsString {
     String::from_utf8_lossy(&bytes).into_owned().into()
@@ -77,10 +78,10 @@ mod tests {
 
     use super::*;
 
-    /// Stands for a password, and has nothing in it that a line says in any case.
+    /// A password that no line contains by chance.
     const PASSWORD: &str = "Qx7Qx7Qx7";
 
-    /// Every text that is one edit away from this one, the password untouched.
+    /// Every text that is one edit away from this one and contains the password.
     fn edited(text: &str) -> Vec<Vec<u8>> {
         let begin = text.find(PASSWORD).expect("a password");
         let outside = (0..=text.len()).filter(|at| !(begin + 1..begin + PASSWORD.len()).contains(at));

@@ -1,25 +1,25 @@
-//! A value that is never shown.
+//! A value that is never printed.
 
 use std::fmt;
 
-/// A password. It shows neither in `Debug` nor in an error, and has no `Display`.
+/// A password. Neither `Debug` nor an error shows it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
-/// The variable holds no password. The error does not contain the value.
+/// The value is not a password. The error does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// The variable is set to nothing.
+    /// The value is empty.
     #[error("the password is empty")]
     Empty,
-    /// The value is no text.
+    /// The value is not UTF-8.
     #[error("the password is not UTF-8")]
     NotUtf8,
 }
 
 impl Secret {
-    /// Takes the value of this environment variable, if it is set. There are no flags for secrets: every user of a machine can see the
-    /// flags of its programs.
+    /// Takes the value of an environment variable, if it is set. Secrets have no flags, because every user
+    /// of a machine can see the flags of its programs.
     ///
     /// # Errors
     /// One line that names the variable.
@@ -33,7 +33,7 @@ impl Secret {
         secret.map(Some).map_err(|error| format!("{variable}: {error}"))
     }
 
-    /// The password itself, for the peer that asks for it.
+    /// The password, for the peer that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_does_not_show() {
+    fn debug_does_not_show_it() {
         let secret = Secret::from("s3cret".to_owned());
         assert_eq!((format!("{secret:?}"), secret.expose()), ("Secret".to_owned(), "s3cret"));
     }

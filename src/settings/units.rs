@@ -1,4 +1,4 @@
-//! Values with a unit.
+//! Parsers for values with a unit or a range.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl std::str::FromStr for ByteSize {
         number
             .and_then(|number| number.checked_mul(unit))
             .map(Self)
-            .ok_or_else(|| "not a number of bytes, such as 67108864 or 64MiB".to_owned())
+            .ok_or_else(|| "must be a number of bytes, such as 67108864 or 64MiB".to_owned())
     }
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for ByteSize {
 /// A parser for a number of bytes from `least` to `most`, both included.
 ///
 /// # Panics
-/// If a bound is not a number of bytes: they are written in the program.
+/// If a bound is not a number of bytes.
 pub fn bytes_between(
     least: &'static str,
     most: &'static str,
@@ -48,7 +48,7 @@ pub fn bytes_between(
         if (bound(least).0..=bound(most).0).contains(&bytes.0) {
             Ok(bytes)
         } else {
-            Err(format!("not between {least} and {most}"))
+            Err(format!("must be {least} to {most}"))
         }
     }
 }
@@ -62,30 +62,30 @@ pub fn count_between(
         let count = if text.starts_with('+') { None } else { text.parse().ok() };
         count
             .filter(|count| (least..=most).contains(count))
-            .ok_or_else(|| format!("not a whole number from {least} to {most}"))
+            .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
     }
 }
 
-/// A parser for a time: a number with a unit, as in `1500ms`, `5s` or `1m 30s`.
+/// Parses a time: a number with a unit, as in `1500ms`, `5s` or `1m 30s`.
 ///
 /// # Errors
-/// What is wrong with it; nothing at all and more than a day are taken for mistakes.
+/// If the text is not a time, or the time is 0 or more than a day.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration =
-        humantime::parse_duration(text).map_err(|error| format!("not a time, such as 1500ms or 5s: {error}"))?;
+        humantime::parse_duration(text).map_err(|error| format!("must be a time, such as 1500ms or 5s: {error}"))?;
     if duration.is_zero() || duration > Duration::from_hours(24) {
-        return Err("not more than nothing and at most a day".to_owned());
+        return Err("must be greater than 0 and at most 24h".to_owned());
     }
     Ok(duration)
 }
 
-/// A parser for a TCP port.
+/// Parses a TCP port.
 ///
 /// # Errors
-/// If it is none.
+/// If the text is not a port.
 pub fn port(text: &str) -> Result<u16, String> {
     let port = if text.starts_with('+') { None } else { text.parse().ok() };
-    port.ok_or_else(|| "not a TCP port, 0 to 65535".to_owned())
+    port.ok_or_else(|| "must be a TCP port, 0 to 65535".to_owned())
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ async fn missing_repeated_or_malformed_hosts_are_refused() {
     for path in ["/sendMessage", "/getAndFlushMessages", "/nothing"] {
         for (hosts, detail) in [
             ("", "the header Host is missing"),
-            ("Host: localhost\r\nHost: localhost\r\n", "Host is there more than once"),
+            ("Host: localhost\r\nHost: localhost\r\n", "Host is repeated"),
             ("Host: user@localhost\r\n", "Host is not host:port"),
             ("Host: a b\r\n", "Host is not host:port"),
         ] {

@@ -142,7 +142,7 @@ async fn a_frozen_server_costs_no_resources_and_deadlines_hold() {
 async fn a_server_that_allows_one_call_leaves_none_for_sends() {
     let (_server, address) = program::server(&[("MESSENGER_MAX_STREAMS", "1")]).await;
     let client = Client::of(address, "no message can be sent over this connection").await;
-    let why = "the server takes one call at once, which is the stream of messages";
+    let why = "the server takes one call at once, which is the message stream";
     assert_eq!(client.ready().await, (503, format!("{why}: messages wait here")));
     assert_eq!(client.waves("hey").await, all(503, &format!("{why}: the message was not sent")));
 }
@@ -186,7 +186,7 @@ fn is_stream<T>(request: &Request<T>) -> bool {
 }
 
 async fn a_server_that_allows_no_calls_is_reported() {
-    let client = Client::of(server(0, |_, _| {}), "calls to the server can't leave").await;
+    let client = Client::of(server(0, |_, _| {}), "calls to the server are waiting").await;
     let why = "the server takes no calls on this connection";
     client.unready(why).await;
     assert_eq!(client.waves("hey").await, all(503, &format!("{why}: the message was not sent")));

@@ -141,7 +141,7 @@ async fn a_panic_in_a_reload_keeps_the_loaded_files() {
     server.signal("HUP");
     server.line("panicked").await;
     server.signal("HUP");
-    server.line("read again").await;
+    server.line("files reloaded").await;
     // Not one line further: that was all.
     server.log.clear();
     let answer = web::call(metrics, Method::GET, "/metrics", &[], "").await;

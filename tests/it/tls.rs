@@ -156,8 +156,8 @@ async fn a_client_refuses_a_server_with_a_wrong_certificate() {
     // Signed by somebody else.
     let stranger = files.directory.write("stranger.pem", &ca("a stranger").certificate);
     let (mut client, _) = files.client(port, &[("MESSENGER_TLS_CA", &stranger)]).await;
-    client.line("its certificate is not signed by the CA that is set here").await;
-    server.line("it ends the handshake: UnknownCA").await;
+    client.line("the peer's certificate is not signed by the configured CA").await;
+    server.line("the peer refused the handshake: UnknownCA").await;
     // Of another name: the certificate is for localhost and 127.0.0.1.
     let named = format!("https://127.0.0.2:{port}");
     let (mut client, _) = files.client(port, &[("MESSENGER_SERVER_ADDR", &named)]).await;
@@ -183,11 +183,11 @@ async fn client_certificates_are_required_when_configured() {
 
     let (mut nobody, _) = files.client(port, &[]).await;
     nobody.line("received fatal alert: CertificateRequired").await;
-    server.line("it shows no certificate").await;
+    server.line("the peer has no certificate").await;
     let shown = [("MESSENGER_TLS_CLIENT_CERT", mallory.0.as_str()), ("MESSENGER_TLS_CLIENT_KEY", mallory.1.as_str())];
     let (mut stranger, _) = files.client(port, &shown).await;
     stranger.line("received fatal alert: ").await;
-    server.line("its certificate is not signed by the CA that is set here").await;
+    server.line("the peer's certificate is not signed by the configured CA").await;
 
     comes_back(client, "still there").await;
     let texts: Vec<_> = stream.take(1).await.into_iter().map(|message| message.text).collect();
@@ -211,7 +211,7 @@ async fn health_checks_work_over_tls() {
     assert_eq!(check(SERVER, &[&port, &server[..]].concat()).await, (Some(0), String::new()));
     let other = [("MESSENGER_TLS_CERT", files.server.0.as_str()), ("MESSENGER_TLS_KEY", files.server.1.as_str())];
     let (status, line) = check(SERVER, &[&port, &other[..]].concat()).await;
-    assert_eq!((status, line.contains("its certificate is not the one that is set here")), (Some(1), true), "{line}");
+    assert_eq!((status, line.contains("the peer's certificate is not the one in the file")), (Some(1), true), "{line}");
     let (status, line) = check(SERVER, &port).await;
     assert_eq!((status, line.lines().count()), (Some(1), 1), "without TLS: {line}");
 
@@ -284,7 +284,7 @@ async fn the_combined_program_trusts_itself() {
     // Also with another identity, once it has that.
     files.directory.identity("own", &ca("its next").sign(&["elsewhere.example"]));
     chat.signal("HUP");
-    chat.line("read again").await;
+    chat.line("files reloaded").await;
     comes_back(address, "ho").await;
 }
 
@@ -295,7 +295,7 @@ async fn certificates_are_reloaded_while_running() {
     let mut stream = reader(&mut old).await;
     // Who asks gets an answer, also when nothing has changed.
     server.signal("HUP");
-    server.line("read again").await;
+    server.line("files reloaded").await;
     let old_ca = files.ca_file.clone();
     for (round, how) in ["signal", "change", "signal"].into_iter().enumerate() {
         let next = ca("the next CA");
@@ -311,7 +311,7 @@ async fn certificates_are_reloaded_while_running() {
         post(&mut old, "alice", how).await;
         assert_eq!(stream.next().await.text, how, "what was open goes on");
     }
-    server.line("read again").await;
+    server.line("files reloaded").await;
 
     // What can't be used changes nothing.
     let last_ca = files.directory.path("next-2.pem");
@@ -320,11 +320,11 @@ async fn certificates_are_reloaded_while_running() {
         let before = std::fs::read_to_string(files.directory.path(file)).unwrap();
         files.directory.write(file, contents);
         server.signal("HUP");
-        server.line("can't be used, what was read before stays").await;
+        server.line("reload failed, keeping the old values").await;
         try_grpc(port, &last_ca, None).await.expect("as before");
         files.directory.write(file, &before);
         server.signal("HUP");
-        server.line("read again").await;
+        server.line("files reloaded").await;
     }
     post(&mut old, "alice", "the end").await;
     assert_eq!(stream.next().await.text, "the end");
@@ -351,10 +351,10 @@ async fn certificates_that_are_not_valid_now_are_a_warning() {
     server.line("the certificate is not valid yet, peers will refuse it").await;
     // And one that is good now, when it ends. The server looks every 5 s.
     certificate(now - day, SystemTime::now() + Duration::from_secs(8));
-    server.line("read again").await;
+    server.line("files reloaded").await;
     server.line(EXPIRED).await;
     certificate(now - day, now + day);
-    server.line("read again").await;
+    server.line("files reloaded").await;
     files.grpc(port).await;
 
     // A client shows its own to the server.
@@ -390,8 +390,8 @@ async fn plain_text_and_tls_on_the_wrong_port_are_named() {
     // A client that was told of no TLS.
     let in_the_clear = format!("localhost:{port}");
     let mut plain = start(CLIENT, &[("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &in_the_clear)]);
-    plain.line("does it want TLS, as https://").await;
-    server.line("what it speaks is not TLS").await;
+    plain.line("it may want TLS: https://").await;
+    server.line("the peer does not speak TLS").await;
     // One that says nothing, and one that goes in the middle.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let _silent = TcpStream::connect(address).await.unwrap();
@@ -401,7 +401,7 @@ async fn plain_text_and_tls_on_the_wrong_port_are_named() {
     // A client that was told of TLS by mistake.
     let (mut in_the_clear, address) = program::server(&[("RUST_LOG", "debug")]).await;
     let (mut client, _) = files.client(address.port(), &[]).await;
-    client.line("what it speaks is not TLS").await;
+    client.line("the peer does not speak TLS").await;
     in_the_clear.line("connection ended").await;
     // Nobody else has noticed.
     post(&mut files.grpc(port).await, "alice", "hey").await;
@@ -510,19 +510,25 @@ async fn wrong_files_are_one_line_before_a_port_opens() {
         (SERVER, pair(certificate, &old), "MESSENGER_TLS_KEY", &old, "is encrypted"),
         (CLIENT, http_pair(certificate, &old), "MESSENGER_HTTP_TLS_KEY", &old, "is encrypted"),
         (SERVER, pair(&utf16, key), "MESSENGER_TLS_CERT", &utf16, "UTF-16"),
-        (SERVER, pair(&binary, key), "MESSENGER_TLS_CERT", &binary, "it is binary"),
-        (SERVER, pair(certificate, &binary), "MESSENGER_TLS_KEY", &binary, "it is binary"),
+        (SERVER, pair(&binary, key), "MESSENGER_TLS_CERT", &binary, "is binary"),
+        (SERVER, pair(certificate, &binary), "MESSENGER_TLS_KEY", &binary, "is binary"),
         (SERVER, pair(&missing, key), "MESSENGER_TLS_CERT (--tls-cert)", &missing, "No such file"),
         (SERVER, pair(certificate, &missing), "MESSENGER_TLS_KEY (--tls-key)", &missing, "No such file"),
-        (SERVER, pair(&text, key), "MESSENGER_TLS_CERT", &text, "no certificate in it"),
-        (SERVER, pair(&broken, key), "MESSENGER_TLS_CERT", &broken, "no certificate"),
-        (SERVER, pair(certificate, certificate), "MESSENGER_TLS_KEY", certificate, "no private key in it"),
-        (SERVER, pair(certificate, &other), "MESSENGER_TLS_KEY", &other, "not the key of the certificate in"),
+        (SERVER, pair(&text, key), "MESSENGER_TLS_CERT", &text, "must contain a certificate"),
+        (SERVER, pair(&broken, key), "MESSENGER_TLS_CERT", &broken, "bad certificate"),
+        (SERVER, pair(certificate, certificate), "MESSENGER_TLS_KEY", certificate, "must contain a private key"),
+        (SERVER, pair(certificate, &other), "MESSENGER_TLS_KEY", &other, "must be the key of the certificate in"),
         (SERVER, vec![("MESSENGER_TLS_CERT", certificate)], "MESSENGER_TLS_CERT", certificate, "MESSENGER_TLS_KEY"),
         (SERVER, vec![("MESSENGER_TLS_KEY", key)], "MESSENGER_TLS_KEY", key, "MESSENGER_TLS_CERT"),
         (SERVER, vec![("MESSENGER_TLS_CLIENT_CA", certificate)], "CLIENT_CA", certificate, "MESSENGER_TLS_CERT"),
-        (CHAT, pair(certificate, &other), "MESSENGER_TLS_KEY", &other, "not the key of the certificate in"),
-        (CHAT, http_pair(certificate, &other), "MESSENGER_HTTP_TLS_KEY", &other, "not the key of the certificate in"),
+        (CHAT, pair(certificate, &other), "MESSENGER_TLS_KEY", &other, "must be the key of the certificate in"),
+        (
+            CHAT,
+            http_pair(certificate, &other),
+            "MESSENGER_HTTP_TLS_KEY",
+            &other,
+            "must be the key of the certificate in",
+        ),
         (CLIENT, http_pair(certificate, &missing), "MESSENGER_HTTP_TLS_KEY (--http-tls-key)", &missing, "No such file"),
         (
             CLIENT,
@@ -537,7 +543,7 @@ async fn wrong_files_are_one_line_before_a_port_opens() {
             vec![("MESSENGER_SERVER_ADDR", "https://server:51075"), ("MESSENGER_TLS_CA", &text)],
             "MESSENGER_TLS_CA",
             &text,
-            "no certificate in it",
+            "must contain a certificate",
         ),
         (
             CLIENT,

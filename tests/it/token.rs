@@ -78,10 +78,10 @@ async fn every_call_but_health_needs_the_token() {
     };
     for (value, what) in [
         (None, "authorization: Bearer <token> is missing"),
-        (Some("Basic dXNlcjpwYXNz"), "authorization is there, but not as Bearer <token>"),
-        (Some("Bearer the-secret-toke"), "the token in authorization is not the right one"),
-        (Some("Bearer the-secret-tokeN"), "the token in authorization is not the right one"),
-        (Some("Bearer the-secret-token2"), "the token in authorization is not the right one"),
+        (Some("Basic dXNlcjpwYXNz"), "authorization is not Bearer <token>"),
+        (Some("Bearer the-secret-toke"), "the token in authorization is wrong"),
+        (Some("Bearer the-secret-tokeN"), "the token in authorization is wrong"),
+        (Some("Bearer the-secret-token2"), "the token in authorization is wrong"),
     ] {
         refused(grpc.send_message(with(value, hey())).await.unwrap_err(), what);
         refused(grpc.read_messages(with(value, ())).await.unwrap_err(), what);
@@ -161,20 +161,20 @@ async fn the_token_is_reloaded_while_running() {
     // As an editor on Windows writes it.
     directory.write("server", "\u{feff}the-next-token\r\n");
     server.signal("HUP");
-    server.line("read again").await;
+    server.line("files reloaded").await;
     // The stream is open, and stays; a call needs the new token.
     let answer = web::try_send(http, "alice", "with the old token").await;
-    assert_eq!((answer.status.as_u16(), answer.problem().contains("not the right one")), (502, true));
+    assert_eq!((answer.status.as_u16(), answer.problem().contains("is wrong")), (502, true));
 
     directory.write("client", "the-next-token");
     client.signal("HUP");
-    client.line("read again").await;
+    client.line("files reloaded").await;
     web::send(http, "alice", "after").await;
     assert_eq!(stream.next().await.text, "after", "what was open goes on");
 
     directory.write("server", "");
     server.signal("HUP");
-    server.line("can't be used, what was read before stays").await;
+    server.line("reload failed, keeping the old values").await;
     web::send(http, "alice", "and still").await;
     assert_eq!(stream.next().await.text, "and still");
 }
@@ -188,8 +188,8 @@ async fn the_http_port_needs_its_own_token() {
     let mut stream = server.reader().await;
     for (authorization, what) in [
         (None, "authorization: Bearer <token> is missing"),
-        (Some("Basic dXNlcjpwYXNz"), "authorization is there, but not as Bearer <token>"),
-        (Some("Bearer another-token"), "the token in authorization is not the right one"),
+        (Some("Basic dXNlcjpwYXNz"), "authorization is not Bearer <token>"),
+        (Some("Bearer another-token"), "the token in authorization is wrong"),
     ] {
         let headers: Vec<_> = authorization.map(|value| ("authorization", value)).into_iter().collect();
         for (method, path) in [
@@ -234,7 +234,7 @@ async fn a_malformed_token_is_one_line_and_never_printed() {
         (&[("MESSENGER_TOKEN", "")][..], "MESSENGER_TOKEN: the token is empty"),
         (&[("MESSENGER_TOKEN", "the-secret-token and more")], "MESSENGER_TOKEN: the token is not 1 to 4096 visible"),
         (&[("MESSENGER_TOKEN_FILE", empty.as_str())], "MESSENGER_TOKEN_FILE (--token-file) is"),
-        (&[("MESSENGER_TOKEN_FILE", two.as_str())], "the token is not 1 to 4096 visible ASCII characters"),
+        (&[("MESSENGER_TOKEN_FILE", two.as_str())], "must be 1 to 4096 visible ASCII characters"),
         (&[("MESSENGER_TOKEN_FILE", "/no/such/file")], "No such file"),
         (&[("MESSENGER_TOKEN", TOKEN), ("MESSENGER_TOKEN_FILE", good.as_str())], "both set"),
     ] {

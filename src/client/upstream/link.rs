@@ -137,7 +137,7 @@ impl Link {
 
     /// Connects to `server` and opens a stream.
     async fn open(&mut self, server: &ServerAddr) -> Result<(Arc<OpenStream>, Messages), StreamEnd> {
-        let connection = Connection::open_elsewhere(server, &self.access, self.last_peer).await?;
+        let connection = Connection::open_with(server, &self.access, self.last_peer).await?;
         self.last_peer = Some(connection.peer());
         // The headers of a stream may come late, so a server that still hangs would pass for one
         // that works, again and again.

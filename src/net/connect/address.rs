@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The address of a server.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,9 +8,9 @@ use http::Uri;
 use http::uri::Scheme;
 use thiserror::Error;
 
-/// `host:port`: a name, an IPv4 address or an IPv6 address in brackets, which may have a zone (`fe80::1%eth0`).
-/// A name is looked up anew for each connection. `https://` before it asks for TLS, `http://` is the same as
-/// nothing; with either of them one slash may stand behind.
+/// The address of a server, as `host:port`. The host is a name, an IPv4 address, or an IPv6 address in
+/// brackets, which may have a zone (`[fe80::1%eth0]`). The prefix `https://` asks for TLS, and `http://`
+/// changes nothing; after a prefix, the address may end with a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddr {
     host: String,
@@ -18,24 +18,24 @@ pub struct ServerAddr {
     origin: Uri,
 }
 
-/// Servers of one room, with commas between them: at least one.
+/// The addresses of the servers of one room, separated by commas: at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddrs(Vec<ServerAddr>);
 
-/// Not an address of a server.
+/// The text is not the address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("not host:port, such as localhost:51075 or [::1]:51075, or https://host:port")]
+#[error("must be host:port or https://host:port, such as localhost:51075 or [::1]:51075")]
 pub struct AddressError;
 
 impl ServerAddr {
-    /// The host as the resolver takes it, an IPv6 address without its brackets.
+    /// The host for the resolver: an IPv6 address has no brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// What the server's certificate must be for: the host without the zone, which means something on this
-    /// machine alone.
+    /// The name that must be in the server's certificate: the host without the zone, which has a meaning
+    /// only on this machine.
     #[must_use]
     pub fn name(&self) -> &str {
         self.host.split('%').next().unwrap_or_default()
@@ -58,16 +58,14 @@ impl ServerAddr {
     pub fn is_tls(&self) -> bool {
         self.origin.scheme() == Some(&Scheme::HTTPS)
     }
-}
 
-impl ServerAddr {
-    /// The server that listens on `address`, as seen from this machine.
+    /// The address of a server without TLS that listens on `address` of this machine.
     #[must_use]
     pub fn local(address: SocketAddr) -> Self {
         Self::at(address, Scheme::HTTP)
     }
 
-    /// The same of a server with TLS.
+    /// The address of a server with TLS that listens on `address` of this machine.
     #[must_use]
     pub fn local_tls(address: SocketAddr) -> Self {
         Self::at(address, Scheme::HTTPS)
@@ -77,7 +75,6 @@ impl ServerAddr {
         let address = reachable(address);
         // An IP address and a port always make an authority.
         let origin = Uri::builder().scheme(scheme).authority(address.to_string()).path_and_query("/").build();
-        // With the zone, if it has one.
         let host = match address {
             SocketAddr::V6(address) if address.scope_id() != 0 => format!("{}%{}", address.ip(), address.scope_id()),
             address => address.ip().to_string(),
@@ -86,8 +83,8 @@ impl ServerAddr {
     }
 }
 
-/// Where to connect to reach what listens on `address` of this machine: loopback for the unspecified address.
-/// What listens on `::` takes IPv4 too, and not every machine has `::1`.
+/// The address by which this machine reaches a listener on `address`: loopback for the unspecified
+/// address. A listener on `::` takes IPv4 too, and not every machine has `::1`.
 #[must_use]
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -116,7 +113,7 @@ impl FromStr for ServerAddr {
             (None, None) => ("http", text),
         };
         let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
-        // u16's own parser takes a plus sign.
+        // The parser of `u16` takes a plus sign.
         let port = if port.starts_with('+') { None } else { port.parse().ok().filter(|port| *port != 0) };
         let port = port.ok_or(AddressError)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -127,14 +124,14 @@ impl FromStr for ServerAddr {
             }
             _ => {}
         }
-        // A peer has no use for our zones (RFC 9844, 4).
+        // A zone must not be sent to a peer (RFC 9844, 4).
         let authority = host.split_once('%').map_or_else(|| host.to_owned(), |(address, _)| format!("{address}]"));
         let origin = format!("{scheme}://{authority}:{port}").parse().map_err(|_| AddressError)?;
         Ok(Self { host: bare.unwrap_or(host).to_owned(), port, origin })
     }
 }
 
-/// Whether it is an IPv6 address, with or without a zone.
+/// Whether the text is an IPv6 address, with or without a zone.
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
     let is_zone = !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -142,20 +139,20 @@ fn is_ipv6(text: &str) -> bool {
 }
 
 impl ServerAddrs {
-    /// All of them, over and over: after the last the first again.
+    /// The addresses in an endless cycle.
     pub fn cycle(&self) -> impl Iterator<Item = &ServerAddr> {
         self.0.iter().cycle()
     }
 
-    /// The first of them that is under TLS.
+    /// The first address that asks for TLS.
     #[must_use]
     pub fn first_tls(&self) -> Option<&ServerAddr> {
         self.0.iter().find(|server| server.is_tls())
     }
 
-    /// How many there are.
+    /// The number of addresses.
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "it never is")]
+    #[allow(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
         self.0.len()
     }

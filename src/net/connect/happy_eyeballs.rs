@@ -1,5 +1,5 @@
-//! Several addresses of one server, in the spirit of "Happy Eyeballs" (RFC 8305): a try that does not come to
-//! its end soon is joined by one at the next address, and the first that has reached a server wins.
+//! Connecting to one of several addresses, in the spirit of "Happy Eyeballs" (RFC 8305). An attempt that
+//! takes long is joined by an attempt at the next address, and the first that succeeds wins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,22 +12,21 @@ use tokio::time::Instant;
 
 use super::lookup::lookup;
 
-/// How long the newest try is waited for before the next begins beside it (RFC 8305, 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+/// How long the latest attempt runs alone before the next one joins it (RFC 8305, 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the first of a host's addresses that takes a connection. It may take its time; whoever calls
-/// this has the clock.
+/// Connects to the first of a host's addresses that accepts a connection. The caller sets the timeout.
 ///
 /// # Errors
-/// If the host has no address, or none of them takes one.
+/// If the host has no address, or no address accepts a connection.
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = order(lookup(host, port).await?, None);
     let connected = race(addresses, TcpStream::connect, |_| false).await;
     connected.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
 }
 
-/// The order in which addresses are tried: both families by turns, as the resolver has ordered each; and last
-/// of all `shunned`, where the server has failed before.
+/// Orders addresses for a race: both families alternate, each in the resolver's order. `shunned`, where a
+/// connection has failed before, is the last.
 pub(crate) fn order(addresses: Vec<SocketAddr>, shunned: Option<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
     let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
@@ -40,19 +39,19 @@ pub(crate) fn order(addresses: Vec<SocketAddr>, shunned: Option<SocketAddr>) -> 
         }
         ordered.extend(pair.into_iter().flatten());
     }
-    // Stable: the others keep their order.
+    // The sort is stable, so the others keep their order.
     ordered.sort_by_key(|address| Some(*address) == shunned);
     ordered
 }
 
-/// Tries the addresses until one has come to a good end. `None` if there are none.
+/// Attempts the addresses until one succeeds. `None` if there is no address.
 ///
 /// # Errors
-/// The error of the last one that failed, of those for which `is_worse` is true, if there are such.
+/// The latest error. Errors for which `says_more` is true take precedence.
 pub(crate) async fn race<T, E, F>(
     addresses: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> F,
-    is_worse: impl Fn(&E) -> bool,
+    says_more: impl Fn(&E) -> bool,
 ) -> Option<Result<T, E>>
 where
     F: Future<Output = Result<T, E>>,
@@ -64,7 +63,7 @@ where
     loop {
         if addresses.peek().is_some() && next <= Instant::now() {
             running.extend(addresses.next().map(&attempt));
-            next = Instant::now() + HEAD_START;
+            next = Instant::now() + ATTEMPT_DELAY;
         }
         if running.is_empty() && addresses.peek().is_none() {
             return failure.map(Err);
@@ -74,7 +73,7 @@ where
             Some(result) = running.next() => match result {
                 Ok(reached) => return Some(Ok(reached)),
                 Err(error) => {
-                    if is_worse(&error) || !failure.as_ref().is_some_and(&is_worse) {
+                    if says_more(&error) || !failure.as_ref().is_some_and(&says_more) {
                         failure = Some(error);
                     }
                     next = Instant::now();
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn families_by_turns_and_who_failed_last() {
+    fn families_alternate_and_the_shunned_address_is_last() {
         let addresses = ["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"].map(at).to_vec();
         let mixed = ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"].map(at);
         assert_eq!(order(addresses.clone(), None), mixed);
@@ -103,7 +102,7 @@ mod tests {
         assert_eq!(order(Vec::new(), None), []);
     }
 
-    /// What is tried at a port: over 100 hangs, over 10 fails at once, all others work.
+    /// An attempt at a port from 100 on hangs, one from 10 on fails at once, and all others succeed.
     async fn attempt(address: SocketAddr) -> Result<u16, u16> {
         match address.port() {
             100.. => std::future::pending().await,
@@ -119,12 +118,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_works_is_found() {
+    async fn an_address_that_works_is_found() {
         for ports in [&[1][..], &[10, 1], &[100, 1], &[100, 10, 101, 102, 1, 103], &[10, 11, 12, 1]] {
             assert_eq!(raced(ports).await, Some(Ok(1)), "{ports:?}");
         }
-        assert_eq!(raced(&[1, 2]).await, Some(Ok(1)), "the first, if both work");
-        assert_eq!(raced(&[10, 30, 11]).await, Some(Err(30)), "the one that tells most");
+        assert_eq!(raced(&[1, 2]).await, Some(Ok(1)), "the first, if both succeed");
+        assert_eq!(raced(&[10, 30, 11]).await, Some(Err(30)), "the error that says more");
         assert_eq!(raced(&[10, 11]).await, Some(Err(11)));
         assert_eq!(raced(&[]).await, None);
     }

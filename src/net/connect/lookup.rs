@@ -1,9 +1,9 @@
-//! Addresses of names, from the system's resolver, which may hang for as long as it likes.
+//! Looking up names with the system's resolver, which may hang for any time.
 //!
-//! The look-ups run in a few threads that the program starts with: where the system gives no further thread,
-//! such as in a container with a limit of processes, a program that is running goes on. Each name occupies
-//! one of them at most, so one that hangs is not in the way of another. Whoever waits, waits for a bounded
-//! time; the look-up itself goes on, and whoever asks for the name next gets what it finds.
+//! The lookups run on a few threads that start with the program, because a system with a limit of
+//! processes may refuse them later. A name occupies at most one thread, so one that hangs does not block
+//! the others. A caller waits for a bounded time. The lookup itself goes on, and the next caller for the
+//! name gets its result.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// How many names can be looked up at the same time.
+/// How many names can be looked up at once.
 const THREADS: usize = 4;
-/// Names that wait for a thread.
+/// How many names may wait for a thread.
 const QUEUE: usize = 16;
-/// How long an answer is waited for. It is less than what the usual resolver gives its first name server.
+/// How long a caller waits. Usual resolvers wait longer for their first name server.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer that came too late is good.
+/// How long a result that came too late for its callers stays valid.
 const LATE: Duration = Duration::from_secs(5);
 
 /// A host and a port.
@@ -28,37 +28,37 @@ type Name = (String, u16);
 type Resolved = Result<Vec<SocketAddr>, String>;
 type Resolve = fn(&Name) -> io::Result<Vec<SocketAddr>>;
 
-/// Those of this process.
+/// The lookups of this process.
 static LOOKUPS: Mutex<Option<Arc<Lookups>>> = Mutex::new(None);
 
-/// The queue of the threads, and who waits for which name.
+/// The queue of the threads, and the names that they look up.
 #[derive(Debug)]
 struct Lookups {
     queue: SyncSender<Name>,
-    asked: Mutex<HashMap<Name, Lookup>>,
+    pending: Mutex<HashMap<Name, Lookup>>,
     resolve: Resolve,
 }
 
 #[derive(Debug)]
 enum Lookup {
-    /// A thread has it, or will; these wait for it.
+    /// The name is queued or being looked up, and these callers wait.
     Waiting(Vec<oneshot::Sender<Resolved>>),
-    /// The answer came when nobody waited any more.
+    /// The result came when no caller waited any more.
     Late(Resolved, Instant),
 }
 
-/// Starts the threads that look names up, if this has not been done before.
+/// Starts the threads that look up names, unless they run already.
 ///
 /// # Errors
-/// If the system gives no threads.
+/// If the system refuses a thread.
 pub fn start_lookups() -> io::Result<()> {
     lookups().map(drop)
 }
 
-/// The addresses of a host, with this port.
+/// The addresses of a host, with the given port.
 ///
 /// # Errors
-/// If it has none, or the resolver does not say.
+/// If the host has no address, or the resolver fails or takes too long.
 pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![(ip, port).into()]);
@@ -78,7 +78,7 @@ fn lookups() -> io::Result<Arc<Lookups>> {
 impl Lookups {
     fn start(resolve: Resolve) -> io::Result<Arc<Self>> {
         let (queue, names) = sync_channel(QUEUE);
-        let lookups = Arc::new(Self { queue, asked: Mutex::default(), resolve });
+        let lookups = Arc::new(Self { queue, pending: Mutex::default(), resolve });
         let names = Arc::new(Mutex::new(names));
         for _ in 0..THREADS {
             let (lookups, names) = (Arc::clone(&lookups), Arc::clone(&names));
@@ -88,28 +88,28 @@ impl Lookups {
     }
 
     async fn addresses(&self, name: Name, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
-        let answer = self.ask(name)?;
-        match tokio::time::timeout(timeout, answer).await {
+        let result = self.ask(name)?;
+        match tokio::time::timeout(timeout, result).await {
             Ok(Ok(Ok(addresses))) if addresses.is_empty() => Err(io::Error::other("the name has no address")),
-            Ok(Ok(answer)) => answer.map_err(io::Error::other),
-            Ok(Err(_)) => Err(io::Error::other("the look-up has failed")),
+            Ok(Ok(result)) => result.map_err(io::Error::other),
+            Ok(Err(_)) => Err(io::Error::other("the lookup has failed")),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the resolver gives no answer")),
         }
     }
 
     fn ask(&self, name: Name) -> io::Result<oneshot::Receiver<Resolved>> {
         let (sender, receiver) = oneshot::channel();
-        let mut asked = lock(&self.asked);
-        asked.retain(|_, asked| !matches!(asked, Lookup::Late(_, when) if when.elapsed() > LATE));
-        if let Some(Lookup::Waiting(waiting)) = asked.get_mut(&name) {
+        let mut pending = lock(&self.pending);
+        pending.retain(|_, lookup| !matches!(lookup, Lookup::Late(_, when) if when.elapsed() > LATE));
+        if let Some(Lookup::Waiting(waiting)) = pending.get_mut(&name) {
             waiting.retain(|sender| !sender.is_closed());
             waiting.push(sender);
-        } else if let Some(Lookup::Late(answer, _)) = asked.remove(&name) {
-            // Its receiver is here.
-            let _ = sender.send(answer);
+        } else if let Some(Lookup::Late(result, _)) = pending.remove(&name) {
+            // Can't fail: the receiver still exists.
+            let _ = sender.send(result);
         } else {
-            self.queue.try_send(name.clone()).map_err(|_| io::Error::other("too many look-ups hang"))?;
-            asked.insert(name, Lookup::Waiting(vec![sender]));
+            self.queue.try_send(name.clone()).map_err(|_| io::Error::other("too many lookups hang"))?;
+            pending.insert(name, Lookup::Waiting(vec![sender]));
         }
         Ok(receiver)
     }
@@ -117,21 +117,21 @@ impl Lookups {
     fn run(&self, names: &Mutex<Receiver<Name>>) {
         loop {
             let Ok(name) = lock(names).recv() else { return };
-            let answer = (self.resolve)(&name).map_err(|error| error.to_string());
-            let mut asked = lock(&self.asked);
-            let Some(Lookup::Waiting(waiting)) = asked.remove(&name) else { continue };
-            let mut taken = false;
+            let result = (self.resolve)(&name).map_err(|error| error.to_string());
+            let mut pending = lock(&self.pending);
+            let Some(Lookup::Waiting(waiting)) = pending.remove(&name) else { continue };
+            let mut received = false;
             for sender in waiting {
-                taken |= sender.send(answer.clone()).is_ok();
+                received |= sender.send(result.clone()).is_ok();
             }
-            if !taken {
-                asked.insert(name, Lookup::Late(answer, Instant::now()));
+            if !received {
+                pending.insert(name, Lookup::Late(result, Instant::now()));
             }
         }
     }
 }
 
-/// Nothing that could panic runs under these locks.
+/// Locks. Nothing under these locks can panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -143,7 +143,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(30);
 
-    /// `slow` takes half a second, as long as `never` is looked at it hangs, and all others are at once.
+    /// `never` hangs, `slow` takes half a second, and all other names are resolved at once.
     fn resolve(name: &Name) -> io::Result<Vec<SocketAddr>> {
         match name.0.as_str() {
             "never" => std::thread::sleep(LONG),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_hangs_holds_up_nobody_else() {
+    async fn a_name_that_hangs_does_not_block_others() {
         let lookups = Lookups::start(resolve).unwrap();
         for _ in 0..2 * THREADS {
             let error = lookups.addresses(name("never"), SOON).await.unwrap_err();
@@ -168,23 +168,23 @@ mod tests {
         assert_eq!(lookups.addresses(name("good"), LONG).await.unwrap(), [([127, 0, 0, 1], 5).into()]);
         let error = lookups.addresses(name("unknown"), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), "no such name");
-        let Some(Lookup::Waiting(waiting)) = lock(&lookups.asked).remove(&name("never")) else { panic!() };
-        assert_eq!(waiting.len(), 1, "those who have gone are forgotten");
+        let Some(Lookup::Waiting(waiting)) = lock(&lookups.pending).remove(&name("never")) else { panic!() };
+        assert_eq!(waiting.len(), 1, "callers that gave up are removed");
     }
 
     #[tokio::test]
-    async fn an_answer_that_came_late_is_there_for_the_next() {
+    async fn a_late_result_goes_to_the_next_caller() {
         let lookups = Lookups::start(resolve).unwrap();
         lookups.addresses(name("slow"), SOON).await.unwrap_err();
-        while !matches!(lock(&lookups.asked).get(&name("slow")), Some(Lookup::Late(..))) {
+        while !matches!(lock(&lookups.pending).get(&name("slow")), Some(Lookup::Late(..))) {
             tokio::time::sleep(SOON).await;
         }
         assert_eq!(lookups.addresses(name("slow"), SOON).await.unwrap().len(), 1);
-        assert!(lock(&lookups.asked).is_empty(), "once");
+        assert!(lock(&lookups.pending).is_empty(), "a late result is used once");
     }
 
     #[tokio::test]
-    async fn as_many_as_can_wait_are_taken() {
+    async fn the_queue_is_bounded() {
         let lookups = Lookups::start(|_| {
             loop {
                 std::thread::sleep(LONG);

@@ -4,23 +4,23 @@ use http::header::HOST;
 use http::{Request, Version};
 use thiserror::Error;
 
-/// The request does not say which host it is for, or not in a way that every recipient would
-/// understand alike. It is to be answered with 400.
+/// The request names no host, or names it in a way that recipients may understand differently. The
+/// response is 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadHost {
-    /// HTTP/1.1 requires the header.
+    /// The header is missing, and HTTP/1.1 requires it.
     #[error("the header Host is missing")]
     Missing,
-    /// Two recipients may take different ones.
-    #[error("the header Host is there more than once")]
+    /// The header is repeated, and recipients may take different ones.
+    #[error("the header Host is repeated")]
     Several,
-    /// A user name, a path or a space, for example.
+    /// The value has something else in it, such as a user name, a path or a space.
     #[error("the header Host is not host:port")]
     Invalid,
 }
 
-/// The name or address that the request is for, without the port, an IPv6 address in brackets.
-/// `None` where HTTP/1.0 has none.
+/// The name or address that the request is for, without the port, and an IPv6 address in brackets.
+/// `None` if a request of HTTP/1.0 names none.
 ///
 /// # Errors
 /// [`BadHost`].
@@ -35,11 +35,12 @@ pub fn requested_host<B>(request: &Request<B>) -> Result<Option<&str>, BadHost> 
             Some(without_port(host).ok_or(BadHost::Invalid)?)
         }
     };
-    // As a proxy is asked: such a target is what counts then.
+    // A target in the absolute form, which proxies get, takes precedence.
     Ok(request.uri().host().or(host))
 }
 
-/// Takes what may stand in a host, and no more: the names of some networks are not those of the DNS.
+/// Strips the port. Takes every character of a host (RFC 3986), because some networks have names that
+/// DNS does not permit.
 fn without_port(host: &str) -> Option<&str> {
     let in_name = |byte| u8::is_ascii_alphanumeric(&byte) || b"-._~!$&'()*+,;=%".contains(&byte);
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn is_what_the_request_says() {
+    fn the_host_is_that_of_the_request() {
         for (value, expected) in [
             ("localhost", "localhost"),
             ("localhost:8080", "localhost"),
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_two_and_anything_else_are_refused() {
+    fn a_missing_repeated_or_malformed_host_is_refused() {
         assert_eq!(host(Version::HTTP_11, "/", &[]), Err(BadHost::Missing));
         for version in [Version::HTTP_10, Version::HTTP_11] {
             assert_eq!(host(version, "/", &["localhost", "localhost"]), Err(BadHost::Several));

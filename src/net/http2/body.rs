@@ -1,4 +1,4 @@
-//! What a call sends and gets over an HTTP/2 connection.
+//! The bodies of a call: sending the request's, and receiving the response's.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -11,10 +11,10 @@ use tonic::body::Body;
 
 use super::gate::Slot;
 
-/// The rest of a request, which is sent while the answer is awaited and read.
+/// Sends the rest of a request while the response is awaited and read.
 pub(super) type Sending = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The body of an answer. The call is over when its end has come, or when it is dropped.
+/// The body of a response. The call ends with it, or when it is dropped.
 pub struct ResponseBody {
     stream: RecvStream,
     sending: Option<Sending>,
@@ -43,7 +43,7 @@ impl ResponseBody {
     }
 }
 
-/// With these reasons a server ends a stream of which it has nothing more to say (RFC 9113, 8.1).
+/// A server may end a complete stream with one of these reasons (RFC 9113, 8.1).
 fn failed(error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
     match error.reason() {
         Some(Reason::NO_ERROR | Reason::CANCEL) => None,
@@ -56,13 +56,13 @@ impl http_body::Body for ResponseBody {
     type Error = h2::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let answer = self.get_mut();
-        if answer.sending.as_mut().is_some_and(|sending| sending.as_mut().poll(cx).is_ready()) {
-            answer.sending = None;
+        let body = self.get_mut();
+        if body.sending.as_mut().is_some_and(|sending| sending.as_mut().poll(cx).is_ready()) {
+            body.sending = None;
         }
-        let frame = ready!(answer.poll_stream(cx));
+        let frame = ready!(body.poll_stream(cx));
         if matches!(frame, None | Some(Err(_))) {
-            answer.slot = None;
+            body.slot = None;
         }
         Poll::Ready(frame)
     }
@@ -72,8 +72,8 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-/// Sends the body of a request, as fast as the server's flow control lets it. If the server ends the call
-/// before, its answer says why.
+/// Sends the body of a request as fast as the server's flow control permits. If the server ends the call
+/// first, its response says why.
 pub(super) async fn send(body: Body, mut stream: SendStream<Bytes>) {
     let mut body = pin!(body);
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
@@ -96,7 +96,7 @@ pub(super) async fn send(body: Body, mut stream: SendStream<Bytes>) {
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    // It fails when the call is over.
+                    // Fails only if the call has ended.
                     let _ = stream.send_trailers(trailers);
                     return;
                 }

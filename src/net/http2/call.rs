@@ -14,27 +14,27 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::connection::Connection;
-use super::gate::Slot;
 
-/// How long after the socket was closed a call may still get the answer that had come before. Normally HTTP/2 ends all calls with the
-/// connection; about one in thousands, made in the very moment in which a server said goodbye and closed, was never heard of again.
-const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// How long a call may still get a response that arrived before the socket was closed. Normally HTTP/2
+/// ends all calls with the connection. About one in thousands, started in the moment in which the server
+/// sent GOAWAY and closed, never ended.
+const LAST_RESPONSES: Duration = Duration::from_millis(100);
 
-/// A call got no answer.
+/// Why a call got no response.
 #[derive(Debug, Error)]
 pub enum CallError {
-    /// It has not left: the connection takes no more calls.
+    /// Nothing was sent: the connection takes no more calls.
     #[error("{0}")]
     NotMade(#[source] h2::Error),
-    /// HTTP/2 says why.
+    /// HTTP/2 failed.
     #[error("{0}")]
     Http2(#[source] h2::Error),
     /// The socket is closed.
-    #[error("the connection is gone")]
-    Gone,
+    #[error("the connection is closed")]
+    Closed,
 }
 
-/// What HTTP/2 has to say about a call that has failed, if it was HTTP/2 that failed.
+/// The HTTP/2 error behind a status, if HTTP/2 is what failed.
 #[must_use]
 pub fn http2_error(status: &Status) -> Option<&h2::Error> {
     let mut source = status.source();
@@ -47,38 +47,39 @@ pub fn http2_error(status: &Status) -> Option<&h2::Error> {
     None
 }
 
-/// What a call comes to.
-type Answered = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, CallError>> + Send>>;
+impl Service<Request<Body>> for Connection {
+    type Response = Response<ResponseBody>;
+    type Error = CallError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, CallError>> + Send>>;
 
-impl Connection {
-    /// Waits until a call may leave: the server has a free stream for it, and reads. Until then nothing of
-    /// it has left.
-    pub async fn reserve(&self) -> Reserved {
-        Reserved { connection: self.clone(), slot: Some(self.http2.enter().await) }
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        // Always ready: a call waits for its slot itself. An error here would reach the caller without
+        // the information that nothing was sent.
+        Poll::Ready(Ok(()))
     }
 
-    /// Makes a call, once there is room for it.
-    fn make(mut self, mut request: Request<Body>, slot: Option<Slot>) -> Answered {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.current().header());
         }
+        let (mut connection, slot) = (self.clone(), self.slot.take());
         Box::pin(async move {
-            let (socket, retired) = (self.socket.clone(), self.retired.clone());
-            let gone = async {
+            let (socket, retired) = (connection.socket.clone(), connection.retired.clone());
+            let closed = async {
                 socket.closed().await;
-                tokio::time::sleep(LAST_ANSWERS).await;
+                tokio::time::sleep(LAST_RESPONSES).await;
             };
-            let answer = async {
+            let response = async {
                 let slot = match slot {
                     Some(slot) => slot,
-                    None => self.http2.enter().await,
+                    None => connection.session.enter().await,
                 };
-                let call = self.http2.call(request, slot).map_err(|error| {
+                let call = connection.session.call(request, slot).map_err(|error| {
                     retired.send_replace(true);
                     CallError::NotMade(error)
                 })?;
-                // While it runs it holds the connection by its slot alone.
-                drop(self);
+                // From here on only the slot keeps the connection open.
+                drop(connection);
                 call.await.map_err(|error| {
                     if error.is_go_away() {
                         retired.send_replace(true);
@@ -88,46 +89,9 @@ impl Connection {
             };
             tokio::select! {
                 biased;
-                answer = answer => answer,
-                () = gone => Err(CallError::Gone),
+                response = response => response,
+                () = closed => Err(CallError::Closed),
             }
         })
-    }
-}
-
-impl Service<Request<Body>> for Connection {
-    type Response = Response<ResponseBody>;
-    type Error = CallError;
-    type Future = Answered;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        // Always: a call waits for its room itself, and what a closed connection says in `call` tells the
-        // caller that nothing was sent; an error here would reach it without that.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answered {
-        self.clone().make(request, None)
-    }
-}
-
-/// A connection with room for one call. Further calls wait for their own.
-#[derive(Debug)]
-pub struct Reserved {
-    connection: Connection,
-    slot: Option<Slot>,
-}
-
-impl Service<Request<Body>> for Reserved {
-    type Response = Response<ResponseBody>;
-    type Error = CallError;
-    type Future = Answered;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answered {
-        self.connection.clone().make(request, self.slot.take())
     }
 }

@@ -5,5 +5,6 @@ pub(crate) mod call;
 pub(crate) mod connection;
 pub(crate) mod gate;
 pub(crate) mod liveness;
+pub(crate) mod open;
 mod preface;
 mod session;

@@ -1,4 +1,4 @@
-//! HTTP/2 over a connection to a server: what drives it, and what makes a call.
+//! The HTTP/2 session of a connection to a server: the task that drives it, and the start of calls.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,15 +21,16 @@ use super::preface::ServerPreface;
 use crate::net::Activity;
 use crate::net::transport::observed::ObservedSocket;
 
-/// What the server may have in flight to us, per stream and in all. The defaults of 64 KiB make a busy
-/// stream wait for its window, and a reader that falls behind in small frames is cut; this client always
-/// drains its stream, so large windows cost it nothing.
+/// How much the server may send ahead on a stream. With the default of 64 KiB a busy stream waits for its
+/// window, and a reader that falls behind in small frames is cut. This client always drains its stream,
+/// so a large window costs nothing.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// How much the server may send ahead on all streams together.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// Bytes of an answer's headers, uncompressed.
-const HEADERS: u32 = 16 * 1024;
-/// How long a connection that nobody uses any more has to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// The largest headers of a response, uncompressed, in bytes.
+const HEADERS_MAX: u32 = 16 * 1024;
+/// How long a connection without users may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The calls over one connection. It closes when the last clone is dropped and its calls have ended.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Begins, and gives what drives the connection until it ends. It is to be spawned.
+    /// Starts the session, and returns it with the future that drives it, which the caller must spawn.
     ///
     /// # Errors
     /// If the socket fails at once.
@@ -51,7 +52,7 @@ impl Session {
         let (requests, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADERS)
+            .max_header_list_size(HEADERS_MAX)
             .initial_max_send_streams(UNKNOWN_STREAMS)
             .enable_push(false)
             .handshake(socket)
@@ -67,38 +68,38 @@ impl Session {
         &self.liveness
     }
 
-    /// Why no call can leave, if that is so for longer than a moment.
+    /// Why calls can't start, if that lasts.
     pub(super) fn backpressure(&self) -> Option<Backpressure> {
         self.gate.backpressure(&self.requests)
     }
 
-    /// Why a call had to wait last.
+    /// Why the latest call that had to wait did so.
     pub(super) fn last_backpressure(&self) -> Option<Backpressure> {
-        self.gate.last()
+        self.gate.last_backpressure()
     }
 
-    /// Waits until a call may leave.
+    /// Waits until a call may start.
     pub(super) async fn enter(&self) -> Slot {
         self.gate.enter(&self.requests).await
     }
 
-    /// Makes a call.
+    /// Starts a call.
     ///
     /// # Errors
-    /// If the connection takes no more: the call has not left.
+    /// If the connection takes no more calls. Nothing has been sent then.
     pub(super) fn call(&mut self, request: Request<Body>, slot: Slot) -> Result<PendingCall, h2::Error> {
         let (mut head, body) = request.into_parts();
         head.version = Version::HTTP_2;
         let end = body.is_end_stream();
-        let (answer, stream) = self.requests.send_request(Request::from_parts(head, ()), end)?;
+        let (response, stream) = self.requests.send_request(Request::from_parts(head, ()), end)?;
         let sending: Option<Sending> = (!end).then(|| Box::pin(body::send(body, stream)) as Sending);
-        Ok(PendingCall { answer, sending, slot: Some(slot), liveness: Arc::clone(&self.liveness) })
+        Ok(PendingCall { response, sending, slot: Some(slot), liveness: Arc::clone(&self.liveness) })
     }
 }
 
-/// A call that has been made. Dropped before its end, it is cancelled.
+/// A call that waits for its response. Dropping it cancels the call.
 pub(super) struct PendingCall {
-    answer: ResponseFuture,
+    response: ResponseFuture,
     sending: Option<Sending>,
     slot: Option<Slot>,
     liveness: Arc<Liveness>,
@@ -112,14 +113,14 @@ impl Future for PendingCall {
         if call.sending.as_mut().is_some_and(|sending| sending.as_mut().poll(cx).is_ready()) {
             call.sending = None;
         }
-        let answer = ready!(Pin::new(&mut call.answer).poll(cx))?;
+        let response = ready!(Pin::new(&mut call.response).poll(cx))?;
         call.liveness.answered();
         let (sending, slot) = (call.sending.take(), call.slot.take());
-        Poll::Ready(Ok(answer.map(|stream| ResponseBody::new(stream, sending, slot))))
+        Poll::Ready(Ok(response.map(|stream| ResponseBody::new(stream, sending, slot))))
     }
 }
 
-/// Drives the connection until it ends, its server is gone, or nobody uses it.
+/// Drives the connection until it ends, the server is unresponsive, or nobody uses the connection.
 async fn drive(
     mut connection: h2::client::Connection<ObservedSocket<ServerPreface>, Bytes>,
     activity: Activity,
@@ -127,11 +128,11 @@ async fn drive(
     room: Arc<Notify>,
     liveness: Arc<Liveness>,
 ) -> Result<(), h2::Error> {
-    let mut gone = pin!(liveness.ends(connection.ping_pong(), activity));
+    let mut unresponsive = pin!(liveness.watch(connection.ping_pong(), activity));
     let mut streams = UNKNOWN_STREAMS;
     let mut end = pin!(poll_fn(move |cx| {
         let end = Pin::new(&mut connection).poll(cx);
-        // h2 tells nobody when the server's settings have come, or change.
+        // h2 does not report when the server's settings arrive or change.
         let now = connection.max_concurrent_send_streams();
         if std::mem::replace(&mut streams, now) != now {
             room.notify_one();
@@ -140,13 +141,13 @@ async fn drive(
     }));
     tokio::select! {
         end = &mut end => end,
-        gone = &mut gone => {
-            match gone {
-                Unresponsive::Silent => debug!("the server is silent"),
-                Unresponsive::Stuck => debug!("the server takes nothing"),
+        reason = &mut unresponsive => {
+            match reason {
+                Unresponsive::Silent => debug!("server is silent, closing the connection"),
+                Unresponsive::Stuck => debug!("server does not read, closing the connection"),
             }
             Ok(())
         }
-        _ = users.changed() => tokio::time::timeout(GOODBYE, end).await.unwrap_or(Ok(())),
+        _ = users.changed() => tokio::time::timeout(CLOSE_TIMEOUT, end).await.unwrap_or(Ok(())),
     }
 }

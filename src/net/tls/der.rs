@@ -1,4 +1,5 @@
-//! The little of DER that tells what is wrong with a certificate or a key: <https://www.itu.int/rec/T-REC-X.690>.
+//! The little of DER that error messages and warnings about certificates and keys need:
+//! <https://www.itu.int/rec/T-REC-X.690>.
 
 use std::time::SystemTime;
 
@@ -9,12 +10,12 @@ const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// What the version of a certificate is in.
+/// The tag of a certificate's version.
 const VERSION: u8 = 0xa0;
 /// rsaEncryption, 1.2.840.113549.1.1.1, as an object identifier.
 const RSA: &[u8] = &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 
-/// From when until when a certificate is valid.
+/// The first and the last moment in which a certificate is valid.
 pub(super) fn validity(certificate: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let mut certificate = expect(&mut &*certificate, SEQUENCE)?;
     let mut fields = expect(&mut certificate, SEQUENCE)?;
@@ -29,7 +30,7 @@ pub(super) fn validity(certificate: &[u8]) -> Option<(SystemTime, SystemTime)> {
     Some((time(&mut validity)?, time(&mut validity)?))
 }
 
-/// How many bits an RSA key has; `None` of a key of another kind.
+/// The size of an RSA key in bits; `None` for other keys.
 pub(super) fn rsa_bits(key: &PrivateKeyDer<'_>) -> Option<usize> {
     let mut key = match key {
         PrivateKeyDer::Pkcs1(key) => key.secret_pkcs1_der(),
@@ -64,12 +65,12 @@ fn time(input: &mut &[u8]) -> Option<SystemTime> {
     humantime::parse_rfc3339(&format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()
 }
 
-/// What is in the next value, which has this tag.
+/// The content of the next value, if it has this tag.
 fn expect<'a>(input: &mut &'a [u8], wanted: u8) -> Option<&'a [u8]> {
     next(input).filter(|(tag, _)| *tag == wanted).map(|(_, value)| value)
 }
 
-/// The tag of the next value, and what is in it.
+/// The tag and the content of the next value.
 fn next<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&[tag, length], rest) = input.split_first_chunk()?;
     let (length, rest) = if length < 0x80 {
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_broken_is_nothing() {
+    fn truncated_or_malformed_values_are_none() {
         let whole = [SEQUENCE, 0x82, 0, 3, INTEGER, 1, 7];
         assert_eq!(expect(&mut whole.as_slice(), SEQUENCE), Some(&whole[4..]));
         for length in 0..whole.len() {

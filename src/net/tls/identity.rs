@@ -1,4 +1,4 @@
-//! Who we are: a certificate and its key.
+//! The program's own certificate and key, and the CAs that it trusts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,24 +13,25 @@ use super::der::rsa_bits;
 use super::provider;
 use crate::settings::{BYTE_ORDER_MARK, File, FileError};
 
-/// The RSA keys that graviola takes.
+/// The sizes of RSA keys that graviola takes.
 const RSA_BITS_MIN: usize = 2048;
 const RSA_BITS_MAX: usize = 8192;
 
-/// Where both are, as PEM. The certificate's file goes on with those between it and the root, if there are any.
+/// The PEM files of a certificate and its key. Intermediate certificates follow in the file of the
+/// certificate.
 #[derive(Debug, Clone)]
 pub struct IdentityFiles {
-    /// The certificates.
+    /// The file with the certificate.
     pub certificate: File,
-    /// The private key of the first.
+    /// The file with the private key.
     pub key: File,
 }
 
 impl IdentityFiles {
-    /// Both or neither.
+    /// Takes both settings or neither.
     ///
     /// # Errors
-    /// Which one is missing, in one line.
+    /// One line that names the missing setting.
     pub fn both(
         certificate: (&'static str, Option<PathBuf>),
         key: (&'static str, Option<PathBuf>),
@@ -47,45 +48,45 @@ impl IdentityFiles {
         }
     }
 
-    /// Reads both, and checks that they belong together.
+    /// Reads both files, and checks that they belong together.
     ///
     /// # Errors
-    /// Which of them is wrong, and how.
+    /// [`FileError`], which names the bad file.
     pub(super) fn read(&self) -> Result<Arc<CertifiedKey>, FileError> {
         let provider = provider().map_err(|reason| self.certificate.error(reason))?;
         let chain = certificates(&self.certificate)?;
         let key = pem(&self.key)?;
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| match error {
-            _ if is_encrypted(&key) => self.key.error(
-                "the private key is encrypted: it must be there without a passphrase, as `openssl pkey` writes it",
-            ),
-            PemError::NoItemsFound => self.key.error("there is no private key in it, as PEM has it"),
+            _ if is_encrypted(&key) => {
+                self.key.error("the private key is encrypted: it must have no passphrase, as `openssl pkey` writes it")
+            }
+            PemError::NoItemsFound => self.key.error("must contain a private key in PEM"),
             error => self.key.error(not_pem(&error)),
         })?;
         let rsa_bits = rsa_bits(&key);
         CertifiedKey::from_der(chain, key, &provider).map(Arc::new).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                self.key.error(format!("not the key of the certificate in {}", self.certificate.path().display()))
+                self.key.error(format!("must be the key of the certificate in {}", self.certificate.path().display()))
             }
-            rustls::Error::InvalidCertificate(error) => self.certificate.error(format!("no certificate: {error}")),
+            rustls::Error::InvalidCertificate(error) => self.certificate.error(format!("bad certificate: {error}")),
             _ => self.key.error(match rsa_bits {
-                Some(bits) => format!("an RSA key of {bits} bits: it must have {RSA_BITS_MIN} to {RSA_BITS_MAX}"),
-                None => "a key of an unknown kind: it must be RSA, ECDSA (P-256, P-384) or Ed25519".to_owned(),
+                Some(bits) => format!("an RSA key of {bits} bits: must have {RSA_BITS_MIN} to {RSA_BITS_MAX}"),
+                None => "a key of an unknown kind: must be RSA, ECDSA (P-256, P-384) or Ed25519".to_owned(),
             }),
         })
     }
 
-    /// Both files.
+    /// Both files, to be watched for changes.
     pub(super) fn files(&self) -> [File; 2] {
         [self.certificate.clone(), self.key.clone()]
     }
 }
 
-/// Those who may have signed the certificates of others.
+/// The CAs in a file.
 pub(super) fn roots(file: &File) -> Result<RootCertStore, FileError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
-        roots.add(certificate).map_err(|error| file.error(format!("no certificate: {error}")))?;
+        roots.add(certificate).map_err(|error| file.error(format!("bad certificate: {error}")))?;
     }
     Ok(roots)
 }
@@ -96,41 +97,42 @@ fn certificates(file: &File) -> Result<Vec<CertificateDer<'static>>, FileError> 
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let all = all.map_err(|error| file.error(not_pem(&error)))?;
     if all.is_empty() {
-        return Err(file.error("there is no certificate in it, as PEM has it"));
+        return Err(file.error("must contain a certificate in PEM"));
     }
     Ok(all)
 }
 
-/// What is in a file that should be PEM.
+/// The content of a PEM file, without byte order marks.
 fn pem(file: &File) -> Result<Vec<u8>, FileError> {
     let mut bytes = file.read()?;
     match bytes.as_slice() {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-            return Err(file.error("not PEM: it is UTF-16 text, and must be ASCII or UTF-8"));
+            return Err(file.error("not PEM: is UTF-16 text, must be ASCII or UTF-8"));
         }
-        [0x30, 0x80..=0xff, ..] => return Err(file.error("not PEM: it is binary, as DER and PKCS #12 are")),
+        [0x30, 0x80..=0xff, ..] => return Err(file.error("not PEM: is binary, as DER and PKCS #12 are")),
         _ => {}
     }
-    // In the middle too, where one file was put behind another: the section there would not be seen.
+    // Also in the middle, where files were concatenated: the parser would skip the section there.
     while let Some(at) = bytes.windows(BYTE_ORDER_MARK.len()).position(|window| window == BYTE_ORDER_MARK) {
         bytes.drain(at..at + BYTE_ORDER_MARK.len());
     }
     Ok(bytes)
 }
 
-/// Whether there is a private key with a passphrase in it, in the new form or in OpenSSL's old one.
+/// Whether a private key in it has a passphrase, in PKCS #8 or in OpenSSL's old format.
 fn is_encrypted(pem: &[u8]) -> bool {
     let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
     has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
-/// What is wrong with the form of a file. The parser's own words have a line of it, which may be a private key without its line ends.
+/// What is wrong with a file that does not parse. The parser's own message quotes a line, which may be a
+/// private key that has lost its line ends.
 fn not_pem(error: &PemError) -> String {
     let what = match error {
-        PemError::IllegalSectionStart { .. } => "a line that begins a section does not end with -----",
+        PemError::IllegalSectionStart { .. } => "the first line of a section does not end with -----",
         PemError::MissingSectionEnd { .. } => "a section has no end",
         PemError::Base64Decode(_) => "a section is not base64",
-        _ => "it can't be parsed",
+        _ => "it does not parse",
     };
     format!("not PEM: {what}")
 }

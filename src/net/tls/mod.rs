@@ -1,14 +1,16 @@
-//! TLS under both interfaces: versions 1.2 and 1.3, with certificates from files that are read again when they change.
+//! TLS under both interfaces: versions 1.2 and 1.3, with certificates from files that are reloaded when
+//! they change.
 //!
-//! rustls does the protocol, and graviola what it calculates with. Of the providers that rustls has, ring and aws-lc-rs need a C
-//! compiler, which nothing else here does, and those made of `RustCrypto`'s crates call themselves experimental. graviola is s2n-bignum's
-//! assembler, proven to calculate what it should, with Rust around it, by one of the authors of rustls. What speaks against it: it is
-//! young, we know of no audit, and it runs only on the processors below, where it panics on others. So nothing of it is touched
-//! before `provider` has looked, and nothing at all while TLS is off.
+//! rustls does the protocol, and graviola the cryptography. The alternatives ring and aws-lc-rs need a C
+//! compiler, which nothing else here does, and the one built on `RustCrypto` calls itself experimental.
+//! graviola is the formally verified assembler of s2n-bignum with Rust around it, by an author of rustls.
+//! It is young, we know of no audit, and it panics on processors that lack the features in `NEEDED`. So
+//! nothing of it runs before `provider` has checked them, or while TLS is off.
 
 mod client;
 mod der;
 mod identity;
+mod pinned;
 mod server;
 mod validity;
 
@@ -23,33 +25,33 @@ pub use self::client::Connector;
 pub use self::identity::IdentityFiles;
 pub use self::server::Acceptor;
 
-/// What ALPN calls the protocol under gRPC.
+/// The ALPN name of the protocol under gRPC.
 pub const HTTP2: &[u8] = b"h2";
-/// What ALPN calls the protocol of the HTTP interface.
+/// The ALPN name of the protocol of the HTTP interface.
 pub const HTTP1: &[u8] = b"http/1.1";
 
-/// There is no connection under TLS. The peer's fault or ours, it is one connection only.
+/// Why a TLS handshake failed.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// What it says is no TLS.
-    #[error("what it speaks is not TLS")]
+    /// The peer's bytes are not TLS.
+    #[error("the peer does not speak TLS")]
     NotTls,
-    /// It does not show a certificate, and has to.
-    #[error("it shows no certificate")]
+    /// The peer must have a certificate, and sent none.
+    #[error("the peer has no certificate")]
     NoCertificate,
-    /// Its certificate comes from somebody whom we do not trust.
-    #[error("its certificate is not signed by the CA that is set here")]
+    /// No configured CA has signed the peer's certificate.
+    #[error("the peer's certificate is not signed by the configured CA")]
     UnknownCa,
-    /// It is not the one whose certificate is in the file.
-    #[error("its certificate is not the one that is set here")]
+    /// The peer is not the server whose certificate is in the file.
+    #[error("the peer's certificate is not the one in the file")]
     AnotherCertificate,
-    /// It does not like what we have shown.
-    #[error("it ends the handshake: {0:?}")]
+    /// The peer sent an alert.
+    #[error("the peer refused the handshake: {0:?}")]
     Refused(AlertDescription),
-    /// Anything else that is wrong with what it says.
+    /// Another error of the protocol.
     #[error("{0}")]
     Other(rustls::Error),
-    /// The connection broke.
+    /// The connection failed.
     #[error(transparent)]
     Broken(io::Error),
 }
@@ -75,7 +77,7 @@ impl From<io::Error> for TlsError {
 /// The cryptography.
 ///
 /// # Errors
-/// What this processor lacks for it.
+/// The features that this processor lacks for it.
 fn provider() -> Result<Arc<CryptoProvider>, String> {
     let missing: Vec<_> = NEEDED.iter().filter(|(_, there)| !there()).map(|(name, _)| *name).collect();
     if missing.is_empty() {
@@ -87,8 +89,8 @@ fn provider() -> Result<Arc<CryptoProvider>, String> {
 
 type Detect = fn() -> bool;
 
-/// What graviola needs of a processor, by its documentation and its own check, which panics: x86-64 since about 2014, and 64-bit ARM
-/// with the cryptographic extensions.
+/// The processor features that graviola's own check, which panics, requires: x86-64 since about 2014, and
+/// 64-bit ARM with the cryptographic extensions.
 #[cfg(target_arch = "x86_64")]
 const NEEDED: [(&str, Detect); 8] = [
     ("aes", || std::arch::is_x86_feature_detected!("aes")),

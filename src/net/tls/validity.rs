@@ -1,4 +1,4 @@
-//! Whether the certificates that are shown to peers are valid now, and a warning when they are not.
+//! A warning when the program's own certificates are not valid now.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -10,24 +10,24 @@ use tracing::warn;
 use super::der;
 use crate::settings::File;
 
-/// From when until when a certificate is valid, with those behind it.
+/// The time in which all certificates of a chain are valid.
 #[derive(Debug)]
 pub(super) struct Validity {
     file: File,
-    /// `None` of certificates that are not understood.
+    /// `None` if no certificate can be parsed.
     times: Option<(SystemTime, SystemTime)>,
     warned: AtomicBool,
 }
 
 impl Validity {
-    pub(super) fn new(file: File, certificates: &[CertificateDer<'_>]) -> Self {
-        let times = certificates.iter().filter_map(|certificate| der::validity(certificate));
+    pub(super) fn new(file: File, chain: &[CertificateDer<'_>]) -> Self {
+        let times = chain.iter().filter_map(|certificate| der::validity(certificate));
         let times = times.reduce(|one, other| (one.0.max(other.0), one.1.min(other.1)));
         Self { file, times, warned: AtomicBool::new(false) }
     }
 
-    /// Warns if they are not valid now, once for as long as that lasts.
-    pub(super) fn look(&self) {
+    /// Warns once when the chain is not valid, and again after it was valid in between.
+    pub(super) fn check(&self) {
         let (Some((begin, end)), now) = (self.times, SystemTime::now()) else { return };
         let invalid = now < begin || now > end;
         if self.warned.swap(invalid, Ordering::Relaxed) || !invalid {

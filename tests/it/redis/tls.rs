@@ -92,7 +92,7 @@ async fn a_wrong_certificate_gets_no_message() {
     let (engine_there, url) = engine(&files, "engine", &["--tls-auth-clients", "no"]);
     let other = files.path("other.pem");
     let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &other)]).await;
-    assert!(line.contains("not signed by the CA"), "{line}");
+    assert!(line.contains("not signed by the configured CA"), "{line}");
     let (_engine, url) = engine(&files, "elsewhere", &["--tls-auth-clients", "no"]);
     let ca = files.path("ca.pem");
     let line = complaint(&[("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &ca)]).await;

@@ -186,7 +186,7 @@ pub async fn try_grpc(
 ) -> Result<Grpc, messenger::net::ConnectError> {
     let server: ServerAddr = format!("https://localhost:{port}").parse().expect("an address");
     let access = Credentials { tls: Some(Arc::new(connector(ca, identity, HTTP2))), token: None };
-    let connection = Connection::open_with(&server, &access).await?;
+    let connection = Connection::open_with(&server, &access, None).await?;
     Ok(Grpc::with_origin(connection, server.origin()))
 }
 

@@ -1,121 +1,119 @@
-//! Who keeps the room: this process, or an engine that many servers share.
+//! Where messages get their time and their place: in the memory of this process, or in a Redis that
+//! many servers share. Readers and rounds are the same for both.
 
+mod environment;
+mod error;
+mod memory;
 pub mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
+pub use self::error::{OpenError, PostError};
 
-use self::redis::Engine;
-use self::redis::Refusal;
-use crate::process::NoRandomness;
-use crate::room::{Closed, Draft, Epoch, Kept, Limits, NotPosted, NotYet, Opened, Posted, Room, Start};
+use self::redis::{RedisDriver, RedisRoom};
+use crate::process::{NoRandomness, test_panic};
+use crate::room::{EncodedMessage, Epoch, Opened, Posted, Room, RoomLimits, Start, Usage};
 
-/// The room, whoever keeps it. Readers and their rounds are the same in both; what differs is where messages get their time and place.
+/// The backend of a server's room.
 #[derive(Debug)]
-pub enum Keeper {
-    /// This process does: it is the only server, and the room ends with it.
-    Embedded(Arc<Room>),
-    /// An engine does, for all servers of the room.
-    Engine(Arc<Engine>),
+pub enum Backend {
+    /// This process is the only server, and the room ends with it.
+    Memory(Arc<Room>),
+    /// Redis has the messages of all servers of the room.
+    Redis(Arc<RedisRoom>),
 }
 
-/// What must run for the room to live.
+/// The work that a room needs besides calls.
 #[derive(Debug)]
 pub enum Driver {
-    /// Of a room in this process.
-    Embedded(Arc<Room>),
-    /// Of one in an engine.
-    Engine(redis::Driver),
+    /// The rounds of a room in memory.
+    Memory(Arc<Room>),
+    /// The tasks of a room in Redis.
+    Redis(RedisDriver),
 }
 
-/// Why a reader can't begin.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum NotOpened {
-    /// It claims to have had what is not there.
-    #[error(transparent)]
-    NotYet(#[from] NotYet),
-    /// The room is closed.
-    #[error("the server is shutting down")]
-    Closed(#[from] Closed),
-    /// The engine is there, and refuses to let its stream be read.
-    #[error("the engine that keeps the room refuses to say which messages are new ({0})")]
-    Refused(Refusal),
-    /// The engine is not there, so nobody can say where the reader begins.
-    #[error("the engine that keeps the room is away: nobody can say which messages are new")]
-    Away,
-}
-
-impl Keeper {
-    /// A room in this process, or in the engine if there is one; and what must run for it.
+impl Backend {
+    /// A room in Redis if there are settings for it, else one in memory; and its driver.
     ///
     /// # Errors
-    /// [`NoRandomness`], without an engine.
-    pub fn new(engine: Option<redis::Settings>, limits: Limits) -> Result<(Self, Driver), NoRandomness> {
-        if let Some(settings) = engine {
-            let (engine, driver) = Engine::new(settings, limits);
-            return Ok((Self::Engine(engine), Driver::Engine(driver)));
+    /// [`NoRandomness`], for a room in memory.
+    pub fn new(redis: Option<redis::Settings>, limits: RoomLimits) -> Result<(Self, Driver), NoRandomness> {
+        if let Some(settings) = redis {
+            let (room, driver) = RedisRoom::new(settings, limits);
+            return Ok((Self::Redis(room), Driver::Redis(driver)));
         }
-        let room = Arc::new(Room::new(limits)?);
-        Ok((Self::Embedded(Arc::clone(&room)), Driver::Embedded(room)))
+        let room = memory::new_room(limits)?;
+        Ok((Self::Memory(Arc::clone(&room)), Driver::Memory(room)))
     }
 
-    /// Puts a message into the room: in `epoch`, if it is meant for one, and once, if it has a key.
+    /// Posts a message: in `epoch`, if the sender names one, and once, if the sender gives a key.
     ///
     /// # Errors
-    /// See [`NotPosted`].
-    pub async fn post(&self, epoch: Option<Epoch>, key: Option<&str>, draft: Draft) -> Result<Posted, NotPosted> {
+    /// See [`PostError`].
+    pub async fn post(
+        &self,
+        epoch: Option<Epoch>,
+        key: Option<&str>,
+        message: EncodedMessage,
+    ) -> Result<Posted, PostError> {
         match self {
-            Self::Embedded(room) => {
-                if epoch.is_some_and(|epoch| epoch != room.epoch()) {
-                    return Err(NotPosted::OtherEpoch(room.epoch()));
-                }
-                match key {
-                    Some(key) => room.post_once(key, draft),
-                    None => Ok(Posted::Now(room.post(draft)?)),
-                }
-            }
-            // In a box, or every call would be as large as this.
-            Self::Engine(engine) => Box::pin(engine.post(epoch, key, &draft)).await,
+            Self::Memory(room) => Ok(memory::post(room, epoch, key, message)?),
+            // Boxed to keep the future small.
+            Self::Redis(room) => Box::pin(room.post(epoch, key, message)).await,
         }
     }
 
     /// Opens a reader.
     ///
     /// # Errors
-    /// See [`NotOpened`].
-    pub async fn open(&self, start: Start) -> Result<Opened, NotOpened> {
+    /// See [`OpenError`].
+    pub async fn open(&self, start: Start) -> Result<Opened, OpenError> {
         match self {
-            Self::Embedded(room) => Ok(room.open(start)?),
-            Self::Engine(engine) => Box::pin(engine.open(start)).await,
+            Self::Memory(room) => Ok(room.open(start)?),
+            Self::Redis(room) => Box::pin(room.open(start)).await,
         }
     }
 
-    /// No further message is accepted, and readers end once they have read what was.
+    /// Closes the room: it accepts no further message, and readers end once they have read
+    /// everything.
     pub fn close(&self) {
         match self {
-            Self::Embedded(room) => room.close(),
-            Self::Engine(engine) => engine.close(),
+            Self::Memory(room) => room.close(),
+            Self::Redis(room) => room.close(),
         }
     }
 
-    /// What is kept here now.
+    /// How much this server keeps of the room.
     #[must_use]
-    pub fn kept(&self) -> Kept {
+    pub fn usage(&self) -> Usage {
         match self {
-            Self::Embedded(room) => room.kept(),
-            Self::Engine(engine) => engine.kept(),
+            Self::Memory(room) => room.usage(),
+            Self::Redis(room) => room.usage(),
+        }
+    }
+
+    /// How this server gets on with Redis, if the room is there.
+    #[must_use]
+    pub fn redis_health(&self) -> Option<redis::Health> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(room) => Some(room.health()),
         }
     }
 }
 
 impl Driver {
-    /// Keeps the room alive; never returns. `ended` is told of each round, as by [`Room::dispatch`].
-    pub async fn run(self, ended: impl Fn(Duration)) {
+    /// Drives the room; never returns. Calls `round_ended` after each round, as
+    /// [`Room::dispatch`] does.
+    pub async fn run(self, round_ended: impl Fn(Duration)) {
+        let ended = |lag| {
+            test_panic("dispatcher");
+            round_ended(lag);
+        };
         match self {
-            Self::Embedded(room) => room.dispatch(ended).await,
-            Self::Engine(driver) => driver.run(ended).await,
+            Self::Memory(room) => room.dispatch(ended).await,
+            Self::Redis(driver) => driver.run(ended).await,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A bound for the memory that all peers together may take.
+//! A bound for the memory of messages that are on their way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
+use tokio::sync::Notify;
 
 /// A number of bytes that all clones share.
 #[derive(Debug, Clone)]
@@ -13,13 +14,15 @@ pub struct Budget(Arc<Pool>);
 struct Pool {
     limit: usize,
     taken: AtomicUsize,
+    /// Tells when nothing is taken any more.
+    returned: Notify,
 }
 
 /// The part of a budget that one user has taken. Dropping it returns the bytes.
 #[derive(Debug)]
 pub struct Share {
     bytes: usize,
-    of: Budget,
+    budget: Budget,
 }
 
 /// The budget has too few bytes left.
@@ -34,13 +37,24 @@ impl Budget {
     /// Creates a budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Pool { limit, taken: AtomicUsize::new(0) }))
+        Self(Arc::new(Pool { limit, taken: AtomicUsize::new(0), returned: Notify::new() }))
     }
 
     /// Creates an empty share.
     #[must_use]
     pub fn share(&self) -> Share {
-        Share { bytes: 0, of: self.clone() }
+        Share { bytes: 0, budget: self.clone() }
+    }
+
+    /// Completes when nothing is taken.
+    pub async fn all_returned(&self) {
+        loop {
+            let returned = self.0.returned.notified();
+            if self.0.taken.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            returned.await;
+        }
     }
 }
 
@@ -50,7 +64,8 @@ impl Share {
     /// # Errors
     /// [`Exhausted`], and then the share is unchanged.
     pub fn cover(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        let (more, Pool { limit, taken }) = (bytes.saturating_sub(self.bytes), &*self.of.0);
+        let more = bytes.saturating_sub(self.bytes);
+        let Pool { limit, taken, .. } = &*self.budget.0;
         // Of two users that race for the last bytes both may be refused; neither waits for the other.
         if taken.fetch_add(more, Ordering::Relaxed) + more > *limit {
             taken.fetch_sub(more, Ordering::Relaxed);
@@ -63,7 +78,10 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.of.0.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        let Pool { taken, returned, .. } = &*self.budget.0;
+        if self.bytes > 0 && taken.fetch_sub(self.bytes, Ordering::Release) == self.bytes {
+            returned.notify_waiters();
+        }
     }
 }
 
@@ -81,5 +99,18 @@ mod tests {
         assert_eq!((other.cover(10), other.cover(11)), (Ok(()), Err(Exhausted { limit: 10 })));
         drop(other);
         assert_eq!(budget.share().cover(10), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn tells_when_all_is_returned() {
+        let budget = Budget::new(10);
+        budget.all_returned().await;
+        let mut share = budget.share();
+        share.cover(1).expect("enough is left");
+        let (all_returned, ()) =
+            tokio::join!(tokio::time::timeout(std::time::Duration::from_secs(10), budget.all_returned()), async {
+                drop(share);
+            });
+        all_returned.expect("all is returned");
     }
 }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::log::LogSettings;
-pub(crate) use self::panics::{catch_panic, count as panic_count, run_all, unpoisoned};
+pub(crate) use self::panics::{catch_panic, count as panic_count, end_poisoned, run_all, unpoisoned};
 pub use self::random::NoRandomness;
 pub(crate) use self::random::random;
 pub(crate) use self::signals::Hangups;

@@ -77,9 +77,15 @@ pub(crate) async fn run_all(tasks: &mut JoinSet<()>) -> Infallible {
     std::future::pending().await
 }
 
-/// What a lock protects. After a panic of whoever held it, it may be half changed, and nobody may go on with it: the program ends.
+/// What a lock protects. Ends the program if a panic has poisoned the lock: what it protects may be
+/// half changed.
 pub(crate) fn unpoisoned<T>(lock: LockResult<T>) -> T {
-    lock.unwrap_or_else(|_| end("what a lock protects may be half changed by what has panicked"))
+    lock.unwrap_or_else(|_| end_poisoned())
+}
+
+/// Ends the program after a panic of whoever held a lock.
+pub(crate) fn end_poisoned() -> ! {
+    end("what a lock protects may be half changed by what has panicked")
 }
 
 /// Ends the program at once, with status 1 and one line.

@@ -1,28 +1,26 @@
-//! Which life of the room it is.
+//! The name of one unbroken history of the room.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::process::{NoRandomness, random};
-
-/// A name that each room has for itself. Two positions can be compared only within one epoch: a server that starts again begins a new
-/// one, and knows nothing of the messages before.
+/// The name of one unbroken history of the room. Two positions can be compared only within one epoch:
+/// a server that restarts without its messages begins a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
-/// The text is no epoch: 16 hexadecimal digits in lower case.
+/// The text is not an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("16 hexadecimal digits are expected")]
-pub struct EpochError;
+#[error("16 hexadecimal digits in lower case are expected")]
+pub struct InvalidEpoch;
 
 impl Epoch {
-    /// One that no other room has had.
-    pub(crate) fn new() -> Result<Self, NoRandomness> {
-        // Half of the bits are enough: what they are is no secret.
-        #[allow(clippy::cast_possible_truncation)]
-        random().map(|number| Self(number as u64))
+    /// Makes an epoch of a random number. Half of the bits are enough, because an epoch is no secret.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn from_random(number: u128) -> Self {
+        Self(number as u64)
     }
 }
 
@@ -33,11 +31,14 @@ impl fmt::Display for Epoch {
 }
 
 impl FromStr for Epoch {
-    type Err = EpochError;
+    type Err = InvalidEpoch;
 
-    fn from_str(text: &str) -> Result<Self, EpochError> {
-        let digits = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        digits.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Self).ok_or(EpochError)
+    fn from_str(text: &str) -> Result<Self, InvalidEpoch> {
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 16 || !text.bytes().all(is_digit) {
+            return Err(InvalidEpoch);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidEpoch)
     }
 }
 
@@ -46,17 +47,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comes_back_from_its_text() {
-        let epoch = Epoch::new().expect("random numbers");
-        assert_ne!(epoch, Epoch::new().expect("random numbers"));
+    fn parses_its_own_text() {
+        let epoch = Epoch::from_random(0xfedc_ba98_7654_3210_0123_4567_89ab_cdef);
+        assert_eq!(epoch.to_string(), "0123456789abcdef");
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         assert_eq!(Epoch(15).to_string(), "000000000000000f");
     }
 
     #[test]
-    fn nothing_else_is_one() {
+    fn refuses_any_other_text() {
         for text in ["", "f", "000000000000000F", "+00000000000000f", "00000000000000000", "0000 00000000000"] {
-            assert_eq!(text.parse::<Epoch>(), Err(EpochError), "{text:?}");
+            assert_eq!(text.parse::<Epoch>(), Err(InvalidEpoch), "{text:?}");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The room's memory: the newest messages, encoded once, for all readers together.
+//! The room's memory: the newest messages, encoded once for all readers.
 //!
-//! Positions are byte offsets in the endless stream of frames that the room has produced since it began. The log holds the last
-//! stretch of that stream in segments. A read gives everything from a position to the end of its segment as one [`Bytes`], which
-//! is a count, not a copy, and becomes one DATA frame with many messages in it.
+//! Positions are byte offsets in the endless sequence of frames since the room began. The log keeps
+//! the end of that sequence in segments. A read gives everything from a position to the end of its
+//! segment as one [`Bytes`]: a reference count, not a copy. It goes out as one DATA frame with many
+//! messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,25 +11,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::room::message::Draft;
+use super::message::EncodedMessage;
 use crate::send_time::SendTime;
 
-/// A segment is closed when it has this many bytes, so this is about how much a reader gets at once. A larger message is a
-/// segment of its own.
+/// The size in bytes at which a segment is closed, so about the most that a reader gets at once. A
+/// larger message gets a segment of its own.
 pub(super) const SEGMENT: usize = 64 * 1024;
 
-/// The part of the retention, one in so many, that copies of the open segment may take beside it.
+/// Copies of the open segment may take this part of the retention in addition: one in `COPIES`.
 const COPIES: usize = 8;
 
 /// What a reader finds at its position.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum LogRead {
     /// Whole frames, never empty.
     Frames(Bytes),
-    /// Nothing yet.
+    /// The position is the end.
     Nothing,
-    /// The log no longer reaches back so far.
+    /// The position is before everything that is kept.
     Gone,
+}
+
+/// Where a reader goes on that has read messages before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ResumePoint {
+    /// Among these frames, or at their end. The frames begin at this position.
+    Within(u64, Bytes),
+    /// At this position, where everything that is kept begins. Messages that the reader has not read
+    /// were dropped, the last of them with this time.
+    Oldest(u64, SendTime),
 }
 
 #[derive(Debug)]
@@ -39,66 +50,59 @@ struct Segment {
     last: SendTime,
 }
 
-/// Where a reader that has been here before goes on.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Resume {
-    /// In these frames, which begin at this position: what it has not had begins among them, or where they end.
-    Within(u64, Bytes),
-    /// With everything there is, from this position on: of what came between the reader's last message and this time, some is gone.
-    Oldest(u64, SendTime),
-}
-
+/// The newest messages.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Closed segments, oldest first, each non-empty and each beginning where the one before it ends.
+    /// Closed segments, oldest first: none is empty, and each begins where the one before it ends.
     closed: VecDeque<Segment>,
     closed_bytes: usize,
-    /// The segment that is being written. Its buffer moves to `closed` as it is.
+    /// The open segment. Its buffer moves to `closed` without a copy.
     open: Vec<u8>,
     open_start: u64,
-    /// Readers see the log up to here. All of them thus move in the same steps, and share slices of the open segment.
+    /// Readers see the log up to this position, so all of them move in the same steps and share
+    /// copies of the open segment.
     published: u64,
-    /// Slices of the open segment that were handed out since it was last published, with where they start: the first reader that
-    /// comes from somewhere pays for the copy, and the others from there (nearly all) share it.
+    /// Copies of the open segment since the last round, with their positions. The first reader at a
+    /// position pays for the copy, and the others (nearly all) share it.
     shared: Vec<(u64, Bytes)>,
-    /// Bytes of such slices that somebody still holds.
+    /// Bytes of all copies that readers still hold.
     copied: Arc<AtomicUsize>,
     retention: usize,
     /// All messages are later.
     birth: SendTime,
-    /// The time of the last message ...
+    /// The time of the last message, or the birth.
     last: SendTime,
-    /// ... and of the newest that is no longer kept.
-    forgotten: SendTime,
+    /// The time of the last message that was dropped, or the birth.
+    dropped: SendTime,
 }
 
-/// A copy that is counted for as long as somebody holds it.
-struct Copied {
+/// A copy that is counted as long as somebody holds it.
+struct CountedCopy {
     bytes: Vec<u8>,
     count: Arc<AtomicUsize>,
 }
 
-impl Copied {
+impl CountedCopy {
     fn new(bytes: &[u8], count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(bytes.len(), Ordering::Relaxed);
         Self { bytes: bytes.to_vec(), count: Arc::clone(count) }
     }
 }
 
-impl AsRef<[u8]> for Copied {
+impl AsRef<[u8]> for CountedCopy {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Copied {
+impl Drop for CountedCopy {
     fn drop(&mut self) {
         self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
 impl Log {
-    /// An empty log that keeps at most `retention` bytes, and whose messages will all be later than `birth`.
+    /// An empty log that keeps at most `retention` bytes, and whose messages are later than `birth`.
     pub(super) fn new(retention: usize, birth: SendTime) -> Self {
         Self {
             closed: VecDeque::new(),
@@ -111,80 +115,81 @@ impl Log {
             retention,
             birth,
             last: birth,
-            forgotten: birth,
+            dropped: birth,
         }
     }
 
-    /// Where the next message goes.
+    /// The position of the next message.
     pub(super) fn end(&self) -> u64 {
         self.open_start + self.open.len() as u64
     }
 
-    /// The time of the last message; before the first, that of the log's beginning.
+    /// The time of the last message, or the birth of the log.
     pub(super) fn last(&self) -> SendTime {
         self.last
     }
 
-    /// What all messages are later than.
+    /// The time that all messages are later than.
     pub(super) fn birth(&self) -> SendTime {
         self.birth
     }
 
-    /// Where a reader goes on that has had everything up to `after`.
-    pub(super) fn resume(&mut self, after: SendTime) -> Resume {
-        if after < self.forgotten {
-            return self.oldest();
-        }
-        let index = self.closed.partition_point(|segment| segment.last <= after);
-        if let Some(segment) = self.closed.get(index) {
-            return Resume::Within(segment.start, segment.frames.clone());
-        }
-        Resume::Within(self.open_start, Bytes::copy_from_slice(&self.open))
-    }
-
-    /// Whether a segment ends with the message that has this time, or what is no longer kept does.
-    pub(super) fn breaks_at(&self, time: SendTime) -> bool {
-        time == self.forgotten || self.closed.binary_search_by_key(&time, |segment| segment.last).is_ok()
-    }
-
-    /// The beginning of what is kept.
-    pub(super) fn oldest(&self) -> Resume {
-        Resume::Oldest(self.begin(), self.forgotten)
-    }
-
-    /// How much is kept.
-    pub(super) fn kept_bytes(&self) -> usize {
+    /// The bytes that the log keeps.
+    pub(super) fn bytes(&self) -> usize {
         self.closed_bytes + self.open.len()
     }
 
-    /// Where what is kept begins.
-    pub(super) fn begin(&self) -> u64 {
+    /// The position of the oldest message that is kept.
+    pub(super) fn start(&self) -> u64 {
         self.closed.front().map_or(self.open_start, |segment| segment.start)
     }
 
-    /// Up to where readers can see.
+    /// The position up to which readers see the log.
     pub(super) fn published(&self) -> u64 {
         self.published
     }
 
-    /// Adds a message at the end, and forgets the oldest ones if that makes too many bytes.
-    pub(super) fn append(&mut self, draft: Draft, time: SendTime) {
-        if draft.frame_size() >= SEGMENT {
+    /// Where a reader goes on that has read everything up to `after`.
+    pub(super) fn resume(&self, after: SendTime) -> ResumePoint {
+        if after < self.dropped {
+            return self.oldest();
+        }
+        let index = self.closed.partition_point(|segment| segment.last <= after);
+        match self.closed.get(index) {
+            Some(segment) => ResumePoint::Within(segment.start, segment.frames.clone()),
+            None => ResumePoint::Within(self.open_start, Bytes::copy_from_slice(&self.open)),
+        }
+    }
+
+    /// Where everything that is kept begins.
+    pub(super) fn oldest(&self) -> ResumePoint {
+        ResumePoint::Oldest(self.start(), self.dropped)
+    }
+
+    /// Whether the message with this time ends a segment, or is the last one that was dropped.
+    pub(super) fn breaks_at(&self, time: SendTime) -> bool {
+        let last_of = |segment: &Segment| segment.last;
+        time == self.dropped || self.closed.binary_search_by_key(&time, last_of).is_ok()
+    }
+
+    /// Adds a message at the end, and drops the oldest segments if the log is too large then.
+    pub(super) fn append(&mut self, message: EncodedMessage, time: SendTime) {
+        if message.frame_size() >= SEGMENT {
             self.close_segment();
             self.last = time;
-            self.push_closed(draft.into_bytes(time));
+            self.push_closed(message.into_frame(time));
         } else {
-            if self.open.len() + draft.frame_size() > SEGMENT {
+            if self.open.len() + message.frame_size() > SEGMENT {
                 self.close_segment();
             }
-            draft.append_to(&mut self.open, time);
+            message.append_to(&mut self.open, time);
             self.last = time;
         }
-        while self.closed_bytes + self.open.len() > self.retention
+        while self.bytes() > self.retention
             && let Some(oldest) = self.closed.pop_front()
         {
             self.closed_bytes -= oldest.frames.len();
-            self.forgotten = oldest.last;
+            self.dropped = oldest.last;
         }
     }
 
@@ -194,29 +199,29 @@ impl Log {
         self.shared.clear();
     }
 
-    /// What there is to read at `position`.
-    pub(super) fn read(&mut self, position: u64) -> Found {
+    /// Reads at `position`.
+    pub(super) fn read(&mut self, position: u64) -> LogRead {
         if position >= self.published {
-            return Found::Nothing;
+            return LogRead::Nothing;
         }
         if position >= self.open_start
             && let Some(frames) = self.read_open(position)
         {
-            return Found::Frames(frames);
+            return LogRead::Frames(frames);
         }
         // The last segment that starts at the position or before it.
         let index = self.closed.partition_point(|segment| segment.start <= position);
-        match index.checked_sub(1).and_then(|index| self.closed.get(index)) {
-            None => Found::Gone,
-            Some(segment) => {
-                let end = (segment.start + segment.frames.len() as u64).min(self.published);
-                Found::Frames(segment.frames.slice(offset(segment.start, position)..offset(segment.start, end)))
-            }
-        }
+        let Some(segment) = index.checked_sub(1).and_then(|index| self.closed.get(index)) else {
+            return LogRead::Gone;
+        };
+        let end = (segment.start + segment.frames.len() as u64).min(self.published);
+        let range = offset(segment.start, position)..offset(segment.start, end);
+        LogRead::Frames(segment.frames.slice(range))
     }
 
-    /// A copy of what is published of the open segment. Thousands of readers that stop, each at a place of its own, would hold a copy
-    /// each: when too much is copied, the segment is closed instead, and all slices of it are one memory.
+    /// Copies the published part of the open segment. If thousands of readers stopped, each at
+    /// another position, each would hold a copy: when the copies take too much, the segment is
+    /// closed instead, and all further slices of it share its memory.
     fn read_open(&mut self, position: u64) -> Option<Bytes> {
         if let Some((_, frames)) = self.shared.iter().find(|(start, _)| *start == position) {
             return Some(frames.clone());
@@ -226,7 +231,7 @@ impl Log {
             self.close_segment();
             return None;
         }
-        let frames = Bytes::from_owner(Copied::new(&self.open[range], &self.copied));
+        let frames = Bytes::from_owner(CountedCopy::new(&self.open[range], &self.copied));
         self.shared.push((position, frames.clone()));
         Some(frames)
     }
@@ -236,13 +241,13 @@ impl Log {
             return;
         }
         let mut frames = std::mem::replace(&mut self.open, Vec::with_capacity(SEGMENT));
-        // What is counted must be what is held.
+        // The retention counts lengths, so memory beyond the length must go.
         frames.shrink_to_fit();
         self.shared.clear();
         self.push_closed(Bytes::from(frames));
     }
 
-    /// Only while the open segment is empty: the new one takes its place.
+    /// Adds a closed segment in the place of the open one, which must be empty.
     fn push_closed(&mut self, frames: Bytes) {
         self.closed_bytes += frames.len();
         let start = self.open_start;
@@ -251,7 +256,8 @@ impl Log {
     }
 }
 
-/// The index of `position` in a segment that starts at `start`. Both are within one segment, so the difference fits.
+/// The index of `position` in a segment that begins at `start`. The difference fits because both are
+/// within one segment.
 fn offset(start: u64, position: u64) -> usize {
     usize::try_from(position - start).unwrap_or(usize::MAX)
 }

@@ -1,60 +1,67 @@
-//! A model of the room: its real code on a lock whose interleavings a scheduler chooses, thousands of them.
+//! A model of the room: its real code with a lock whose interleavings a scheduler chooses, in
+//! thousands of runs.
 //!
-//! It looks for what a test with threads finds once in a thousand runs or never: a reader that sleeps while there is something to
-//! read (the scheduler sees that as a deadlock), a message that one reader sees and another does not, two orders.
+//! The model finds what a test with threads finds once in a thousand runs or never: a reader that
+//! sleeps although there is something to read (the scheduler reports a deadlock), a message that
+//! only some readers see, or two orders.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::SystemTime;
 
 use prost::Message;
 use shuttle::future::block_on;
 use shuttle::thread;
 use slab::Slab;
 
-use super::{Draft, End, Frames, Limits, Reader, Room, Start};
+use super::state::Lifecycle;
+use super::{EncodedMessage, Environment, Epoch, Frames, Reader, Room, RoomLimits, Start, StreamEnd};
 use crate::proto::{ReadMessagesResponse, frame};
 use crate::send_time::SendTime;
 
 const ITERATIONS: usize = 5_000;
-const LIMITS: Limits = Limits { retention: 1024 * 1024, keys: 10 };
+const LIMITS: RoomLimits = RoomLimits { retention: 1024 * 1024, keys: 10 };
 const POSTERS: usize = 2;
 const EACH: usize = 2;
 
 #[test]
 fn every_reader_sees_one_order_and_none_sleeps_through_it() {
-    shuttle::check_random(model, ITERATIONS);
+    shuttle::check_random(post_and_read, ITERATIONS);
 }
 
 #[test]
 fn the_same_with_few_switches_at_the_worst_places() {
-    shuttle::check_pct(model, ITERATIONS, 4);
+    shuttle::check_pct(post_and_read, ITERATIONS, 4);
 }
 
 #[test]
-fn a_reader_ends_only_after_all_that_was_accepted() {
+fn a_reader_ends_only_after_all_accepted_messages() {
     shuttle::check_random(close_while_posting, ITERATIONS);
 }
 
 fn close_while_posting() {
-    let room = Arc::new(Room::new(LIMITS).expect("random numbers"));
+    let room = room();
     let early = subscribe(&room);
     let early = thread::spawn(move || read(early, usize::MAX));
     let poster = {
         let room = Arc::clone(&room);
         thread::spawn(move || {
-            let draft = || Draft::new(String::new(), String::new());
-            (0..EACH).filter_map(|_| room.post(draft()).ok()).map(SendTime::as_nanos).collect::<Vec<_>>()
+            let post = || room.post(EncodedMessage::new(String::new(), String::new()));
+            (0..EACH).filter_map(|_| post().ok()).map(SendTime::as_nanos).collect::<Vec<_>>()
         })
     };
     room.close();
     assert_eq!(early.join().unwrap(), poster.join().unwrap());
 }
 
-fn model() {
-    let room = Arc::new(Room::new(LIMITS).expect("random numbers"));
-    let early: Vec<_> =
-        (0..2).map(|_| subscribe(&room)).map(|reader| thread::spawn(move || read(reader, POSTERS * EACH))).collect();
+fn post_and_read() {
+    let room = room();
+    let subscribe_early = |_| {
+        let reader = subscribe(&room);
+        thread::spawn(move || read(reader, POSTERS * EACH))
+    };
+    let early: Vec<_> = (0..2).map(subscribe_early).collect();
     let dispatcher = {
         let room = Arc::clone(&room);
         thread::spawn(move || dispatch(&room))
@@ -72,24 +79,30 @@ fn model() {
 
     let mut posted: Vec<_> = posters.into_iter().flat_map(|poster| poster.join().unwrap()).collect();
     posted.sort_unstable();
-    // Only when the early readers have everything is the room closed: closing wakes everybody, and would hide that a round did not.
+    // The room closes only after the early readers have everything: closing wakes all readers, and
+    // would hide a round that did not.
     for reader in early {
         assert_eq!(reader.join().unwrap(), posted, "everything, once, in the order of the times");
     }
     room.close();
-    room.posted.notify_one();
+    room.appended.notify_one();
     dispatcher.join().unwrap();
     let late = late.join().unwrap();
     assert_eq!(late, posted[posted.len() - late.len()..], "an end of the order");
-    assert!(room.post(Draft::new(String::new(), String::new())).is_err());
+    assert!(room.post(EncodedMessage::new(String::new(), String::new())).is_err());
 }
 
-/// [`Room::dispatch`] without its clock: the pauses between rounds are whatever the scheduler makes them.
+fn room() -> Arc<Room> {
+    let environment = Environment { clock: SystemTime::now, poisoned: || panic!("a poisoned lock") };
+    Arc::new(Room::new(LIMITS, Epoch::from_random(1), SendTime::default(), environment))
+}
+
+/// [`Room::dispatch`] without its clock: the scheduler chooses the pauses between rounds.
 fn dispatch(room: &Room) {
     let mut woken = Slab::new();
     loop {
-        block_on(room.posted.notified());
-        if room.lock().closed {
+        block_on(room.appended.notified());
+        if room.lock().lifecycle != Lifecycle::Open {
             return;
         }
         room.publish(&mut woken);
@@ -101,7 +114,7 @@ fn subscribe(room: &Arc<Room>) -> Reader {
 }
 
 fn post(room: &Room) -> u64 {
-    room.post(Draft::new("author".to_owned(), "text".to_owned())).unwrap().as_nanos()
+    room.post(EncodedMessage::new("author".to_owned(), "text".to_owned())).unwrap().as_nanos()
 }
 
 /// The times of the next `count` messages, or of all until the room closes.
@@ -112,12 +125,12 @@ fn read(mut reader: Reader, count: usize) -> Vec<u64> {
             Ok(Frames { bytes, more }) => {
                 times.extend(decode(&bytes));
                 if !more && times.len() < count {
-                    // As a reader does that believes it: sleeps without another look.
+                    // As a caller does that relies on `more`: it sleeps without another read.
                     block_on(until_woken(&mut reader));
                 }
             }
             Err(end) => {
-                assert_eq!(end, End::Closed);
+                assert_eq!(end, StreamEnd::Closed);
                 break;
             }
         }
@@ -125,7 +138,7 @@ fn read(mut reader: Reader, count: usize) -> Vec<u64> {
     times
 }
 
-/// Sleeps until the room wakes the task: not before, and the scheduler finds it if never.
+/// Sleeps until the room wakes the task. The scheduler notices if the room never does.
 async fn until_woken(reader: &mut Reader) {
     poll_fn(|_| if reader.is_waiting() { Poll::Pending } else { Poll::Ready(()) }).await;
 }
@@ -134,7 +147,7 @@ fn decode(mut frames: &[u8]) -> Vec<u64> {
     let mut times = Vec::new();
     while let Some((message, rest)) = frame::split(frames) {
         let time = ReadMessagesResponse::decode(message).unwrap().send_time.unwrap();
-        times.push(u64::try_from(time.seconds).unwrap() * 1_000_000_000 + u64::try_from(time.nanos).unwrap());
+        times.push(SendTime::try_from(time).unwrap().as_nanos());
         frames = rest;
     }
     assert!(frames.is_empty(), "whole frames");

@@ -1,38 +1,42 @@
-//! What must hold for readers that come, go on and fall behind in any order.
+//! What holds for readers that begin, resume and fall behind in any order.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 use slab::Slab;
 
 use super::log::SEGMENT;
-use super::{Draft, End, Epoch, Frames, Limits, NotYet, Opened, Reader, Room, Start};
+use super::{
+    EncodedMessage, Environment, Epoch, Frames, FuturePosition, Opened, Reader, Room, RoomLimits, Start, StreamEnd,
+};
 use crate::proto::{ReadMessagesResponse, frame};
 use crate::send_time::SendTime;
 
 const RETENTION: usize = 4 * SEGMENT;
-/// Text sizes: nothing, little, around a whole segment, more than one.
+/// Text sizes: empty, small, about a whole segment, and more than one.
 const SIZES: [usize; 8] = [0, 1, 100, 5_000, 30_000, SEGMENT - 40, SEGMENT + 1, 2 * SEGMENT];
 
-/// The room, everything that was ever posted in it, and readers with what they must get next.
+/// The room, all messages that were ever posted, and readers with the index of their next message.
 struct Model {
     room: Arc<Room>,
     birth: SendTime,
-    /// The time of each message, and where its frame ends in the endless stream of frames.
+    /// The time of each message, and the end of its frame in the sequence of all frames.
     posted: Vec<(SendTime, usize)>,
     published: usize,
     readers: Vec<(Reader, usize)>,
 }
 
-/// Whoever reads, from wherever it goes on, gets every message from there on, once and in order, or is told that something is missing;
-/// and it is told so only when it is. Each byte of the input is something that is done, with a number.
+/// A reader gets every message from where it resumes, once and in order, or is told that something
+/// is missing. It is told so only if something is. Each byte of the input is an action and a number.
 pub fn resume(input: &[u8]) {
-    let room = Arc::new(Room::new(Limits { retention: RETENTION, keys: 1 }).expect("random numbers"));
-    let birth = room.open(Start::Now).expect("a reader").position;
+    let limits = RoomLimits { retention: RETENTION, keys: 1 };
+    let birth = SendTime::default().next(SystemTime::now()).expect("before 2554");
+    let environment = Environment { clock: SystemTime::now, poisoned: || panic!("a poisoned lock") };
+    let room = Arc::new(Room::new(limits, Epoch::from_random(1), birth, environment));
     let mut model = Model { room, birth, posted: Vec::new(), published: 0, readers: Vec::new() };
-    // Enough for everything to happen, and an end to what one input costs.
+    // Enough actions for everything to happen. The bound limits what one input costs.
     for byte in input.iter().take(200) {
         let number = usize::from(byte >> 3);
         match byte & 7 {
@@ -54,15 +58,13 @@ pub fn resume(input: &[u8]) {
 
 impl Model {
     fn post(&mut self, size: usize) {
-        let draft = Draft::new(self.posted.len().to_string(), "x".repeat(size));
-        let time = self.room.post(draft).expect("an open room");
+        let (author, text) = (self.posted.len().to_string(), "x".repeat(size));
+        let message = EncodedMessage::new(author.clone(), text.clone());
+        let time = self.room.post(message).expect("an open room");
         assert!(time > self.last(), "in the order of time");
-        let frame = ReadMessagesResponse {
-            author: self.posted.len().to_string(),
-            text: "x".repeat(size),
-            send_time: Some(time.into()),
-        };
-        self.posted.push((time, self.end(self.posted.len()) + 5 + frame.encoded_len()));
+        let response = ReadMessagesResponse { author, text, send_time: Some(time.into()) };
+        let end = self.end(self.posted.len()) + frame::encode(&response).len();
+        self.posted.push((time, end));
     }
 
     fn publish(&mut self) {
@@ -76,12 +78,12 @@ impl Model {
         self.readers.push((opened.reader, self.posted.len()));
     }
 
-    /// Goes on after one of the last messages, or a nanosecond beside it.
+    /// Resumes after one of the last messages, or a nanosecond beside it.
     fn open_after(&mut self, back: usize, nanos: i64) {
-        let time = self.posted.iter().rev().nth(back).map_or(self.birth, |(time, _)| *time).as_nanos();
-        let after = at(time.saturating_add_signed(nanos));
+        let time = self.posted.iter().rev().nth(back).map_or(self.birth, |(time, _)| *time);
+        let after = at(time.as_nanos().saturating_add_signed(nanos));
         match self.room.open(Start::After(self.room.epoch(), after)) {
-            Err(NotYet) => assert!(after > self.last()),
+            Err(FuturePosition) => assert!(after > self.last()),
             Ok(opened) => {
                 assert!(after <= self.last());
                 let next = self.first_after(after);
@@ -89,8 +91,9 @@ impl Model {
                     assert_eq!(opened.position, after);
                     self.readers.push((opened.reader, next));
                 } else {
-                    // Where nothing was posted before it, nothing is missing: a time before the room's birth tells of another room.
-                    assert!(self.may_be_gone(next) || after < self.birth, "all that is wanted is kept");
+                    // A time before the room's birth is of another room, so something is missing
+                    // although no message of this room is.
+                    assert!(self.may_be_gone(next) || after < self.birth, "everything is kept");
                     self.begins_with_the_oldest(opened);
                 }
             }
@@ -98,15 +101,15 @@ impl Model {
     }
 
     fn open_in_another_epoch(&mut self) {
-        let opened =
-            self.room.open(Start::After(Epoch::new().expect("random numbers"), self.last())).expect("a reader");
+        let start = Start::After(Epoch::from_random(2), self.last());
+        let opened = self.room.open(start).expect("a reader");
         self.begins_with_the_oldest(opened);
     }
 
     fn begins_with_the_oldest(&mut self, opened: Opened) {
         assert_eq!(opened.resumed, Some(false));
         let next = self.first_after(opened.position);
-        assert!(next == 0 || self.may_be_gone(next - 1), "what it begins after is kept");
+        assert!(next == 0 || self.may_be_gone(next - 1), "the message before the first is kept");
         self.readers.push((opened.reader, next));
     }
 
@@ -121,11 +124,11 @@ impl Model {
                 let next = self.got(&frames, next);
                 self.readers.push((reader, next));
             }
-            Poll::Ready(Err(End::FellBehind)) => assert!(self.may_be_gone(next)),
-            Poll::Ready(Err(end)) => panic!("nobody has closed it: {end}"),
-            // A reader may begin with what is not published yet.
+            Poll::Ready(Err(StreamEnd::FellBehind)) => assert!(self.may_be_gone(next)),
+            Poll::Ready(Err(end)) => panic!("the room is open: {end}"),
+            // A reader may begin with a message that is not published yet.
             Poll::Pending => {
-                assert!(next >= self.published, "{next} is there");
+                assert!(next >= self.published, "{next} is published");
                 self.readers.push((reader, next));
             }
         }
@@ -135,9 +138,9 @@ impl Model {
         loop {
             match reader.poll_read(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(frames)) => next = self.got(&frames, next),
-                Poll::Ready(Err(End::FellBehind)) => return assert!(self.may_be_gone(next)),
+                Poll::Ready(Err(StreamEnd::FellBehind)) => return assert!(self.may_be_gone(next)),
                 Poll::Ready(Err(end)) => {
-                    assert_eq!((end, next), (End::Closed, self.posted.len()));
+                    assert_eq!((end, next), (StreamEnd::Closed, self.posted.len()));
                     return;
                 }
                 Poll::Pending => panic!("the room is closed"),
@@ -145,7 +148,7 @@ impl Model {
         }
     }
 
-    /// Checks what a reader got, and gives what it must get then.
+    /// Checks the frames that a reader got, and gives the index of its next message.
     fn got(&self, frames: &Frames, mut next: usize) -> usize {
         let mut bytes = &frames.bytes[..];
         assert!(!bytes.is_empty());
@@ -160,14 +163,14 @@ impl Model {
         next
     }
 
-    /// Whether the room may have forgotten a message: it keeps what fits, but forgets a segment at a time, and keeps room for a whole
-    /// time in each frame.
+    /// Whether the room may have dropped a message. It drops whole segments, and reserves the bytes
+    /// of the longest time in each frame.
     fn may_be_gone(&self, index: usize) -> bool {
         let largest = SIZES[SIZES.len() - 1] + 64;
         self.end(self.posted.len()) - self.end(index) + largest > RETENTION
     }
 
-    /// Where the frame before this one ends.
+    /// The end of the frame before the message with this index.
     fn end(&self, index: usize) -> usize {
         index.checked_sub(1).map_or(0, |before| self.posted[before].1)
     }

@@ -4,118 +4,95 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use thiserror::Error;
+use super::backfill::{Backfill, Step};
+use super::error::StreamEnd;
+use super::state::{Frames, Room};
+use super::waiters::Ticket;
 
-use super::Room;
-use crate::backend::redis::{Past, Way};
-use crate::room::waiters::Ticket;
-
-/// What a reader got.
-#[derive(Debug)]
-pub struct Frames {
-    /// Whole gRPC frames, many messages in one piece that all readers share. Never empty, and about 64 KiB or one message at most.
-    /// A reader that comes from further back gets its own, which need not end where a message does.
-    pub bytes: Bytes,
-    /// There is more to read. If not, the task that has read will be woken when there is: reading again would only say so.
-    pub more: bool,
-}
-
-/// Why a reader gets nothing more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum End {
-    /// The reader was too slow: the room has forgotten messages that it had not read yet.
-    #[error("fell behind: the messages that you should get next are no longer kept")]
-    FellBehind,
-    /// The room is closed, and the reader has had everything.
-    #[error("the server is shutting down")]
-    Closed,
-    /// The engine that keeps the room has lost messages: a new epoch has begun.
-    #[error("the engine that keeps the room has lost messages: the room has begun anew")]
-    Anew,
-    /// This server was so long without its engine that messages are gone which it has not seen.
-    #[error("fell behind: this server has missed messages")]
-    Missed,
-    /// What the reader should get next is with the engine that keeps the room, and can't be had from there now.
-    #[error("the engine that keeps the room is away: the messages that you should get next are there")]
-    EngineAway,
-}
-
-/// A position in the room, and nothing more: no queue, no copy, no task.
+/// A position in the room. A reader has no queue, no copy and no task.
 pub struct Reader {
     room: Arc<Room>,
-    position: u64,
-    /// It has not come to its position yet: what is before it is not in this room any more.
-    past: Option<Box<Past>>,
-    /// Its place among those who have read everything ...
-    ticket: Option<Ticket>,
-    /// ... and among those who can't read.
+    source: Source,
+    /// The reader's ticket among those that have read everything.
+    waiting: Option<Ticket>,
+    /// The reader's ticket among those whose callers take nothing.
     blocked: Option<Ticket>,
 }
 
+/// Where the reader gets its next messages.
+enum Source {
+    /// From further back than the room's memory reaches.
+    Backfill(Box<dyn Backfill>),
+    /// From the room's log, at this position.
+    Log(u64),
+}
+
 impl Reader {
-    pub(crate) fn new(room: Arc<Room>, position: u64) -> Self {
-        Self { room, position, past: None, ticket: None, blocked: None }
+    /// A reader at a position of the room's log.
+    pub(super) fn new(room: Arc<Room>, position: u64) -> Self {
+        Self { room, source: Source::Log(position), waiting: None, blocked: None }
     }
 
-    /// One that comes from further back than the room reaches.
-    pub(crate) fn coming(room: Arc<Room>, past: Past) -> Self {
-        Self { room, position: 0, past: Some(Box::new(past)), ticket: None, blocked: None }
+    /// A reader that is further back than the room's memory reaches.
+    #[must_use]
+    pub fn behind(room: Arc<Room>, backfill: Box<dyn Backfill>) -> Self {
+        Self { room, source: Source::Backfill(backfill), waiting: None, blocked: None }
     }
 
-    /// Whether the last read found the end, and nothing has come since: there is nothing to read, and the task that read will be woken
-    /// when there is. Costs no lock.
+    /// Whether the last read has read everything, and nothing was published since. The room wakes
+    /// the task that has read. Takes no lock.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.ticket.is_some_and(|ticket| self.room.is_waiting(ticket))
+        self.waiting.is_some_and(|ticket| self.room.is_waiting(ticket))
     }
 
-    /// Whether the last read may have ended within a message: then a stream can't end with a status.
+    /// Whether the last read may have ended within a message. A stream can't end with a status then.
     #[must_use]
-    pub fn is_amid_a_message(&self) -> bool {
-        self.past.as_ref().is_some_and(|past| past.is_amid_a_message())
+    pub fn is_amid_message(&self) -> bool {
+        matches!(&self.source, Source::Backfill(backfill) if backfill.is_amid_message())
     }
 
-    /// Everything new, up to a bound.
+    /// Reads everything new, up to a bound.
     ///
     /// # Errors
-    /// The [`End`] of this reader, again at each further call.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frames, End>> {
-        if let Some(past) = &mut self.past {
-            match ready!(past.poll_next(cx)) {
-                Ok(Way::Part(bytes)) => return Poll::Ready(Ok(Frames { bytes, more: true })),
-                Ok(Way::There(position)) => (self.position, self.past) = (position, None),
-                Err(end) => return Poll::Ready(Err(end)),
-            }
-        }
-        let read = self.room.poll_read(self.position, &mut self.ticket, cx.waker());
-        if let Poll::Ready(Ok(frames)) = &read {
-            self.position += frames.bytes.len() as u64;
-        }
+    /// Why the reader ends. Each further read gives the same error.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frames, StreamEnd>> {
+        let position = match &mut self.source {
+            Source::Log(position) => *position,
+            Source::Backfill(backfill) => match ready!(backfill.poll_next(cx))? {
+                Step::Part(bytes) => return Poll::Ready(Ok(Frames { bytes, more: true })),
+                Step::CaughtUp(position) => position,
+            },
+        };
+        let read = self.room.poll_read(position, &mut self.waiting, cx.waker());
+        let bytes = if let Poll::Ready(Ok(frames)) = &read { frames.bytes.len() as u64 } else { 0 };
+        self.source = Source::Log(position + bytes);
         read
     }
 
-    /// For a reader that can't read now, because who it reads for takes nothing: completes when there is nothing left to read, or when
-    /// it is too late to. What it was given before is held on to until then, so it must not stay for ever.
-    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if let Some(past) = &mut self.past {
-            return past.poll_end(cx);
-        }
+    /// Completes when the reader must end although its caller takes nothing: because there is
+    /// nothing left to read, or because its next message was dropped. The last frames stay in memory
+    /// for this reader alone until then.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
+        let position = match &mut self.source {
+            Source::Log(position) => *position,
+            Source::Backfill(backfill) => return backfill.poll_end(cx),
+        };
         if self.blocked.is_some_and(|ticket| self.room.is_blocked(ticket)) {
             return Poll::Pending;
         }
-        self.room.poll_end(self.position, &mut self.blocked, cx.waker())
+        self.room.poll_end(position, &mut self.blocked, cx.waker())
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.room.leave(self.ticket, self.blocked);
+        self.room.leave(self.waiting, self.blocked);
     }
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("Reader").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Where a stream begins: now, so long ago, or where another one has been cut.
+//! Where a stream begins: now, some time ago, or where another stream was cut.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,44 +6,41 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
-use thiserror::Error;
 
-use super::log::Resume;
-use super::{Epoch, Reader, Room, stamp};
-use crate::proto::frame;
+use super::epoch::Epoch;
+use super::error::FuturePosition;
+use super::log::ResumePoint;
+use super::reader::Reader;
+use super::state::Room;
+use crate::proto::frame::{self, PREFIX_LEN};
 use crate::send_time::SendTime;
 
-/// Where a reader begins.
+/// Where a reader wants to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// With the next message that is accepted.
     Now,
-    /// With the first message that was accepted in so long a time before now, in this epoch.
+    /// With the first message of this epoch that was accepted within this time before now.
     Ago(Duration),
-    /// After the message with this time, in the room of this epoch: the reader has had everything up to it.
+    /// After the message with this time in this epoch: the reader has read everything up to it.
     After(Epoch, SendTime),
 }
 
-/// A reader, and what it begins with.
+/// A new reader, and where it begins.
 #[derive(Debug)]
 pub struct Opened {
-    /// The reader itself.
+    /// The reader.
     pub reader: Reader,
-    /// Which life of the room it reads.
+    /// The epoch that it reads.
     pub epoch: Epoch,
-    /// It gets everything after this time: where it can go on later, before it has got a message.
+    /// The reader gets everything after this time. It can resume here before it has got a message.
     pub position: SendTime,
-    /// Whether it begins where it asked to: nothing is missing. If not, it begins with the oldest message
-    /// there is. `None` if it did not ask.
+    /// Whether the reader begins where it wanted to, so that nothing is missing. If not, it begins
+    /// with the oldest message that is kept. `None` for [`Start::Now`].
     pub resumed: Option<bool>,
 }
 
-/// The reader claims to have had a message that the room has not: it is not from this room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the room has no message with that time yet")]
-pub struct NotYet;
-
-/// Of a message only its time.
+/// The time of an encoded message, without the rest of it.
 #[derive(Clone, PartialEq, Message)]
 struct OnlyTime {
     #[prost(message, tag = "3")]
@@ -54,96 +51,85 @@ impl Room {
     /// Opens a reader.
     ///
     /// # Errors
-    /// [`NotYet`], if it wants to go on after a time that is still to come.
-    pub fn open(self: &Arc<Self>, start: Start) -> Result<Opened, NotYet> {
-        let mut state = self.lock();
+    /// [`FuturePosition`], if the reader wants to begin after a time that the room has not reached.
+    pub fn open(self: &Arc<Self>, start: Start) -> Result<Opened, FuturePosition> {
+        let state = self.lock();
         let (epoch, after) = match start {
             Start::Now => {
                 let reader = Reader::new(Arc::clone(self), state.log.end());
-                return Ok(Opened { reader, epoch: self.epoch, position: state.log.last(), resumed: None });
+                let position = state.log.last();
+                return Ok(Opened { reader, epoch: self.epoch, position, resumed: None });
             }
-            // What comes next may have any time after the last one, wherever the clock goes.
+            // The next message may have any time after the last one, so the reader can't begin later.
             Start::Ago(time) => {
-                // While the clock shows no time that a message can have, none is accepted either.
-                let since = stamp(&state).map_or(state.log.last(), |now| now.minus(time));
+                // A clock that shows an impossible time accepts no message either.
+                let since = self.stamp(&state).map_or(state.log.last(), |now| now.minus(time));
                 (self.epoch, since.clamp(state.log.birth(), state.log.last()))
             }
             Start::After(epoch, after) => (epoch, after),
         };
-        let found = if epoch != self.epoch {
+        let point = if epoch != self.epoch {
             state.log.oldest()
         } else if after > state.log.last() {
-            return Err(NotYet);
+            return Err(FuturePosition);
         } else {
             state.log.resume(after)
         };
         drop(state);
-        let (offset, position, resumed) = match found {
-            // The search is done without the lock: a thousand readers may come back at once.
-            Resume::Within(start, frames) => (start + skip(&frames, after).0 as u64, after, true),
-            Resume::Oldest(start, forgotten) => (start, forgotten, false),
+        let (offset, position, resumed) = match point {
+            // The search needs no lock. A thousand readers may resume at once.
+            ResumePoint::Within(start, frames) => (start + skip(&frames, after).0, after, true),
+            ResumePoint::Oldest(start, dropped) => (start, dropped, false),
         };
-        Ok(Opened {
-            reader: Reader::new(Arc::clone(self), offset),
-            epoch: self.epoch,
-            position,
-            resumed: Some(resumed),
-        })
+        let reader = Reader::new(Arc::clone(self), offset);
+        Ok(Opened { reader, epoch: self.epoch, position, resumed: Some(resumed) })
     }
 
-    /// Opens a reader of everything after `after`, which may be later than all there is. `None` if something of it is gone already.
-    pub(crate) fn open_after(self: &Arc<Self>, after: SendTime) -> Option<Opened> {
+    /// Opens a reader of everything after `after`, which may be later than the last message. `None`
+    /// if some of it was dropped.
+    pub fn open_after(self: &Arc<Self>, after: SendTime) -> Option<Opened> {
         let reader = Reader::new(Arc::clone(self), self.position_after(after)?);
         Some(Opened { reader, epoch: self.epoch, position: after, resumed: None })
     }
 
-    /// Where a reader stands that has had everything up to `after`, which may be later than all there is. `None` if something of what
-    /// follows is gone already.
-    pub(crate) fn position_after(&self, after: SendTime) -> Option<u64> {
-        let mut state = self.lock();
-        let found = if after >= state.log.last() {
-            Resume::Within(state.log.end(), Bytes::new())
+    /// The position behind all messages up to `after`, which may be later than the last message.
+    /// `None` if some of the messages behind it were dropped.
+    #[must_use]
+    pub fn position_after(&self, after: SendTime) -> Option<u64> {
+        let state = self.lock();
+        let point = if after >= state.log.last() {
+            ResumePoint::Within(state.log.end(), Bytes::new())
         } else {
             state.log.resume(after)
         };
         drop(state);
-        let Resume::Within(start, frames) = found else { return None };
-        Some(start + skip(&frames, after).0 as u64)
+        let ResumePoint::Within(start, frames) = point else { return None };
+        Some(start + skip(&frames, after).0)
     }
 
-    /// Whether there is a message with this time, or was one just before those that are kept.
-    pub(crate) fn has(&self, time: SendTime) -> bool {
-        let mut state = self.lock();
+    /// Whether the room keeps a message with this time, or has dropped it last.
+    #[must_use]
+    pub fn has(&self, time: SendTime) -> bool {
+        let state = self.lock();
         if state.log.breaks_at(time) {
             return true;
         }
-        let found = state.log.resume(time);
+        let point = state.log.resume(time);
         drop(state);
-        matches!(found, Resume::Within(_, frames) if skip(&frames, time).1 == Some(time))
-    }
-
-    /// The time of the last message.
-    pub(crate) fn last(&self) -> SendTime {
-        self.lock().log.last()
-    }
-
-    /// Which life of the room this is.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
+        matches!(point, ResumePoint::Within(_, frames) if skip(&frames, time).1 == Some(time))
     }
 }
 
-/// Bytes of all frames in `frames` whose messages are not later than `after`, and the time of the last of them.
-fn skip(frames: &[u8], after: SendTime) -> (usize, Option<SendTime>) {
-    let (mut left, mut last) = (frames, None);
-    while let Some((message, behind)) = frame::split(left) {
+/// The length of all frames whose messages are not later than `after`, and the time of the last one.
+fn skip(frames: &[u8], after: SendTime) -> (u64, Option<SendTime>) {
+    let (mut skipped, mut last, mut rest) = (0, None, frames);
+    while let Some((message, behind)) = frame::split(rest) {
         let time = OnlyTime::decode(message).ok().and_then(|message| message.send_time);
-        let time = time.and_then(|time| SendTime::try_from(time).ok()).filter(|time| *time <= after);
-        if time.is_none() {
-            break;
-        }
-        (left, last) = (behind, time);
+        let time = time.and_then(|time| SendTime::try_from(time).ok());
+        let Some(time) = time.filter(|time| *time <= after) else { break };
+        last = Some(time);
+        skipped += (PREFIX_LEN + message.len()) as u64;
+        rest = behind;
     }
-    (frames.len() - left.len(), last)
+    (skipped, last)
 }

@@ -1,56 +1,56 @@
-//! Readers that wait for something to happen in the room: a round, if they have read everything.
+//! Readers that wait for the room, for example for the end of a round.
 
 use std::task::Waker;
 
 use slab::Slab;
 
-/// A place among those who wait. Good for one round: after it everybody has been woken, and must come back.
+/// A reader's slot in the wait list, valid until the current round ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
     round: u64,
-    key: usize,
+    slot: usize,
 }
 
 impl Ticket {
-    /// Whether it is good when so many rounds have ended.
+    /// Whether the ticket is valid after `rounds` rounds have ended.
     pub(super) fn is_of_round(self, rounds: u64) -> bool {
         self.round == rounds
     }
 }
 
-/// Wakers of this round, each at a place from which its reader can take it back: readers that come and go in a silent room leave
-/// nothing behind.
+/// The wait list of one round. A reader that leaves frees its slot, so a silent room does not grow
+/// while readers come and go.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct Waiters {
     wakers: Slab<Waker>,
     round: u64,
 }
 
-impl Waiting {
-    /// Adds a reader, or renews the place that it already has in this round.
+impl Waiters {
+    /// Adds a reader, or updates the slot that the reader has in this round.
     pub(super) fn wait(&mut self, ticket: Option<Ticket>, waker: &Waker) -> Ticket {
         if let Some(ticket) = ticket.filter(|ticket| ticket.round == self.round)
-            && let Some(place) = self.wakers.get_mut(ticket.key)
+            && let Some(slot) = self.wakers.get_mut(ticket.slot)
         {
-            place.clone_from(waker);
+            slot.clone_from(waker);
             return ticket;
         }
-        Ticket { round: self.round, key: self.wakers.insert(waker.clone()) }
+        Ticket { round: self.round, slot: self.wakers.insert(waker.clone()) }
     }
 
-    /// How many rounds have ended.
+    /// The number of rounds that have ended.
     pub(super) fn rounds(&self) -> u64 {
         self.round
     }
 
-    /// Takes a reader away that will not come back.
+    /// Removes a reader.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         if ticket.round == self.round {
-            self.wakers.try_remove(ticket.key);
+            self.wakers.try_remove(ticket.slot);
         }
     }
 
-    /// Ends the round: adds everybody who waits to `woken`.
+    /// Ends the round and adds all waiting readers to `woken`.
     pub(super) fn end_round_into(&mut self, woken: &mut Slab<Waker>) {
         self.round += 1;
         for waker in self.wakers.drain() {
@@ -58,7 +58,8 @@ impl Waiting {
         }
     }
 
-    /// Ends the round: moves everybody who waits into `woken`, which must be empty and whose memory serves the next round.
+    /// Ends the round and swaps all waiting readers into `woken`, which must be empty: its memory
+    /// serves the next round.
     pub(super) fn end_round(&mut self, woken: &mut Slab<Waker>) {
         debug_assert!(woken.is_empty());
         self.round += 1;
@@ -71,29 +72,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_renewed_left_and_reused() {
-        let mut waiting = Waiting::default();
+    fn slots_are_updated_left_and_reused() {
+        let mut waiters = Waiters::default();
         let waker = Waker::noop();
-        let ticket = waiting.wait(None, waker);
-        assert_eq!(waiting.wait(Some(ticket), waker), ticket);
+        let ticket = waiters.wait(None, waker);
+        assert_eq!(waiters.wait(Some(ticket), waker), ticket);
         for _ in 0..1_000 {
-            let gone = waiting.wait(None, waker);
-            waiting.leave(gone);
+            let left = waiters.wait(None, waker);
+            waiters.leave(left);
         }
-        assert_eq!(waiting.wakers.len(), 1);
-        assert!(waiting.wakers.capacity() <= 4, "a silent room does not grow");
+        assert_eq!(waiters.wakers.len(), 1);
+        assert!(waiters.wakers.capacity() <= 4, "a silent room does not grow");
     }
 
     #[test]
-    fn a_ticket_of_an_old_round_touches_nobody() {
-        let mut waiting = Waiting::default();
-        let old = waiting.wait(None, Waker::noop());
+    fn a_ticket_of_an_old_round_changes_nothing() {
+        let mut waiters = Waiters::default();
+        let old = waiters.wait(None, Waker::noop());
         let mut woken = Slab::new();
-        waiting.end_round(&mut woken);
+        waiters.end_round(&mut woken);
         assert_eq!(woken.len(), 1);
-        let new = waiting.wait(Some(old), Waker::noop());
+        let new = waiters.wait(Some(old), Waker::noop());
         assert_ne!(old, new);
-        waiting.leave(old);
-        assert_eq!(waiting.wakers.len(), 1);
+        waiters.leave(old);
+        assert_eq!(waiters.wakers.len(), 1);
     }
 }

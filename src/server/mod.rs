@@ -23,7 +23,7 @@ pub use self::settings::{AccessSettings, RedisSettings, Settings};
 use self::grpc::health::HealthState;
 use self::grpc::health_and_reflection;
 use self::grpc::router::Router;
-use crate::backend::Keeper;
+use crate::backend::Backend;
 use crate::net;
 use crate::process::NoRandomness;
 
@@ -44,7 +44,7 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         info!(%address, "server listening");
     }
-    let (room, driver) = Keeper::new(settings.redis.settings(), settings.room_limits())?;
+    let (room, driver) = Backend::new(settings.redis.settings(), settings.room_limits())?;
     let room = Arc::new(room);
     metrics.set_room(&room);
     let health = HealthState::new();

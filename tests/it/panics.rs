@@ -271,9 +271,9 @@ async fn a_panic_in_the_signal_handler_ends_the_program() {
 async fn a_panic_in_the_redis_tasks_ends_the_program() {
     only_when_it_can_panic();
     let engine = Engine::start(&[]);
-    for place in ["follower", "writer"] {
+    for place in ["tail", "append"] {
         let (server, address, _) = start(SERVER, place, &[("MESSENGER_REDIS_URL", &engine.url())]).await;
-        if place == "writer" {
+        if place == "append" {
             let _ = soon("an answer", grpc(address).await.send_message(hey())).await;
         }
         ends(server, "messenger-server", &format!("panicked: asked to at {place}")).await;

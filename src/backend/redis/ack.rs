@@ -1,7 +1,8 @@
-//! What the engine has taken is acknowledged: at once, or when it is as safe as is asked for.
+//! Acknowledging messages: at once when Redis has them, or when they are as safe as the settings ask.
 //!
-//! Waiting for replicas and disks holds up the connection that waits, so it is not the one that writes. While one wait is on its way the
-//! batches behind it gather, and the next wait is for all of them: however long a disk takes, it does not slow the stream down.
+//! Waiting for replicas and disks blocks a connection, so it is not the one that appends. While one
+//! wait is under way the next batches gather, and one wait is for all of them: a slow disk does not
+//! slow the stream down.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,194 +12,205 @@ use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::warn;
 
-use super::connection::Connection;
-use super::script::{Answer, Outcome, Place, StreamEnd};
-use super::{ANSWER_TIMEOUT, Engine, Refusal, Request, answered};
-use crate::room::{NotPosted, Posted};
+use super::connection::{ANSWER_TIMEOUT, RedisConnection, within};
+use super::error_reply::ErrorReply;
+use super::request::{Post, Request};
+use super::script::{PostResult, ScriptReply};
+use super::shared::Shared;
+use crate::backend::error::PostError;
+use crate::room::{Posted, Rejection};
 use crate::send_time::SendTime;
 
-/// For the replicas to confirm.
+/// How long the replicas may take to confirm.
 const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
-/// For the disks as well: `appendfsync everysec` is a second, or two on a busy disk.
+/// How long the disks may take too: `appendfsync everysec` takes a second, or two on a busy disk.
 const DISKS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Acknowledges batches that the engine has taken.
-pub(super) enum Confirmer {
-    /// As they come.
-    AtOnce(Arc<Engine>),
-    /// When they are safe, which the engine says over this connection.
-    Waiting(Connection, UnboundedSender<Taken>),
+/// Acknowledges batches that Redis has appended.
+pub(super) enum Acknowledger {
+    /// At once.
+    AtOnce(Arc<Shared>),
+    /// When Redis has confirmed over this connection that they are safe.
+    Confirmed(RedisConnection, UnboundedSender<AppendedBatch>),
 }
 
-/// A batch that the engine has taken.
-pub(super) struct Taken {
-    batch: Vec<Request>,
-    answer: Answer,
+/// A batch of messages that Redis has appended.
+pub(super) struct AppendedBatch {
+    posts: Vec<Post>,
+    reply: ScriptReply,
 }
 
-impl Confirmer {
-    /// For what is written over this connection.
+impl Acknowledger {
+    /// An acknowledger for what is appended over this connection.
     ///
     /// # Errors
-    /// If there is no second one to the same engine.
-    pub(super) async fn start(engine: &Arc<Engine>, writes: &mut Connection) -> RedisResult<Self> {
-        if engine.settings.replicas == 0 && !engine.settings.on_disk {
-            return Ok(Self::AtOnce(Arc::clone(engine)));
+    /// If there is no second connection to the same Redis, or Redis can't confirm.
+    pub(super) async fn start(shared: &Arc<Shared>, appends: &mut RedisConnection) -> RedisResult<Self> {
+        let on_disk = shared.settings.on_disk;
+        if shared.settings.replicas == 0 && !on_disk {
+            return Ok(Self::AtOnce(Arc::clone(shared)));
         }
-        let mut waits = engine.connect().await?;
-        // One that has taken the place of the first would confirm what it never had.
-        if run(writes).await? != run(&mut waits).await? {
-            return Err(RedisError::from((ErrorKind::Client, "the engine has changed while it was connected to")));
+        let mut waits = shared.connect().await?;
+        // Another Redis in the place of the first would confirm messages that it does not have.
+        if run_id(appends).await? != run_id(&mut waits).await? {
+            let changed = "another redis has taken its place meanwhile";
+            return Err(RedisError::from((ErrorKind::Client, changed)));
         }
-        // An engine that can't do that, or does not let us, says so now, before it has a message.
-        let probe = if engine.settings.on_disk {
-            redis::cmd("WAITAOF").arg(1).arg(0).arg(1).to_owned()
-        } else {
-            redis::cmd("WAIT").arg(0).arg(1).to_owned()
-        };
-        answered(ANSWER_TIMEOUT, probe.exec_async(&mut waits.commands)).await?;
-        let (sender, taken) = unbounded_channel();
-        // When it ends, however that comes, its receiver goes, and the writer begins anew (`ended`).
-        tokio::spawn(wait(Arc::clone(engine), waits.clone(), taken));
-        Ok(Self::Waiting(waits, sender))
+        // A Redis that can't confirm, or does not let us ask, says so before it has a message.
+        let mut probe = redis::cmd(if on_disk { "WAITAOF" } else { "WAIT" });
+        if on_disk {
+            probe.arg(1);
+        }
+        probe.arg(0).arg(1);
+        within(ANSWER_TIMEOUT, probe.exec_async(&mut waits.commands)).await?;
+        let (sender, batches) = unbounded_channel();
+        // When the task ends, for whatever reason, its receiver goes, and `ended` completes.
+        tokio::spawn(confirm_batches(Arc::clone(shared), waits.clone(), batches));
+        Ok(Self::Confirmed(waits, sender))
     }
 
-    /// Acknowledges a batch, sooner or later, or says that its outcome is unknown.
-    pub(super) fn confirm(&mut self, taken: Taken) {
+    /// Acknowledges a batch now or later, or tells its senders that the outcome is unknown.
+    pub(super) fn acknowledge(&mut self, batch: AppendedBatch) {
         match self {
-            Self::AtOnce(engine) => taken.acknowledge(engine, &Ok(())),
-            // If it has ended, the senders see that nobody will answer.
-            Self::Waiting(waits, waiting) => {
+            Self::AtOnce(shared) => batch.acknowledge(shared, &Ok(())),
+            Self::Confirmed(waits, batches) => {
                 waits.note_use();
-                let _ = waiting.send(taken);
+                // If the task has ended, the senders see that nobody will answer.
+                let _ = batches.send(batch);
             }
         }
     }
 
-    /// Completes when it confirms nothing any more.
+    /// Completes when nothing is confirmed any more.
     pub(super) async fn ended(&self) {
         match self {
             Self::AtOnce(_) => std::future::pending().await,
-            Self::Waiting(waits, waiting) => {
+            Self::Confirmed(waits, batches) => {
                 tokio::select! {
-                    () = waiting.closed() => {}
+                    () = batches.closed() => {}
                     () = waits.ended() => {}
                 }
             }
         }
     }
 
-    /// Whether the engine can be asked to confirm: it is asked for an answer if nothing was posted for long.
+    /// Whether Redis can be asked to confirm. Asks for an answer if nothing was posted for long.
     pub(super) async fn is_alive(&mut self) -> bool {
         match self {
             Self::AtOnce(_) => true,
-            Self::Waiting(waits, _) => waits.is_alive().await,
+            Self::Confirmed(waits, _) => waits.is_alive().await,
         }
     }
 
-    /// Whether the engine answers where it confirms.
+    /// Whether Redis answers over the connection that confirms.
     pub(super) async fn answers(&mut self) -> bool {
         match self {
             Self::AtOnce(_) => true,
-            Self::Waiting(waits, _) => waits.answers().await,
+            Self::Confirmed(waits, _) => waits.answers().await,
         }
     }
 }
 
-/// The name of this life of the engine's process.
-async fn run(connection: &mut Connection) -> RedisResult<Option<String>> {
-    let info: String =
-        answered(ANSWER_TIMEOUT, redis::cmd("INFO").arg("server").query_async(&mut connection.commands)).await?;
-    Ok(info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned()))
+/// The name of this run of the Redis process.
+async fn run_id(connection: &mut RedisConnection) -> RedisResult<Option<String>> {
+    let mut info = redis::cmd("INFO");
+    let info = info.arg("server").query_async(&mut connection.commands);
+    let info: String = within(ANSWER_TIMEOUT, info).await?;
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    Ok(id.map(|id| id.trim().to_owned()))
 }
 
-async fn wait(engine: Arc<Engine>, mut waits: Connection, mut taken: UnboundedReceiver<Taken>) {
-    while let Some(first) = taken.recv().await {
+async fn confirm_batches(
+    shared: Arc<Shared>,
+    mut waits: RedisConnection,
+    mut batches: UnboundedReceiver<AppendedBatch>,
+) {
+    while let Some(first) = batches.recv().await {
         let mut all = vec![first];
-        while let Ok(next) = taken.try_recv() {
+        while let Ok(next) = batches.try_recv() {
             all.push(next);
         }
-        let last = all.iter().map(|taken| taken.answer.last).max().unwrap_or_default();
-        let confirmed = confirmed(&engine, &mut waits, last).await;
-        for taken in all {
-            taken.acknowledge(&engine, &confirmed);
+        let last = all.iter().map(|batch| batch.reply.tip.position.micros).max();
+        let confirmed = confirm(&shared, &mut waits, last.unwrap_or_default()).await;
+        for batch in all {
+            batch.acknowledge(&shared, &confirmed);
         }
         if confirmed.is_err() {
-            // The engine may be another one by now.
+            // Another Redis may be the master by now.
             return;
         }
     }
 }
 
-/// Waits until everything up to `last` is as safe as it must be.
-async fn confirmed(engine: &Engine, waits: &mut Connection, last: u64) -> Result<(), NotPosted> {
-    let replicas = engine.settings.replicas;
+/// Waits until everything up to `last` is as safe as the settings ask.
+async fn confirm(shared: &Shared, waits: &mut RedisConnection, last: u64) -> Result<(), PostError> {
+    let (required, on_disk) = (shared.settings.replicas, shared.settings.on_disk);
     let mut wait = redis::pipe();
-    // The engine waits for what was written over the connection that waits, so there is a write: all that came before is before it.
-    wait.cmd("HSET").arg(engine.settings.state()).arg("waited").arg(last).ignore();
-    let timeout = if engine.settings.on_disk {
+    // Redis waits for what was written over the same connection. This write comes after all others.
+    wait.cmd("HSET").arg(shared.settings.state()).arg("waited").arg(last).ignore();
+    let timeout = if on_disk {
         wait.cmd("WAITAOF").arg(1);
         DISKS_TIMEOUT
     } else {
         wait.cmd("WAIT");
         REPLICAS_TIMEOUT
     };
-    wait.arg(replicas).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    let timeout = timeout + ANSWER_TIMEOUT;
-    let counts = if engine.settings.on_disk {
-        answered(timeout, wait.query_async::<((usize, usize),)>(&mut waits.commands)).await.map(|(counts,)| counts)
+    wait.arg(required).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    let (timeout, commands) = (timeout + ANSWER_TIMEOUT, &mut waits.commands);
+    let counts = if on_disk {
+        let answer = wait.query_async::<((usize, usize),)>(commands);
+        within(timeout, answer).await.map(|(counts,)| counts)
     } else {
-        answered(timeout, wait.query_async::<(usize,)>(&mut waits.commands)).await.map(|(count,)| (1, count))
+        within(timeout, wait.query_async::<(usize,)>(commands)).await.map(|(count,)| (1, count))
     };
     match counts {
-        Ok((0, _)) => Err(NotPosted::NotOnDisk),
-        Ok((_, confirmed)) if confirmed < replicas => Err(NotPosted::TooFewReplicas(confirmed, replicas)),
+        Ok((0, _)) => Err(PostError::NotOnDisk),
+        Ok((_, confirmed)) if confirmed < required => Err(PostError::TooFewReplicas { confirmed, required }),
         Ok(_) => Ok(()),
         Err(error) => {
-            engine.refusal(&error);
-            warn!(%error, "the engine can't confirm messages");
-            Err(NotPosted::Unknown)
+            shared.error_reply(&error);
+            warn!(%error, "redis can't confirm messages");
+            Err(PostError::Unknown)
         }
     }
 }
 
-impl Taken {
-    /// What of a batch has to be acknowledged, if anything has: those who only ask where the stream ends are answered now.
-    pub(super) fn new(batch: Vec<Request>, answer: Answer) -> Option<Self> {
+impl AppendedBatch {
+    /// Answers the questions of a batch that was appended. Returns its messages, if it has any.
+    pub(super) fn new(batch: Vec<Request>, reply: ScriptReply) -> Option<Self> {
         let mut posts = Vec::with_capacity(batch.len());
-        let place = Place { epoch: answer.epoch, reached: answer.last };
-        let stream_end = StreamEnd { place, clock: answer.clock };
         for request in batch {
             match request {
-                // It fails when the caller is gone.
-                Request::Ask(question) => question.answer(Ok(stream_end)),
-                post @ Request::Post { .. } => posts.push(post),
+                Request::Tip(question) => question.answer(Ok(reply.tip)),
+                Request::Post(post) => posts.push(post),
             }
         }
-        (!posts.is_empty()).then_some(Self { batch: posts, answer })
+        (!posts.is_empty()).then_some(Self { posts, reply })
     }
 
-    fn acknowledge(self, engine: &Engine, confirmed: &Result<(), NotPosted>) {
-        let mut results = self.answer.results.iter();
-        for request in self.batch {
-            let Request::Post { answer, .. } = request else { continue };
-            let result = match results.next() {
-                Some(outcome @ (Outcome::Posted(micros) | Outcome::PostedBefore(micros))) => {
-                    confirmed.clone().map(|()| {
-                        engine.acknowledged.fetch_max(*micros, Ordering::Relaxed);
-                        // No server may go back behind it, also if its stream breaks before it brings the message.
-                        engine.floor.fetch_max(*micros, Ordering::Relaxed);
-                        let time = SendTime::of_micros(*micros);
-                        if matches!(outcome, Outcome::Posted(_)) { Posted::Now(time) } else { Posted::Before(time) }
-                    })
-                }
-                Some(Outcome::Refused(says)) => Err(NotPosted::Refused(Refusal::new(says, &engine.settings))),
-                Some(Outcome::KeyTaken) => Err(NotPosted::KeyTaken),
-                Some(Outcome::OtherEpoch) => Err(NotPosted::OtherEpoch(self.answer.epoch)),
-                None => Err(NotPosted::Unknown),
+    fn acknowledge(self, shared: &Shared, confirmed: &Result<(), PostError>) {
+        let mut results = self.reply.results.into_iter();
+        for post in self.posts {
+            let note = |micros| {
+                confirmed.clone()?;
+                shared.acknowledged.fetch_max(micros, Ordering::Relaxed);
+                // No server may post at an earlier time, also if this one is cut off before the
+                // message comes back in the stream.
+                shared.latest_seen.fetch_max(micros, Ordering::Relaxed);
+                Ok(SendTime::of_micros(micros))
             };
-            // It fails when the caller is gone.
-            let _ = answer.send(result);
+            let result = match results.next() {
+                Some(PostResult::Posted(micros)) => note(micros).map(Posted::Now),
+                Some(PostResult::PostedBefore(micros)) => note(micros).map(Posted::Before),
+                Some(PostResult::Refused(error)) => {
+                    Err(PostError::Refused(ErrorReply::new(&error, &shared.settings).text))
+                }
+                Some(PostResult::KeyTaken) => Err(Rejection::KeyTaken.into()),
+                Some(PostResult::OtherEpoch) => Err(Rejection::OtherEpoch(self.reply.tip.position.epoch).into()),
+                None => Err(PostError::Unknown),
+            };
+            // It fails when the sender is gone.
+            let _ = post.answer.send(result);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Messages on their way to the engine, in batches: while one is on its way the next one gathers.
+//! The task that appends messages to the stream, in batches: while one batch is under way, the next
+//! one gathers.
 
 use std::sync::Arc;
 
@@ -8,61 +9,63 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::ack::{Acknowledger, AppendedBatch};
 use super::breaker::Breaker;
-use super::connection::Connection;
+use super::connection::RedisConnection;
+use super::error_reply::ErrorReply;
+use super::pauses::RETRY_PAUSE;
 use super::queue::Queue;
-use super::script::{self, Answer, Message, Outcome};
-use super::{ANSWER_TIMEOUT, CONNECT_PAUSE, Engine, Refusal, Request, answered};
-use crate::backend::NotOpened;
-use crate::backend::redis::ack::{Confirmer, Taken};
+use super::request::Request;
+use super::script::{self, PostResult, ScriptReply};
+use super::shared::Shared;
+use crate::backend::error::PostError;
 use crate::process::test_panic;
-use crate::room::NotPosted;
 
 /// Serves requests; returns when nobody is left to make one.
-pub(super) async fn write(engine: Arc<Engine>, requests: UnboundedReceiver<Request>) {
-    let (mut queue, mut breaker) = (Queue::new(requests), Breaker::new(&engine));
+pub(super) async fn append(shared: Arc<Shared>, requests: UnboundedReceiver<Request>) {
+    let (mut queue, mut breaker) = (Queue::new(requests), Breaker::new(&shared));
     let mut next_try = Instant::now();
     loop {
-        // An engine that lets us in and goes at once must not make this a loop without a pause.
+        // A Redis that accepts connections and closes them must not make this a busy loop.
         tokio::time::sleep_until(next_try).await;
-        next_try = Instant::now() + CONNECT_PAUSE;
-        let (mut connection, mut confirmer) = connect(&engine, &mut queue, &mut breaker).await;
+        next_try = Instant::now() + RETRY_PAUSE;
+        let (mut connection, mut acknowledger) = connect(&shared, &mut queue, &mut breaker).await;
         loop {
             let first = tokio::select! {
                 biased;
-                // What goes out over a connection that is gone has an unknown outcome, and what goes out over a new one has not.
-                () = engine.lost.notified() => break,
-                () = confirmer.ended() => break,
+                // Before requests: a batch sent over a broken connection has an unknown outcome.
+                () = shared.connection_lost.notified() => break,
+                () = acknowledger.ended() => break,
                 () = connection.ended() => break,
                 first = queue.next() => first,
                 () = connection.idle() => {
-                    if connection.answers().await && confirmer.answers().await {
+                    if connection.answers().await && acknowledger.answers().await {
                         continue;
                     }
                     break;
                 }
             };
             let Some(first) = first else { return };
-            test_panic("writer");
+            test_panic("append");
             let batch = breaker.admit(queue.batch(first));
             if batch.is_empty() {
                 continue;
             }
-            if !(connection.is_alive().await && confirmer.is_alive().await) {
-                // Nothing of it has gone out, so it surely has not been done.
+            if !(connection.is_alive().await && acknowledger.is_alive().await) {
+                // Nothing of the batch was sent, so a new connection may send it.
                 queue.put_back(batch);
                 break;
             }
-            match send(&engine, &mut connection, batch).await {
-                Sent::Taken(batch, answer) => {
-                    note(&engine, &mut breaker, &answer);
-                    if let Some(taken) = Taken::new(batch, answer) {
-                        confirmer.confirm(taken);
+            match send(&shared, &mut connection, batch).await {
+                Sent::Appended(batch, reply) => {
+                    note_results(&shared, &mut breaker, &reply);
+                    if let Some(appended) = AppendedBatch::new(batch, reply) {
+                        acknowledger.acknowledge(appended);
                     }
                 }
-                Sent::Refused(batch, refusal) => {
-                    queue.put_back(refuse(batch, &mut breaker, &refusal));
-                    // Another engine may be the one to write to by now.
+                Sent::Refused(batch, error) => {
+                    queue.put_back(refuse(batch, &mut breaker, &error));
+                    // Another Redis may be the master by now.
                     break;
                 }
                 Sent::Unknown => break,
@@ -71,50 +74,51 @@ pub(super) async fn write(engine: Arc<Engine>, requests: UnboundedReceiver<Reque
     }
 }
 
-/// Makes connections, however long that takes. Once it is clear that the engine is away, or lets nobody in, requests are refused at once.
-async fn connect(engine: &Arc<Engine>, queue: &mut Queue, breaker: &mut Breaker) -> (Connection, Confirmer) {
-    let (mut away, mut there) = (None, engine.there.subscribe());
-    let mut let_in = true;
+/// Connects, however long that takes. Refuses requests meanwhile, once Redis is known to be away or to
+/// refuse connections.
+async fn connect(shared: &Arc<Shared>, queue: &mut Queue, breaker: &mut Breaker) -> (RedisConnection, Acknowledger) {
+    let (mut reason, mut connected) = (None, shared.connected.subscribe());
+    let mut was_refused = false;
     loop {
         let attempt = async {
-            let mut connection = engine.connect().await?;
-            let confirmer = Confirmer::start(engine, &mut connection).await?;
-            RedisResult::Ok((connection, confirmer))
+            let mut connection = shared.connect().await?;
+            let acknowledger = Acknowledger::start(shared, &mut connection).await?;
+            RedisResult::Ok((connection, acknowledger))
         };
-        let error = match meanwhile(queue, &mut away, &mut there, attempt).await {
-            Ok(connected) => {
-                if !let_in {
-                    breaker.let_in();
+        let error = match refuse_until(queue, &mut reason, &mut connected, attempt).await {
+            Ok(connections) => {
+                if was_refused {
+                    breaker.note_connected();
                 }
-                return connected;
+                return connections;
             }
             Err(error) => error,
         };
-        let retry = if let Some(refusal) = engine.refusal(&error) {
-            let_in = false;
-            breaker.refused(&refusal);
-            away = Some(NotPosted::Refused(refusal));
+        let retry = if let Some(error) = shared.error_reply(&error) {
+            was_refused = true;
+            breaker.note_refused(&error);
+            reason = Some(PostError::Refused(error.text));
             breaker.until()
         } else {
-            // That it is away is said where the stream is read.
-            away = Some(NotPosted::Away);
-            Instant::now() + CONNECT_PAUSE
+            // The task that reads the stream logs that Redis is away.
+            reason = Some(PostError::Away);
+            Instant::now() + RETRY_PAUSE
         };
-        let mut again = engine.there.subscribe();
+        let mut again = shared.connected.subscribe();
         let pause = async {
-            let there = async { while again.changed().await.is_ok() && !*again.borrow_and_update() {} };
-            let _ = tokio::time::timeout_at(retry, there).await;
+            let connected = async { while again.changed().await.is_ok() && !*again.borrow_and_update() {} };
+            let _ = tokio::time::timeout_at(retry, connected).await;
         };
-        meanwhile(queue, &mut away, &mut there, pause).await;
+        refuse_until(queue, &mut reason, &mut connected, pause).await;
     }
 }
 
-/// Waits for the event, and refuses requests for as long as the engine is away. When its stream is being read again it is there: readers may
-/// have been told so already, and what comes then waits for the connection.
-async fn meanwhile<T>(
+/// Waits for the event, and refuses requests if there is a reason. When the stream is being read again
+/// the reason is gone: readers may know already that Redis is back, so further requests wait.
+async fn refuse_until<T>(
     queue: &mut Queue,
-    away: &mut Option<NotPosted>,
-    there: &mut watch::Receiver<bool>,
+    reason: &mut Option<PostError>,
+    connected: &mut watch::Receiver<bool>,
     event: impl Future<Output = T>,
 ) -> T {
     tokio::pin!(event);
@@ -122,98 +126,78 @@ async fn meanwhile<T>(
         tokio::select! {
             biased;
             done = &mut event => return done,
-            Ok(()) = there.changed() => {
-                if *there.borrow_and_update() {
-                    *away = None;
+            Ok(()) = connected.changed() => {
+                if *connected.borrow_and_update() {
+                    *reason = None;
                 }
             }
-            Some((request, reason)) = async { Some((queue.next().await?, away.clone()?)) }, if away.is_some() => {
-                request.refuse(reason);
-            }
+            Some((request, reason)) = async { Some((queue.next().await?, reason.clone()?)) },
+                if reason.is_some() => request.refuse(reason),
         }
     }
 }
 
-/// What has become of a batch.
+/// What became of a batch.
 enum Sent {
-    /// The engine has answered for each request of it.
-    Taken(Vec<Request>, Answer),
-    /// The engine has done nothing of it.
-    Refused(Vec<Request>, Refusal),
-    /// Nobody knows, and those who wait for it have been told so. The connection is no longer good.
+    /// Redis has a result for each request.
+    Appended(Vec<Request>, ScriptReply),
+    /// Redis has done nothing.
+    Refused(Vec<Request>, ErrorReply),
+    /// Nobody knows, and the senders were told so. The connection is not used again.
     Unknown,
 }
 
-/// Hands a batch to the engine.
-async fn send(engine: &Engine, connection: &mut Connection, batch: Vec<Request>) -> Sent {
-    engine.asking.goes_out();
+/// Sends a batch to Redis.
+async fn send(shared: &Shared, connection: &mut RedisConnection, batch: Vec<Request>) -> Sent {
+    shared.tip_queries.note_sent();
     let messages = batch.iter().filter_map(Request::message);
-    let call = script::call(connection, &engine.settings, engine.known(), messages);
-    let answer = answered(ANSWER_TIMEOUT, call).await;
+    let reply = script::call(connection, &shared.settings, shared.seen(), messages).await;
     connection.note_use();
-    match answer {
-        Ok(answer) => Sent::Taken(batch, answer),
-        Err(error) => {
-            // An error that the engine itself has sent came before the first message was in the stream.
-            if let Some(refusal) = engine.refusal(&error) {
-                return Sent::Refused(batch, refusal);
-            }
-            warn!(%error, "the engine took no messages");
-            for request in batch {
-                request.refuse(NotPosted::Unknown);
-            }
-            Sent::Unknown
-        }
+    let error = match reply {
+        Ok(reply) => return Sent::Appended(batch, reply),
+        Err(error) => error,
+    };
+    // Redis sends an error only before the first message is in the stream.
+    if let Some(error) = shared.error_reply(&error) {
+        return Sent::Refused(batch, error);
     }
+    warn!(%error, "redis did not answer, the outcome of messages is unknown");
+    for request in batch {
+        request.refuse(PostError::Unknown);
+    }
+    Sent::Unknown
 }
 
-/// Notes whether the engine takes messages. It may refuse some of them, such as one whose key holds something else.
-fn note(engine: &Engine, breaker: &mut Breaker, answer: &Answer) {
+/// Notes whether Redis accepts messages. It may refuse some, such as one whose key has another type.
+fn note_results(shared: &Shared, breaker: &mut Breaker, reply: &ScriptReply) {
     let mut refused = None;
-    for outcome in &answer.results {
-        match outcome {
-            Outcome::Posted(_) | Outcome::PostedBefore(_) => return breaker.taken(),
-            Outcome::Refused(says) => refused = Some(Refusal::new(says, &engine.settings)),
-            Outcome::KeyTaken | Outcome::OtherEpoch => {}
+    for result in &reply.results {
+        match result {
+            PostResult::Posted(_) | PostResult::PostedBefore(_) => return breaker.note_accepted(),
+            PostResult::Refused(error) => refused = Some(ErrorReply::new(error, &shared.settings)),
+            PostResult::KeyTaken | PostResult::OtherEpoch => {}
         }
     }
-    if let Some(refusal) = refused {
-        engine.refusals.count(&refusal);
-        breaker.refused(&refusal);
+    if let Some(error) = refused {
+        shared.error_counters.count(&error);
+        breaker.note_refused(&error);
     }
 }
 
-/// Refuses the messages of a batch. Gives the questions in it, which the engine may answer all the same; those that were alone, it does not.
-fn refuse(batch: Vec<Request>, breaker: &mut Breaker, refusal: &Refusal) -> Vec<Request> {
+/// Refuses the messages of a batch, and returns its questions, which Redis may answer all the same.
+/// Redis has refused to answer the questions of a batch without messages.
+fn refuse(batch: Vec<Request>, breaker: &mut Breaker, error: &ErrorReply) -> Vec<Request> {
+    let reason = PostError::Refused(Arc::clone(&error.text));
     let (posts, questions): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| request.message().is_some());
     if posts.is_empty() {
         for question in questions {
-            question.refuse(NotPosted::Refused(refusal.clone()));
+            question.refuse(reason.clone());
         }
         return Vec::new();
     }
-    breaker.refused(refusal);
+    breaker.note_refused(error);
     for post in posts {
-        post.refuse(NotPosted::Refused(refusal.clone()));
+        post.refuse(reason.clone());
     }
     questions
-}
-
-impl Request {
-    pub(super) fn message(&self) -> Option<&Message> {
-        match self {
-            Self::Post { message, .. } => Some(message),
-            Self::Ask(_) => None,
-        }
-    }
-
-    pub(super) fn refuse(self, reason: NotPosted) {
-        match self {
-            Self::Post { answer, .. } => drop(answer.send(Err(reason))),
-            Self::Ask(question) => question.answer(Err(match reason {
-                NotPosted::Refused(refusal) => NotOpened::Refused(refusal),
-                _ => NotOpened::Away,
-            })),
-        }
-    }
 }

@@ -1,73 +1,71 @@
-//! What a sender is told at once while the engine refuses messages: not each of them is tried, and one now and then is.
+//! A circuit breaker: while Redis refuses messages, most senders are refused at once, and one message
+//! now and then is tried.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::error_reply::ErrorReply;
 use super::pauses::Pauses;
-use super::refusal::Refusal;
-use super::{Engine, Request};
-use crate::room::NotPosted;
+use super::request::Request;
+use super::shared::Shared;
+use crate::backend::error::PostError;
 
-/// Whether messages are handed to the engine.
+/// Whether messages are sent to Redis.
 pub(super) struct Breaker {
-    engine: Arc<Engine>,
+    shared: Arc<Shared>,
     pauses: Pauses,
     /// When the next message is tried.
     until: Instant,
 }
 
 impl Breaker {
-    pub(super) fn new(engine: &Arc<Engine>) -> Self {
-        Self { engine: Arc::clone(engine), pauses: Pauses::default(), until: Instant::now() }
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), pauses: Pauses::default(), until: Instant::now() }
     }
 
-    /// The engine has refused messages, or a connection for them.
-    pub(super) fn refused(&mut self, refusal: &Refusal) {
+    /// Notes that Redis has refused messages, or a connection for them.
+    pub(super) fn note_refused(&mut self, error: &ErrorReply) {
         self.until = Instant::now() + self.pauses.next();
         let mut news = false;
-        self.engine.refused.send_modify(|refused| news = refused.note_posts(refusal));
+        self.shared.errors.send_modify(|errors| news = errors.note_posts(error));
         if news {
-            warn!(engine = %self.engine.settings.url, error = %refusal, "the engine takes no messages, will retry");
+            let (redis, error) = (&self.shared.settings.url, &error.text);
+            warn!(%redis, %error, "redis refuses messages, will retry");
         }
     }
 
-    /// The engine has taken messages.
-    pub(super) fn taken(&mut self) {
-        if self.engine.refused.borrow().posts.is_some() {
+    /// Notes that Redis has accepted messages.
+    pub(super) fn note_accepted(&mut self) {
+        if self.shared.errors.borrow().posts.is_some() {
             self.pauses.reset();
-            self.engine.refused.send_modify(|refused| refused.posts = None);
-            info!(engine = %self.engine.settings.url, "the engine takes messages");
+            self.shared.errors.send_modify(|errors| errors.posts = None);
+            info!(redis = %self.shared.settings.url, "redis accepts messages again");
         }
     }
 
-    /// The engine lets the server in again: the next message is tried, however short the pause was.
-    pub(super) fn let_in(&mut self) {
+    /// Notes that Redis lets this server connect again. The next message is tried at once.
+    pub(super) fn note_connected(&mut self) {
         self.until = Instant::now();
         self.pauses.reset();
-        self.engine.refused.send_modify(|refused| refused.posts = None);
+        self.shared.errors.send_modify(|errors| errors.posts = None);
     }
 
-    /// When a message or a connection is to be tried again.
+    /// When the next message or connection is tried.
     pub(super) fn until(&self) -> Instant {
         self.until
     }
 
-    /// Why no message is tried now.
-    fn closed_to(&self) -> Option<Refusal> {
-        if Instant::now() >= self.until {
-            return None;
-        }
-        self.engine.refused.borrow().posts.clone()
-    }
-
-    /// What of these is to be handed to the engine: all, or only the questions where the stream ends.
+    /// Refuses the messages of a batch if none is tried now. Returns the requests to be sent.
     pub(super) fn admit(&self, batch: Vec<Request>) -> Vec<Request> {
-        let Some(refusal) = self.closed_to() else { return batch };
+        let error = match &self.shared.errors.borrow().posts {
+            Some(error) if Instant::now() < self.until => Arc::clone(&error.text),
+            _ => return batch,
+        };
         let (posts, questions): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| request.message().is_some());
         for post in posts {
-            post.refuse(NotPosted::Refused(refusal.clone()));
+            post.refuse(PostError::Refused(Arc::clone(&error)));
         }
         questions
     }

@@ -1,19 +1,19 @@
-//! Connections to the engine, wherever it is now.
+//! Connecting to Redis, wherever it is now.
 
 use std::io;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult};
 
-use super::Settings;
-use super::connection::Connection;
+use super::connection::{RedisConnection, within};
+use super::settings::Settings;
 use super::url::Node;
 use crate::net::{self, KeepalivePolicy, Socket, WatchedTcp};
 
-/// For a connection to be made, TLS and the login included.
+/// How long connecting may take, with TLS and the login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For connections to the engine.
+/// When a silent peer counts as gone.
 const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     idle: Duration::from_secs(15),
     interval: Duration::from_secs(5),
@@ -21,16 +21,16 @@ const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     unacknowledged: Duration::from_secs(10),
 };
 
-/// Connects to the engine. With sentinels these are asked, one after the other, where it is.
+/// Connects to Redis. If there are sentinels, asks them one after the other where Redis is.
 ///
 /// # Errors
-/// If it is not there, or does not let us in; the error of the last sentinel, if none knows.
-pub(super) async fn connect(settings: &Settings) -> RedisResult<Connection> {
+/// If Redis is away or does not take the login. If no sentinel knows Redis, the error of the last one.
+pub(super) async fn connect(settings: &Settings) -> RedisResult<RedisConnection> {
     let nodes = settings.url.nodes();
     let Some(master) = settings.url.master() else {
         return in_time(async {
             let mut connection = open(settings, &nodes[0], settings.url.login()).await?;
-            // The kernel takes connections for an engine that hangs, too.
+            // The kernel accepts connections also for a Redis that hangs.
             redis::cmd("PING").exec_async(&mut connection.commands).await?;
             Ok(connection)
         })
@@ -38,10 +38,10 @@ pub(super) async fn connect(settings: &Settings) -> RedisResult<Connection> {
     };
     let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no sentinel"));
     for sentinel in nodes {
-        // One that is cut off from the others may name an engine that is no longer the master, or is not there.
+        // A sentinel that is cut off may name a Redis that is away or no longer the master.
         let connected = async {
-            let engine = in_time(ask(settings, sentinel, master)).await?;
-            in_time(open_master(settings, &engine)).await
+            let node = in_time(ask(settings, sentinel, master)).await?;
+            in_time(open_master(settings, &node)).await
         };
         match connected.await {
             Ok(connection) => return Ok(connection),
@@ -51,7 +51,7 @@ pub(super) async fn connect(settings: &Settings) -> RedisResult<Connection> {
     Err(last)
 }
 
-/// Where the engine is, as this sentinel knows it.
+/// Asks a sentinel where Redis is.
 async fn ask(settings: &Settings, sentinel: &Node, master: &str) -> RedisResult<Node> {
     let mut connection = open(settings, sentinel, &settings.sentinel_login()).await?;
     let address: Option<(String, u16)> =
@@ -60,18 +60,18 @@ async fn ask(settings: &Settings, sentinel: &Node, master: &str) -> RedisResult<
     address.map(|(host, port)| Node { host, port }).ok_or_else(unknown)
 }
 
-/// What the sentinel names must be a master, in its own words too.
+/// Connects to the node that a sentinel has named, which must call itself a master.
 /// <https://redis.io/docs/latest/develop/reference/sentinel-clients/>
-async fn open_master(settings: &Settings, engine: &Node) -> RedisResult<Connection> {
-    let mut connection = open(settings, engine, settings.url.login()).await?;
+async fn open_master(settings: &Settings, node: &Node) -> RedisResult<RedisConnection> {
+    let mut connection = open(settings, node, settings.url.login()).await?;
     let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection.commands).await?;
     match role.first() {
         Some(redis::Value::BulkString(role)) if role == b"master" => Ok(connection),
-        _ => Err(RedisError::from((ErrorKind::Client, "what the sentinel names is no master"))),
+        _ => Err(RedisError::from((ErrorKind::Client, "the node that the sentinel names is no master"))),
     }
 }
 
-async fn open(settings: &Settings, node: &Node, login: &RedisConnectionInfo) -> RedisResult<Connection> {
+async fn open(settings: &Settings, node: &Node, login: &RedisConnectionInfo) -> RedisResult<RedisConnection> {
     let stream = net::connect(&node.host, node.port).await?;
     stream.set_nodelay(true)?;
     KEEPALIVE.apply(&stream)?;
@@ -83,9 +83,9 @@ async fn open(settings: &Settings, node: &Node, login: &RedisConnectionInfo) -> 
             connected.map_err(|error| io::Error::other(format!("no TLS with {node}: {error}")))?
         }
     };
-    Connection::start(login, socket).await
+    RedisConnection::start(login, socket).await
 }
 
 async fn in_time<T>(connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    super::answered(CONNECT_TIMEOUT, connecting).await
+    within(CONNECT_TIMEOUT, connecting).await
 }

@@ -1,55 +1,53 @@
-//! A message as the stream has it.
+//! A message as an entry of the stream.
 
 use redis::Value;
 
-use crate::room::Epoch;
+use crate::room::{EncodedMessage, Epoch};
 
-/// One entry of the stream.
-#[derive(Debug, PartialEq, Eq)]
+/// The format of the entries that `post.lua` writes, in their field `v`: author and text are encoded
+/// in the field `m`. Format 1 had the fields `a` and `t` instead, and no version.
+const FORMAT: &[u8] = b"2";
+
+/// An entry of the stream. Times are in microseconds.
+#[derive(Debug)]
 pub(super) struct Entry {
-    /// Its time, in microseconds: the first half of its id.
+    /// The time of the message: the first half of the entry's id.
     pub(super) micros: u64,
     pub(super) epoch: Epoch,
-    /// The time of the one before it.
+    /// The time of the message before it.
     pub(super) previous: u64,
-    pub(super) author: String,
-    pub(super) text: String,
+    pub(super) message: EncodedMessage,
 }
 
-/// Entries as the engine sends them: each an id, and names and values of fields by turns.
-pub(super) type Raw = Vec<(String, Vec<Vec<u8>>)>;
+/// Entries as Redis sends them: an id, and the names and values of fields in turn.
+pub(super) type RawEntries = Vec<(String, Vec<Vec<u8>>)>;
 
-/// Streams as the engine sends them.
-pub(super) type RawStreams = Option<Vec<(Value, Raw)>>;
+/// Streams as Redis sends them.
+pub(super) type RawStreams = Option<Vec<(Value, RawEntries)>>;
 
-/// The first half of an id.
+/// The time in an id.
 pub(super) fn micros(id: &str) -> Option<u64> {
     id.split_once('-')?.0.parse().ok()
 }
 
 impl Entry {
-    /// `None` if it is no message: somebody else has written into the stream.
-    pub(super) fn new(id: &str, fields: Vec<Vec<u8>>) -> Option<Self> {
-        let micros = id.strip_suffix("-0")?.parse().ok()?;
-        let (mut epoch, mut previous, mut author, mut text) = (None, None, None, None);
-        let mut fields = fields.into_iter();
-        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-            let place = match name.as_slice() {
-                b"e" => &mut epoch,
-                b"p" => &mut previous,
-                b"a" => &mut author,
-                b"t" => &mut text,
-                // Of a later version, perhaps.
-                _ => continue,
-            };
-            *place = Some(String::from_utf8(value).ok()?);
-        }
+    /// Parses an entry. `None` if it is no message: somebody else has written into the stream.
+    pub(super) fn parse(id: &str, fields: &[Vec<u8>]) -> Option<Self> {
+        let value = |name: &[u8]| {
+            let mut fields = fields.chunks_exact(2);
+            fields.find(|field| field[0] == name).map(|field| field[1].as_slice())
+        };
+        let text = |name| str::from_utf8(value(name)?).ok();
+        let message = match value(b"v") {
+            Some(FORMAT) => EncodedMessage::from_author_and_text(value(b"m")?)?,
+            None => EncodedMessage::new(text(b"a")?.to_owned(), text(b"t")?.to_owned()),
+            Some(_) => return None,
+        };
         Some(Self {
-            micros,
-            epoch: epoch?.parse().ok()?,
-            previous: previous?.parse().ok()?,
-            author: author?,
-            text: text?,
+            micros: id.strip_suffix("-0")?.parse().ok()?,
+            epoch: text(b"e")?.parse().ok()?,
+            previous: text(b"p")?.parse().ok()?,
+            message,
         })
     }
 }
@@ -58,24 +56,33 @@ impl Entry {
 mod tests {
     use super::*;
 
-    fn entry(id: &str, fields: &[(&str, &str)]) -> Option<Entry> {
-        Entry::new(
-            id,
-            fields.iter().flat_map(|(name, value)| [*name, *value].map(|text| text.as_bytes().to_vec())).collect(),
-        )
+    fn parse(id: &str, fields: &[(&str, &[u8])]) -> Option<Entry> {
+        let parts = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]);
+        Entry::parse(id, &parts.map(<[u8]>::to_vec).collect::<Vec<_>>())
     }
 
     #[test]
-    fn only_messages_are_taken() {
-        let fields = [("e", "0123456789abcdef"), ("p", "41"), ("a", "alice"), ("t", "\0hey"), ("later", "x")];
-        let read = entry("42-0", &fields).expect("a message");
-        assert_eq!((read.micros, read.previous, read.author.as_str(), read.text.as_str()), (42, 41, "alice", "\0hey"));
-        assert_eq!(entry("42-1", &fields), None);
-        assert_eq!(entry("x-0", &fields), None);
-        for missing in 0..4 {
-            let mut fields = fields.to_vec();
-            fields.remove(missing);
-            assert_eq!(entry("42-0", &fields), None);
+    fn both_formats_are_the_same_message_and_nothing_else_is_one() {
+        let message = EncodedMessage::new("alice".to_owned(), "\0hey".to_owned());
+        let start: [(&str, &[u8]); 2] = [("e", b"0123456789abcdef"), ("p", b"41")];
+        let formats: [[(&str, &[u8]); 2]; 2] =
+            [[("a", b"alice"), ("t", b"\0hey")], [("v", b"2"), ("m", message.author_and_text())]];
+        for format in formats {
+            let fields = [&start[..], &format, &[("later", b"x")]].concat();
+            let entry = parse("42-0", &fields).expect("a message");
+            assert_eq!((entry.micros, entry.previous), (42, 41));
+            assert_eq!(entry.epoch.to_string(), "0123456789abcdef");
+            assert_eq!(entry.message.author_and_text(), message.author_and_text());
+            assert!(parse("42-1", &fields).is_none() && parse("x-0", &fields).is_none());
+            for missing in 0..4 {
+                let mut fields = fields.clone();
+                fields.remove(missing);
+                assert!(parse("42-0", &fields).is_none(), "{missing}");
+            }
         }
+        let newer = [&start[..], &[("v", b"3"), ("a", b"alice"), ("t", b"hey")]].concat();
+        assert!(parse("42-0", &newer).is_none());
+        let broken = [&start[..], &[("v", b"2"), ("m", b"alice")]].concat();
+        assert!(parse("42-0", &broken).is_none());
     }
 }

@@ -1,10 +1,10 @@
-//! How long to leave an engine alone that refuses: what it refuses once it mostly refuses for long.
+//! How long to wait before Redis is tried again: a Redis that refuses once mostly refuses for long.
 
 use std::time::Duration;
 
-use super::CONNECT_PAUSE;
-
-/// The longest pause: so soon a room works again when the reason is gone.
+/// The shortest pause.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause, so about the time after which a room works again when the reason is gone.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Pauses that grow with each refusal in a row.
@@ -15,7 +15,7 @@ pub(super) struct Pauses {
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { next: CONNECT_PAUSE }
+        Self { next: RETRY_PAUSE }
     }
 }
 
@@ -27,7 +27,7 @@ impl Pauses {
         pause
     }
 
-    /// It was not refused: begin anew.
+    /// Starts again with the shortest pause.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }

@@ -1,117 +1,120 @@
-//! Calls of the script that is the room's critical section (`room.lua`).
+//! Calls of the script that posts messages (`post.lua`).
 
 use std::io;
 use std::sync::LazyLock;
 
 use redis::{ErrorKind, RedisError, RedisResult};
 
-use super::Settings;
-use super::connection::Connection;
-use crate::room::{Epoch, KEY_LIFETIME};
+use super::connection::{ANSWER_TIMEOUT, RedisConnection, within};
+use super::settings::Settings;
+use crate::backend::environment::new_epoch;
+use crate::room::{EncodedMessage, Epoch, KEY_LIFETIME};
 
-static SCRIPT: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("room.lua")));
+static SCRIPT: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("post.lua")));
 
-/// How far a server has come in the stream: it has everything up to this time, in microseconds.
+/// A position in the stream: everything up to this time in this epoch. Times are in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct StreamPosition {
     pub(super) epoch: Epoch,
-    pub(super) reached: u64,
+    pub(super) micros: u64,
 }
 
-/// Where the stream ends, and when that was, by the engine's clock in microseconds.
+/// The end of the stream, and the time by the clock of Redis when the stream ended there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StreamEnd {
-    pub(super) place: Place,
+pub(super) struct Tip {
+    pub(super) position: StreamPosition,
     pub(super) clock: u64,
 }
 
-/// What the caller knows.
+/// What this server has seen of the stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
-    pub(super) place: Option<Place>,
-    /// The highest time that it ever saw, in any epoch.
-    pub(super) floor: u64,
-    /// It has seen that the stream went backwards in its epoch.
-    pub(super) rewound: bool,
+pub(super) struct Seen {
+    /// Where the server is. `None` before it has read the stream for the first time.
+    pub(super) position: Option<StreamPosition>,
+    /// The latest time that the server has seen in any epoch.
+    pub(super) latest: u64,
+    /// Whether the server has seen that the stream lost entries of its epoch.
+    pub(super) lost_entries: bool,
 }
 
 /// A message that is to be posted.
 #[derive(Debug)]
-pub(super) struct Message {
-    /// The epoch in which it is meant, if that matters.
+pub(super) struct NewMessage {
+    /// The epoch that the sender names.
     pub(super) epoch: Option<Epoch>,
+    /// The sender's idempotency key.
     pub(super) key: Option<String>,
-    pub(super) author: String,
-    pub(super) text: String,
+    pub(super) message: EncodedMessage,
 }
 
-/// What the engine says.
+/// The script's answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) epoch: Epoch,
-    /// The time of the last message, in microseconds.
-    pub(super) last: u64,
-    /// What the engine's clock says, in microseconds.
-    pub(super) clock: u64,
-    /// Of each message.
-    pub(super) results: Vec<Outcome>,
+pub(super) struct ScriptReply {
+    pub(super) tip: Tip,
+    /// The result of each message.
+    pub(super) results: Vec<PostResult>,
 }
 
-/// What became of one message.
+/// The script's result for one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It has this time, in microseconds.
+pub(super) enum PostResult {
+    /// The message was posted at this time.
     Posted(u64),
-    /// It came before, under the same key, and has this time.
+    /// The message was posted at this time by an earlier call with the same key.
     PostedBefore(u64),
-    /// Another message has come with its key.
+    /// The key is of another message.
     KeyTaken,
-    /// It was meant for another epoch.
+    /// The message is meant for another epoch.
     OtherEpoch,
-    /// The engine has refused it, in these words.
+    /// Redis has refused the message with this error.
     Refused(String),
 }
 
-/// Posts messages, or none, and says where the stream ends.
+/// Posts messages, or none, and tells where the stream ends.
 ///
 /// # Errors
-/// The engine's; one that it has sent itself means that nothing was posted.
+/// If Redis has sent the error itself, nothing was posted.
 pub(super) async fn call(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     settings: &Settings,
-    known: Known,
-    messages: impl Iterator<Item = &Message>,
-) -> RedisResult<Answer> {
-    let anew = Epoch::new().map_err(io::Error::other)?;
+    seen: Seen,
+    messages: impl Iterator<Item = &NewMessage>,
+) -> RedisResult<ScriptReply> {
+    let candidate = new_epoch().map_err(io::Error::other)?;
     let mut call = SCRIPT.prepare_invoke();
     call.key(settings.stream()).key(settings.state());
-    let (epoch, reached) = known.place.map_or((String::new(), 0), |place| (place.epoch.to_string(), place.reached));
-    call.arg(epoch).arg(reached).arg(known.floor).arg(anew.to_string());
-    call.arg(u8::from(known.rewound)).arg(settings.max_length).arg(KEY_LIFETIME.as_millis().to_string());
-    for Message { epoch, key, author, text } in messages {
+    let (epoch, reached) = match seen.position {
+        Some(position) => (position.epoch.to_string(), position.micros),
+        None => (String::new(), 0),
+    };
+    call.arg(epoch).arg(reached).arg(seen.latest).arg(candidate.to_string());
+    call.arg(u8::from(seen.lost_entries)).arg(settings.max_length);
+    call.arg(KEY_LIFETIME.as_millis().to_string());
+    for NewMessage { epoch, key, message } in messages {
         call.arg(epoch.map(|epoch| epoch.to_string()).unwrap_or_default());
-        call.arg(u8::from(key.is_some())).arg(author).arg(text);
+        call.arg(u8::from(key.is_some())).arg(message.author_and_text());
         if let Some(key) = key {
             call.key(settings.key(key));
         }
     }
-    let words: Vec<String> = call.invoke_async(&mut connection.commands).await?;
-    answer(&words).ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "not an answer of the script")))
+    let answer = call.invoke_async(&mut connection.commands);
+    let words: Vec<String> = within(ANSWER_TIMEOUT, answer).await?;
+    let unexpected = || RedisError::from((ErrorKind::UnexpectedReturnType, "not the script's answer"));
+    parse(&words).ok_or_else(unexpected)
 }
 
-fn answer(words: &[String]) -> Option<Answer> {
-    let (epoch, rest) = words.split_first()?;
-    let (last, rest) = rest.split_first()?;
-    let (clock, rest) = rest.split_first()?;
-    let results = rest.iter().map(|word| match word.as_str() {
-        "taken" => Some(Outcome::KeyTaken),
-        "epoch" => Some(Outcome::OtherEpoch),
-        refused if refused.starts_with('!') => Some(Outcome::Refused(refused[1..].to_owned())),
-        micros => match micros.strip_prefix("before ") {
-            Some(micros) => micros.parse().ok().map(Outcome::PostedBefore),
-            None => micros.parse().ok().map(Outcome::Posted),
+fn parse(words: &[String]) -> Option<ScriptReply> {
+    let [epoch, last, clock, results @ ..] = words else { return None };
+    let results = results.iter().map(|word| match word.as_str() {
+        "taken" => Some(PostResult::KeyTaken),
+        "epoch" => Some(PostResult::OtherEpoch),
+        word => match (word.strip_prefix('!'), word.strip_prefix("before ")) {
+            (Some(error), _) => Some(PostResult::Refused(error.to_owned())),
+            (None, Some(micros)) => micros.parse().ok().map(PostResult::PostedBefore),
+            (None, None) => word.parse().ok().map(PostResult::Posted),
         },
     });
-    let (epoch, last, clock) = (epoch.parse().ok()?, last.parse().ok()?, clock.parse().ok()?);
-    Some(Answer { epoch, last, clock, results: results.collect::<Option<_>>()? })
+    let position = StreamPosition { epoch: epoch.parse().ok()?, micros: last.parse().ok()? };
+    let tip = Tip { position, clock: clock.parse().ok()? };
+    Some(ScriptReply { tip, results: results.collect::<Option<_>>()? })
 }

@@ -1,36 +1,37 @@
-//! What is asked of the engine.
+//! Where Redis is, and what the room asks of it.
 
 use std::sync::Arc;
 
 use redis::RedisConnectionInfo;
 
-use super::Url;
+use super::url::Url;
 use crate::net::tls::Connector;
 use crate::settings::Secret;
 
-/// An engine that keeps a room.
+/// The settings of a room in Redis.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where it is.
+    /// The address of Redis or of its sentinels.
     pub url: Url,
-    /// How to get there, if its URL asks for TLS.
+    /// The TLS of the connections, if the URL asks for TLS.
     pub tls: Option<Arc<Connector>>,
-    /// The user that logs in to the sentinels. `None` is their default user.
+    /// The user at the sentinels. `None` is their default user.
     pub sentinel_user: Option<String>,
-    /// The password there. It is not that of the engine.
+    /// The password at the sentinels. It is not the one of Redis.
     pub sentinel_password: Option<Secret>,
-    /// The room's name there, with which all of its keys begin.
+    /// The room's name. All of its keys begin with it.
     pub room: String,
-    /// How many messages the stream keeps, about; 0 for all of them.
+    /// About how many messages the stream keeps; 0 for all.
     pub max_length: usize,
-    /// How many replicas must have a message before it is acknowledged.
+    /// How many replicas must confirm a message before it is acknowledged.
     pub replicas: usize,
-    /// It must also be on the disk of the engine, and of so many replicas.
+    /// Whether a message must be on the disks of Redis and of these replicas before it is
+    /// acknowledged.
     pub on_disk: bool,
 }
 
 impl Settings {
-    /// How to get in at the sentinels.
+    /// The login at the sentinels.
     pub(super) fn sentinel_login(&self) -> RedisConnectionInfo {
         let mut login = RedisConnectionInfo::default();
         if let Some(user) = &self.sentinel_user {
@@ -42,15 +43,17 @@ impl Settings {
         }
     }
 
-    // In braces: an engine that is a cluster keeps what has the same braces in one place.
+    /// The key of the stream. Redis Cluster keeps keys with the same text in braces together.
     pub(super) fn stream(&self) -> String {
         format!("{{{}}}:stream", self.room)
     }
 
+    /// The key of the room's state.
     pub(super) fn state(&self) -> String {
         format!("{{{}}}:state", self.room)
     }
 
+    /// The key of a message's idempotency key.
     pub(super) fn key(&self, key: &str) -> String {
         format!("{{{}}}:key:{key}", self.room)
     }

@@ -1,4 +1,4 @@
-//! Where the engine is.
+//! The address of Redis.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,65 +6,67 @@ use std::str::FromStr;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use thiserror::Error;
 
-/// `redis://user:password@host:port/db`, or `redis+sentinel://user:password@host:port,host:port/master/db`; with `rediss` under TLS. `valkey`
-/// and `valkeys` are the same.
+/// `redis://user:password@host:port/db`, or
+/// `redis+sentinel://user:password@host:port,host:port/master/db`. `rediss` asks for TLS. `valkey` and
+/// `valkeys` mean the same.
 #[derive(Clone)]
 pub struct Url {
-    /// The engine itself, or the sentinels that know where it is: at least one.
+    /// Redis itself, or its sentinels: at least one.
     nodes: Vec<Node>,
-    /// The name under which the sentinels know it.
+    /// The name of the master, which the sentinels know.
     master: Option<String>,
-    /// User, password and database, of the engine. Sentinels have a login of their own, or none.
+    /// User, password and database at Redis. Sentinels have their own login, or none.
     login: RedisConnectionInfo,
     tls: bool,
 }
 
-/// A host, an IPv6 address without its brackets, and a port.
+/// A host and a port. An IPv6 address has no brackets here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// Not where an engine can be. The error does not contain the text: a password may stand anywhere in it.
+/// The text is not an address of Redis. The error does not repeat the text, because a password may be
+/// anywhere in it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "not redis://user:password@host:port/db, of which all but the host may be left out, nor \
-     redis+sentinel://user:password@host:port,host:port/master/db, nor one of them with rediss: {0}"
+    "must be redis://user:password@host:port/db, where only the host is required, or \
+     redis+sentinel://user:password@host:port,host:port/master/db, or either with rediss: {0}"
 )]
 pub struct UrlError(&'static str);
 
-/// Where sentinels listen.
+/// The default port of sentinels.
 const SENTINEL_PORT: u16 = 26379;
 
-/// What a URL may begin with: whether it is under TLS.
+/// The schemes, and whether each asks for TLS.
 const SCHEMES: [(&str, bool); 4] = [("redis", false), ("valkey", false), ("rediss", true), ("valkeys", true)];
-/// What follows on it if sentinels know where the engine is.
+/// The end of a scheme whose hosts are sentinels.
 const SENTINEL: &str = "+sentinel";
 
 impl Url {
-    /// The engine itself, or the sentinels: at least one.
+    /// Redis itself, or its sentinels: at least one.
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The name under which the sentinels know the engine, if they are to be asked.
+    /// The name of the master, if the nodes are sentinels.
     pub(super) fn master(&self) -> Option<&str> {
         self.master.as_deref()
     }
 
-    /// How to get in at the engine.
+    /// The login at Redis.
     pub(super) fn login(&self) -> &RedisConnectionInfo {
         &self.login
     }
 
-    /// Whether sentinels are to be asked where the engine is.
+    /// Whether the nodes are sentinels.
     #[must_use]
     pub fn has_sentinels(&self) -> bool {
         self.master.is_some()
     }
 
-    /// Whether connections, those to sentinels too, are under TLS.
+    /// Whether all connections use TLS, also those to sentinels.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
@@ -79,10 +81,11 @@ impl FromStr for Url {
         let (scheme, sentinels) = scheme.strip_suffix(SENTINEL).map_or((scheme, false), |scheme| (scheme, true));
         let tls = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, tls)| *tls);
         let tls = tls.ok_or(UrlError("its scheme is none of redis, rediss, valkey, valkeys"))?;
-        // Of a password with one of these in it, only a part would be taken for the password, and the rest for a host, which is shown.
+        // In a password these characters would end it, and its rest would be a part of the host,
+        // which is shown.
         let path = rest.split_once('/').map_or("", |(_, path)| path);
         if rest.contains(['?', '#']) || path.contains('@') {
-            return Err(UrlError("it has ? or #, or / before @: in a password they are %3F, %23 and %2F"));
+            return Err(UrlError("it has ? or #, or / before @: in a password write %3F, %23 and %2F"));
         }
         if !sentinels {
             let (node, login) = node(rest)?;
@@ -107,11 +110,11 @@ impl FromStr for Url {
     }
 }
 
-/// What comes behind the scheme, where only one host is named.
+/// Parses the part of a URL behind its scheme, if it has one host.
 fn node(rest: &str) -> Result<(Node, RedisConnectionInfo), UrlError> {
-    // The crate's own parser takes TLS only together with a TLS of its own, which is not in Rust alone.
+    // The crate's parser takes `rediss` only with the crate's own TLS, which is not pure Rust.
     let info: Result<ConnectionInfo, _> = format!("redis://{rest}").into_connection_info();
-    let info = info.map_err(|_| UrlError("what follows on :// is not user:password@host:port/db"))?;
+    let info = info.map_err(|_| UrlError("the part behind :// is not user:password@host:port/db"))?;
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
             Ok((Node { host: host.clone(), port: *port }, info.redis_settings().clone()))
@@ -126,7 +129,7 @@ impl fmt::Display for Node {
     }
 }
 
-/// Without the password.
+/// The nodes and the master, without the login.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, node) in self.nodes.iter().enumerate() {
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_an_engine_is_called_by() {
+    fn parses_each_form_and_shows_no_password() {
         for (text, shown) in [
             ("redis://localhost", "localhost:6379"),
             ("redis://10.0.0.1:7000/2", "10.0.0.1:7000"),
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn refuses_any_other_text() {
         for text in [
             "",
             "redis",
@@ -182,7 +185,7 @@ mod tests {
             "redis+sentinel://host",
             "redis+sentinel://one,,two/room",
             "redis+sentinel://one/",
-            // Of a password, "12" would be the port, and show.
+            // "12" is a part of the password, and would be shown as the port.
             "redis://user:12#s3cret@host",
             "redis://user:12?s3cret@host",
             "redis://user:12/s3cret@host",

@@ -4,25 +4,25 @@ use super::*;
 
 const MIB: usize = 1024 * 1024;
 
-/// Appends a message with a text of `size` bytes, and gives its frame.
+/// Appends a message with a text of `size` bytes, and returns its frame.
 fn append(log: &mut Log, size: usize) -> Bytes {
     let time = SendTime::default().next(SystemTime::now()).expect("a time");
-    let draft = || Draft::new("author".to_owned(), "x".repeat(size));
-    log.append(draft(), time);
-    draft().into_bytes(time)
+    let message = || EncodedMessage::new("author".to_owned(), "x".repeat(size));
+    log.append(message(), time);
+    message().into_frame(time)
 }
 
-fn frames(found: Found) -> Bytes {
-    match found {
-        Found::Frames(frames) => frames,
+fn frames(read: LogRead) -> Bytes {
+    match read {
+        LogRead::Frames(frames) => frames,
         other => panic!("no frames but {other:?}"),
     }
 }
 
-/// Reads on from `position` until there is nothing more.
+/// Reads from `position` to the end.
 fn read_all(log: &mut Log, mut position: u64) -> Vec<u8> {
     let mut all = Vec::new();
-    while let Found::Frames(frames) = log.read(position) {
+    while let LogRead::Frames(frames) = log.read(position) {
         assert!(!frames.is_empty());
         position += frames.len() as u64;
         all.extend_from_slice(&frames);
@@ -31,7 +31,7 @@ fn read_all(log: &mut Log, mut position: u64) -> Vec<u8> {
 }
 
 #[test]
-fn gives_back_what_was_put_in_from_every_position() {
+fn reads_the_appended_frames_from_every_position() {
     let mut log = Log::new(64 * MIB, SendTime::default());
     let mut expected = Vec::new();
     let mut starts = Vec::new();
@@ -52,12 +52,12 @@ fn gives_back_what_was_put_in_from_every_position() {
 fn shows_nothing_before_it_is_published() {
     let mut log = Log::new(64 * MIB, SendTime::default());
     let first = append(&mut log, 10);
-    assert_eq!(log.read(0), Found::Nothing);
+    assert_eq!(log.read(0), LogRead::Nothing);
     log.publish();
     append(&mut log, 10);
     append(&mut log, 2 * SEGMENT);
     assert_eq!(frames(log.read(0)), first, "a closed segment, published in part");
-    assert_eq!(log.read(first.len() as u64), Found::Nothing);
+    assert_eq!(log.read(first.len() as u64), LogRead::Nothing);
 }
 
 #[test]
@@ -73,14 +73,14 @@ fn readers_from_one_position_share_one_copy() {
 }
 
 #[test]
-fn copies_that_are_held_are_few() {
+fn copies_of_the_open_segment_are_bounded() {
     let mut log = Log::new(MIB, SendTime::default());
     let (mut starts, mut held, mut expected) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..600 {
         starts.push(log.end());
         expected.extend_from_slice(&append(&mut log, 100));
         log.publish();
-        // Readers from everywhere, who keep what they get.
+        // A reader at each position, and all of them hold what they read.
         for start in &starts {
             let got = frames(log.read(*start));
             assert_eq!(got, expected[offset(0, *start)..][..got.len()]);
@@ -93,7 +93,7 @@ fn copies_that_are_held_are_few() {
 }
 
 #[test]
-fn a_segment_is_as_long_as_promised() {
+fn a_read_gives_about_one_segment() {
     let mut log = Log::new(64 * MIB, SendTime::default());
     for _ in 0..3_000 {
         append(&mut log, 100);
@@ -104,7 +104,7 @@ fn a_segment_is_as_long_as_promised() {
 }
 
 #[test]
-fn keeps_no_more_than_retention_and_says_what_is_gone() {
+fn keeps_at_most_its_retention_and_reports_dropped_positions() {
     let mut log = Log::new(8 * MIB, SendTime::default());
     for i in 0..10_000 {
         append(&mut log, if i % 100 == 0 { MIB } else { 1_000 });
@@ -112,9 +112,9 @@ fn keeps_no_more_than_retention_and_says_what_is_gone() {
         assert!(log.closed_bytes + log.open.len() <= 8 * MIB);
         assert_eq!(log.closed_bytes, log.closed.iter().map(|segment| segment.frames.len()).sum::<usize>());
     }
-    assert_eq!(log.read(0), Found::Gone);
+    assert_eq!(log.read(0), LogRead::Gone);
     let oldest = log.closed.front().expect("a segment").start;
-    assert_eq!(log.read(oldest - 1), Found::Gone);
+    assert_eq!(log.read(oldest - 1), LogRead::Gone);
     let kept = read_all(&mut log, oldest).len();
     assert!(kept > 6 * MIB, "{kept} bytes kept");
 }

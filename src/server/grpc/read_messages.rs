@@ -17,11 +17,11 @@ use super::deadline::{deadline, deadline_exceeded, within};
 use super::metadata;
 use super::request::{self, RequestError};
 use super::response::{self, CallerGone};
-use crate::backend::{Keeper, NotOpened};
+use crate::backend::{Backend, OpenError};
 use crate::net::Share;
 use crate::process::test_panic;
 use crate::proto::RESUME_AFTER;
-use crate::room::{End, Frames, Opened, Reader, Start};
+use crate::room::{Frames, Opened, Reader, Start, StreamEnd};
 use crate::server::metrics::{CountedCall, CountedReader};
 
 /// The largest request, in bytes. `ReadMessages` has no fields, but a newer caller may send some.
@@ -54,7 +54,7 @@ enum ResponseEnd {
 
 /// Opens a stream. If the request is refused, this ends the call and returns `None`.
 pub(super) async fn open(
-    room: &Keeper,
+    room: &Backend,
     share: Share,
     connected: Instant,
     mut call: CountedCall,
@@ -83,7 +83,7 @@ pub(super) async fn open(
 
 /// Receives the request and opens a reader of the room. Returns the caller's deadline with it.
 async fn open_reader(
-    room: &Keeper,
+    room: &Backend,
     share: Share,
     connected: Instant,
     is_first_call: bool,
@@ -145,7 +145,7 @@ impl MessageStream {
             && deadline.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(match response::poll_capacity(&mut self.response, cx) {
-                Poll::Ready(_) if !self.reader.is_amid_a_message() => ResponseEnd::Status(deadline_exceeded("")),
+                Poll::Ready(_) if !self.reader.is_amid_message() => ResponseEnd::Status(deadline_exceeded("")),
                 _ => ResponseEnd::Reset(Code::DeadlineExceeded, Reason::CANCEL),
             });
         }
@@ -170,8 +170,8 @@ impl MessageStream {
                         return Poll::Pending;
                     }
                 }
-                Poll::Ready(Err(end)) if self.reader.is_amid_a_message() => {
-                    return Poll::Ready(ResponseEnd::amid_a_message(end));
+                Poll::Ready(Err(end)) if self.reader.is_amid_message() => {
+                    return Poll::Ready(ResponseEnd::amid_message(end));
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(ResponseEnd::Status(end.into())),
                 Poll::Pending => {
@@ -185,38 +185,44 @@ impl MessageStream {
 
 impl ResponseEnd {
     /// The end of a stream whose last message is incomplete. Trailers would not be valid behind it.
-    fn amid_a_message(end: End) -> Self {
+    fn amid_message(end: StreamEnd) -> Self {
         match end {
-            End::FellBehind | End::Missed => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
-            End::Closed | End::Anew | End::EngineAway => Self::Reset(Code::Internal, Reason::INTERNAL_ERROR),
+            StreamEnd::FellBehind | StreamEnd::Missed => {
+                Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM)
+            }
+            StreamEnd::Closed | StreamEnd::NewEpoch | StreamEnd::Unavailable => {
+                Self::Reset(Code::Internal, Reason::INTERNAL_ERROR)
+            }
         }
     }
 
     /// The end of a stream whose caller takes no bytes.
-    fn without_capacity(end: End) -> Self {
+    fn without_capacity(end: StreamEnd) -> Self {
         match end {
             // gRPC libraries report this reset as RESOURCE_EXHAUSTED.
             // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors
-            End::FellBehind => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
-            End::Closed | End::Anew | End::Missed | End::EngineAway => Self::Status(end.into()),
+            StreamEnd::FellBehind => Self::Reset(Code::ResourceExhausted, Reason::ENHANCE_YOUR_CALM),
+            StreamEnd::Closed | StreamEnd::NewEpoch | StreamEnd::Missed | StreamEnd::Unavailable => {
+                Self::Status(end.into())
+            }
         }
     }
 }
 
-impl From<NotOpened> for Status {
-    fn from(error: NotOpened) -> Self {
+impl From<OpenError> for Status {
+    fn from(error: OpenError) -> Self {
         match error {
-            NotOpened::NotYet(error) => Self::invalid_argument(format!("{RESUME_AFTER}: {error}")),
-            NotOpened::Closed(_) | NotOpened::Refused(_) | NotOpened::Away => Self::unavailable(error.to_string()),
+            OpenError::FuturePosition(_) => Self::invalid_argument(format!("{RESUME_AFTER}: {error}")),
+            OpenError::Closed | OpenError::Refused(_) | OpenError::Away => Self::unavailable(error.to_string()),
         }
     }
 }
 
-impl From<End> for Status {
-    fn from(end: End) -> Self {
+impl From<StreamEnd> for Status {
+    fn from(end: StreamEnd) -> Self {
         match end {
-            End::FellBehind | End::Missed => Self::resource_exhausted(end.to_string()),
-            End::Closed | End::Anew | End::EngineAway => Self::unavailable(end.to_string()),
+            StreamEnd::FellBehind | StreamEnd::Missed => Self::resource_exhausted(end.to_string()),
+            StreamEnd::Closed | StreamEnd::NewEpoch | StreamEnd::Unavailable => Self::unavailable(end.to_string()),
         }
     }
 }

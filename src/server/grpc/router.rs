@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::read_messages::{self, MessageStream};
 use super::{health_and_reflection, response, send_message};
-use crate::backend::Keeper;
+use crate::backend::Backend;
 use crate::net::{Budget, Guard};
 use crate::process::test_panic;
 use crate::proto;
@@ -25,7 +25,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Everything that a call needs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct Router {
-    pub(in crate::server) room: Arc<Keeper>,
+    pub(in crate::server) room: Arc<Backend>,
     /// Bounds the memory of incomplete requests.
     pub(in crate::server) incoming: Budget,
     pub(in crate::server) max_message_bytes: usize,
@@ -47,7 +47,7 @@ impl Router {
     /// Checks that a call which panicked has left the room usable. If it has not, this ends the
     /// program.
     pub(in crate::server) fn check_room(&self) {
-        let _ = self.room.kept();
+        let _ = self.room.usage();
     }
 
     /// Runs a call over a connection that was opened at `connected`.

@@ -12,10 +12,10 @@ use super::deadline::{deadline, deadline_exceeded, within};
 use super::metadata;
 use super::request::{self, RequestError};
 use super::response::{self, not_accepted, unavailable};
-use crate::backend::Keeper;
+use crate::backend::{Backend, PostError};
 use crate::net::Share;
 use crate::proto::{EPOCH, SendMessageRequest, SendMessageResponse, frame};
-use crate::room::{Draft, NotPosted, Posted};
+use crate::room::{EncodedMessage, Posted, Rejection};
 use crate::server::metrics::Metrics;
 
 /// How an error text for a message over the limit begins.
@@ -23,7 +23,7 @@ const SUBJECT: &str = "author and text are";
 
 /// Runs one call. Returns the code that it ended with, or `None` if the caller is gone.
 pub(super) async fn call(
-    room: &Keeper,
+    room: &Backend,
     limit: usize,
     share: Share,
     metrics: &Metrics,
@@ -55,7 +55,7 @@ pub(super) async fn call(
 }
 
 async fn post(
-    room: &Keeper,
+    room: &Backend,
     limit: usize,
     metrics: &Metrics,
     headers: &HeaderMap,
@@ -64,8 +64,8 @@ async fn post(
 ) -> Result<SendMessageResponse, Status> {
     let key = metadata::idempotency_key(headers)?;
     let epoch = metadata::epoch(headers)?;
-    let draft = Draft::new(message.author, message.text);
-    let size = draft.outgoing_size();
+    let message = EncodedMessage::new(message.author, message.text);
+    let size = message.outgoing_size();
     if size > limit {
         return Err(Status::resource_exhausted(format!(
             "{SUBJECT} too long: {size} bytes as a message to readers, the limit is {limit}"
@@ -76,7 +76,7 @@ async fn post(
         return Err(not_accepted(deadline_exceeded(": the message was not accepted")));
     }
     // Only Redis can take long enough for the deadline to pass here.
-    let posted = within(deadline, room.post(epoch, key, draft)).await;
+    let posted = within(deadline, room.post(epoch, key, message)).await;
     let posted = posted.map_err(|_| deadline_exceeded(" and Redis has not answered: the outcome is unknown"))??;
     match posted {
         Posted::Now(_) => metrics.accepted(size),
@@ -85,21 +85,20 @@ async fn post(
     Ok(SendMessageResponse { send_time: Some(posted.time().into()) })
 }
 
-impl From<NotPosted> for Status {
-    fn from(error: NotPosted) -> Self {
-        match error {
-            NotPosted::Closed(_)
-            | NotPosted::TooManyKeys
-            | NotPosted::TooManyWaiting
-            | NotPosted::Refused(_)
-            | NotPosted::Away => unavailable(&error),
-            NotPosted::Unknown | NotPosted::TooFewReplicas(..) | NotPosted::NotOnDisk => {
+impl From<PostError> for Status {
+    fn from(error: PostError) -> Self {
+        match &error {
+            PostError::Rejected(Rejection::Closed | Rejection::TooManyKeys)
+            | PostError::TooManyWaiting
+            | PostError::Refused(_)
+            | PostError::Away => unavailable(&error),
+            PostError::Unknown | PostError::TooFewReplicas { .. } | PostError::NotOnDisk => {
                 Self::unavailable(error.to_string())
             }
-            NotPosted::KeyTaken => Self::already_exists(error.to_string()),
+            PostError::Rejected(Rejection::KeyTaken) => Self::already_exists(error.to_string()),
             // A retry fails too, until somebody sets the server's clock.
-            NotPosted::Clock(_) => Self::failed_precondition(error.to_string()),
-            NotPosted::OtherEpoch(_) => Self::failed_precondition(format!("{EPOCH}: {error}")),
+            PostError::Rejected(Rejection::Clock(_)) => Self::failed_precondition(error.to_string()),
+            PostError::Rejected(Rejection::OtherEpoch(_)) => Self::failed_precondition(format!("{EPOCH}: {error}")),
         }
     }
 }

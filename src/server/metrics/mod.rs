@@ -21,7 +21,7 @@ pub(super) use self::labels::GrpcMethod;
 
 use self::labels::StatusLabel;
 use self::room::RoomCollector;
-use crate::backend::Keeper;
+use crate::backend::Backend;
 use crate::net::ConnectionMetrics;
 
 /// The server's counters. All clones share them.
@@ -48,7 +48,7 @@ struct ServerCounters {
     delivered_bytes: Counter,
     lag: Histogram,
     connections: ConnectionMetrics,
-    room: Arc<OnceLock<Weak<Keeper>>>,
+    room: Arc<OnceLock<Weak<Backend>>>,
 }
 
 impl Metrics {
@@ -75,7 +75,7 @@ impl Metrics {
     }
 
     /// Adds the metrics of this room, if it is the first.
-    pub(super) fn set_room(&self, room: &Arc<Keeper>) {
+    pub(super) fn set_room(&self, room: &Arc<Backend>) {
         let _ = self.0.room.set(Arc::downgrade(room));
     }
 

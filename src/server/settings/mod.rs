@@ -13,7 +13,7 @@ pub use self::access::AccessSettings;
 pub use self::redis::RedisSettings;
 
 use crate::net::{Budget, Reload};
-use crate::room::Limits;
+use crate::room::RoomLimits;
 use crate::settings::{ByteSize, bytes_between, count_between, duration, port};
 
 /// All settings of the server.
@@ -94,8 +94,8 @@ impl Settings {
     }
 
     /// The limits of the room.
-    pub(super) fn room_limits(&self) -> Limits {
-        Limits { retention: self.retention_bytes.0, keys: self.idempotency_keys }
+    pub(super) fn room_limits(&self) -> RoomLimits {
+        RoomLimits { retention: self.retention_bytes.0, keys: self.idempotency_keys }
     }
 
     /// The limit of concurrent streams in HTTP/2, which are calls.

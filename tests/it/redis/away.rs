@@ -191,7 +191,7 @@ async fn everybody_is_told(engine: &Engine, servers: &[Running], before: Vec<(Re
         assert!(rest.is_empty(), "{rest:?}");
         let status = status.expect("a status");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert!(status.message().contains("begun anew"), "{status}");
+        assert!(status.message().contains("a new epoch"), "{status}");
         let mut grpc = server.grpc().await;
         let (_, headers) = open(&mut grpc, Some((&epoch, &had.last().unwrap().time))).await;
         assert_eq!(say(&headers, RESUMED), "false");
@@ -450,8 +450,8 @@ async fn a_room_that_was_rewritten_is_a_new_epoch_for_its_readers() {
     way.set(Mode::Pass);
     let (rest, status) = before.remove(0).0.rest().await;
     assert!(rest.is_empty(), "{rest:?}");
-    assert!(status.expect("a status").message().contains("begun anew"));
+    assert!(status.expect("a status").message().contains("a new epoch"));
     let (rest, status) = reader.rest().await;
     assert!(rest.is_empty(), "{rest:?}");
-    assert!(status.expect("a status").message().contains("begun anew"), "it is one epoch for all");
+    assert!(status.expect("a status").message().contains("a new epoch"), "it is one epoch for all");
 }

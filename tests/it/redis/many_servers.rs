@@ -24,7 +24,8 @@ pub fn tests() -> Vec<Trial> {
         a_key_accepts_one_message_across_servers,
         a_trimmed_position_is_a_gap,
         rooms_with_other_names_are_separate,
-        a_foreign_entry_in_the_stream_is_skipped
+        a_foreign_entry_in_the_stream_is_skipped,
+        messages_and_keys_of_format_1_are_understood
     ]
 }
 
@@ -234,8 +235,51 @@ async fn a_foreign_entry_in_the_stream_is_skipped() {
     let (mut grpc, mut reader) = (server.grpc().await, server.reader().await);
     let first = post(&mut grpc, "alice", "one").await;
     let last: String = engine.run(&["HGET", "{messenger}:state", "last"]);
-    let id = format!("{last}-7");
+    let id = last.replace("-0", "-7");
     engine.run::<String>(&["XADD", "{messenger}:stream", &id, "author", "mallory"]);
     let second = post(&mut grpc, "alice", "two").await;
     assert_eq!(reader.take(2).await.into_iter().map(|message| message.time).collect::<Vec<_>>(), [first, second]);
+}
+
+/// Format 1 has author and text in fields of their own, the time of the last message as a number, and
+/// another digest with a key.
+async fn messages_and_keys_of_format_1_are_understood() {
+    const EPOCH_1: &str = "0123456789abcdef";
+    const STATE: &str = "{messenger}:state";
+    let engine = Engine::start(&[]);
+    engine.run::<usize>(&["HSET", STATE, "epoch", EPOCH_1, "last", "1758365922665194"]);
+    for (time, previous, text) in
+        [("1758365922665193", "1758365922665192", "one"), ("1758365922665194", "1758365922665193", "two")]
+    {
+        let id = format!("{time}-0");
+        engine.run::<String>(&[
+            "XADD",
+            "{messenger}:stream",
+            &id,
+            "e",
+            EPOCH_1,
+            "p",
+            previous,
+            "a",
+            "alice",
+            "t",
+            text,
+        ]);
+    }
+    let digest: String = engine.run(&["EVAL", "return redis.sha1hex(ARGV[1])", "0", "5:alicetwo"]);
+    engine.run::<String>(&["SET", "{messenger}:key:k", &format!("1758365922665194 {digest}")]);
+
+    let server = of(&engine);
+    let mut grpc = server.grpc().await;
+    let (mut reader, headers) = open(&mut grpc, Some((EPOCH_1, "2025-09-20T10:58:42.665193001Z"))).await;
+    assert_eq!(say(&headers, RESUMED), "true");
+    let two = reader.next().await;
+    assert_eq!((two.author.as_str(), two.text.as_str()), ("alice", "two"));
+    assert_eq!(send(&mut grpc, "two", "k").await.unwrap(), two.time);
+    assert_eq!(send(&mut grpc, "three", "k").await.unwrap_err().code(), Code::AlreadyExists);
+    let three = send(&mut grpc, "three", "another").await.unwrap();
+    assert_eq!(reader.next().await.time, three);
+    // The script of format 1 compares this as a number, and fails before it writes anything.
+    let fails = "return tonumber(redis.call('HGET', KEYS[1], 'last')) == nil and 'fails'";
+    assert_eq!(engine.run::<String>(&["EVAL", fails, "1", STATE]), "fails");
 }

@@ -56,7 +56,7 @@ async fn without_a_sync_the_outcome_is_unknown() {
     let mut grpc = server.grpc().await;
     let status = send(&mut grpc, "hey", "1").await.expect_err("not on disk");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert!(status.message().contains("not on the engine's disk"), "{status}");
+    assert!(status.message().contains("not written the message to its disk"), "{status}");
     assert!(!status.metadata().contains_key(NOT_ACCEPTED), "it may be in the room, and is: {status}");
     engine.run::<String>(&["CONFIG", "SET", "appendfsync", "always"]);
     let time = until("the disk", async || send(&mut grpc, "hey", "1").await.ok()).await;
@@ -111,7 +111,7 @@ async fn a_redis_without_an_append_only_file_gets_no_message() {
         &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_DURABILITY", "disk")],
     );
     let mut grpc = support::grpc(server.address("server listening").await).await;
-    let line = server.line("the engine takes no messages").await;
+    let line = server.line("redis refuses messages").await;
     assert!(line.contains("WAITAOF") || line.contains("appendonly"), "{line}");
     let status = send(&mut grpc, "hey", "1").await.expect_err("no message");
     assert_eq!(status.code(), Code::Unavailable, "{status}");

@@ -29,7 +29,10 @@ pub fn message_body(input: &[u8]) {
                     assert_eq!(field("text"), Some(&*message.text));
                 }
                 Err(error) => {
-                    assert!(ERRORS_IN_SKIPPED_FIELDS.iter().any(|reason| error.to_string().contains(reason)), "{error}");
+                    assert!(
+                        ERRORS_IN_SKIPPED_FIELDS.iter().any(|reason| error.to_string().contains(reason)),
+                        "{error}"
+                    );
                 }
             }
             let printed = json!({"author": message.author, "text": message.text}).to_string();

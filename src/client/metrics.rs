@@ -24,7 +24,7 @@ struct ClientCounters {
     link_open: Gauge,
     streams_opened: Counter,
     streams_resumed: Counter,
-    streams_ended: Family<StreamEndLabels, Counter>,
+    streams_ended: Family<LinkEndLabels, Counter>,
     gaps: Counter,
     messages: Counter,
     sends: Family<SendLabels, Counter>,
@@ -37,7 +37,7 @@ struct ClientCounters {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StreamEndLabels {
+struct LinkEndLabels {
     reason: String,
 }
 
@@ -104,7 +104,7 @@ impl Metrics {
     /// Counts a stream that ended, or could not be opened.
     pub(super) fn stream_ended(&self, reason: &str) {
         self.0.link_open.set(0);
-        self.0.streams_ended.get_or_create(&StreamEndLabels { reason: reason.to_owned() }).inc();
+        self.0.streams_ended.get_or_create(&LinkEndLabels { reason: reason.to_owned() }).inc();
     }
 
     /// Counts a message that the client received.

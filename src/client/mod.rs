@@ -33,8 +33,8 @@ use self::upstream::{Link, Sender};
 use crate::net;
 use crate::process;
 
-/// File descriptors reserved for the client, so that HTTP callers cannot use up the one that it needs
-/// to reconnect.
+/// File descriptors reserved for the client, so that HTTP callers cannot use up the one that it
+/// needs to reconnect.
 const RESERVED_FILES: usize = 16;
 
 /// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream from the

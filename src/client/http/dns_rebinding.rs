@@ -1,9 +1,9 @@
 //! Refuses requests of pages whose host name was made to point to this client (DNS rebinding).
 //!
 //! The owner of a page can let the page's name point to this client's address once the page is
-//! open. To the browser the client is then the page's own site, so the check for other sites passes.
-//! But the header `Host` still has the page's name. So browsers are served only under names that a
-//! stranger cannot have, and under those in the settings.
+//! open. To the browser the client is then the page's own site, so the check for other sites
+//! passes. But the header `Host` still has the page's name. So browsers are served only under names
+//! that a stranger cannot have, and under those in the settings.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -30,9 +30,9 @@ pub(super) fn refuse(request: &Request, hosts: &HostNames) -> Result<(), Problem
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Whether a browser sent this request. A page can change some headers: in Firefox and Safari it can
-/// set `User-Agent` to curl. It can neither remove `Accept-Language` nor add a header that begins
-/// with `Sec-`. Node's `fetch` sends both.
+/// Whether a browser sent this request. A page can change some headers: in Firefox and Safari it
+/// can set `User-Agent` to curl. It can neither remove `Accept-Language` nor add a header that
+/// begins with `Sec-`. Node's `fetch` sends both.
 fn is_from_browser(headers: &HeaderMap) -> bool {
     let has = |name: &str| headers.contains_key(name);
     let user_agent = headers.get(header::USER_AGENT).map_or(&b""[..], |value| value.as_bytes());

@@ -10,8 +10,8 @@ use super::problem::Problem;
 use super::send_message_body;
 use crate::properties::assert_sentence;
 
-/// Errors of a JSON reader that reads unknown fields too. Our reader skips such fields, and accepts a
-/// number that is too large, half of a surrogate pair, or deep nesting in them.
+/// Errors of a JSON reader that reads unknown fields too. Our reader skips such fields, and accepts
+/// a number that is too large, half of a surrogate pair, or deep nesting in them.
 const ERRORS_IN_SKIPPED_FIELDS: [&str; 4] =
     ["number out of range", "lone leading surrogate", "unexpected end of hex escape", "recursion limit exceeded"];
 

@@ -28,7 +28,8 @@ use crate::send_time::rfc3339;
 /// Header of a flush: how many times messages may be missing among these, because a stream was cut
 /// and the next one did not resume. Absent if 0.
 const GAPS: HeaderName = HeaderName::from_static("messenger-gaps");
-/// Header of a flush: how many older messages were dropped because nobody flushed them. Absent if 0.
+/// Header of a flush: how many older messages were dropped because nobody flushed them. Absent if
+/// 0.
 const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 
 /// What the handlers share.

@@ -27,9 +27,9 @@ const MAX_STREAMS: usize = 1_000;
 /// A comment is sent after this much silence. It shows the page and proxies that the connection is
 /// alive; proxies close idle ones after 30 to 60 seconds.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// The first silence after the peer has closed its side. The first comment makes a peer that is gone
-/// reset the connection, and the second one notices that. A peer that still reads gets a few more
-/// comments, at intervals that grow to [`KEEPALIVE`].
+/// The first silence after the peer has closed its side. The first comment makes a peer that is
+/// gone reset the connection, and the second one notices that. A peer that still reads gets a few
+/// more comments, at intervals that grow to [`KEEPALIVE`].
 const HALF_CLOSED_KEEPALIVE: Duration = Duration::from_millis(250);
 
 const COMMENT: &[u8] = b":\n\n";

@@ -23,8 +23,9 @@ pub struct ServerAccess {
 #[command(next_help_heading = "Client")]
 #[group(skip)]
 struct ServerFlags {
-    /// The CA certificates that the client trusts for an https:// server, PEM. A server with a self-signed
-    /// certificate is its own CA. All files here are read again at SIGHUP, and within seconds of a change.
+    /// The CA certificates that the client trusts for an https:// server, PEM. A server with a
+    /// self-signed certificate is its own CA. All files here are read again at SIGHUP, and within
+    /// seconds of a change.
     #[arg(long, env = "MESSENGER_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
@@ -36,8 +37,8 @@ struct ServerFlags {
     #[arg(long, env = "MESSENGER_TLS_CLIENT_KEY", value_name = "FILE")]
     tls_client_key: Option<PathBuf>,
 
-    /// The token for the server, 1 to 4096 visible ASCII characters. It may also be in MESSENGER_TOKEN. It
-    /// has no flag, because other users can see the flags of a program.
+    /// The token for the server, 1 to 4096 visible ASCII characters. It may also be in
+    /// MESSENGER_TOKEN. It has no flag, because other users can see the flags of a program.
     #[arg(long, env = "MESSENGER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -56,8 +57,8 @@ pub struct HttpAccess {
 #[group(skip)]
 #[allow(clippy::struct_field_names)] // The fields are named like the flags.
 struct HttpFlags {
-    /// The certificate of the HTTP interface, PEM, followed by its intermediate certificates. With it, every
-    /// connection uses TLS.
+    /// The certificate of the HTTP interface, PEM, followed by its intermediate certificates. With
+    /// it, every connection uses TLS.
     #[arg(long, env = "MESSENGER_HTTP_TLS_CERT", value_name = "FILE")]
     http_tls_cert: Option<PathBuf>,
 
@@ -140,7 +141,8 @@ impl HttpAccess {
         }
     }
 
-    /// A connector for the health check, if the interface uses TLS: it trusts only this certificate.
+    /// A connector for the health check, if the interface uses TLS: it trusts only this
+    /// certificate.
     pub(in crate::client) fn inside(&self) -> Option<Connector> {
         self.tls.clone().map(|tls| Connector::to_own(tls, HTTP1))
     }

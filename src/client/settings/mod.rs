@@ -24,9 +24,9 @@ pub struct Settings {
     #[allow(missing_docs)]
     pub access: ServerAccess,
 
-    /// The gRPC server, as host:port, or as https://host:port for TLS. The client waits for a server
-    /// that is away. With several servers of one room, separated by commas, the client starts with
-    /// the first, and tries the next one when a server is away.
+    /// The gRPC server, as host:port, or as https://host:port for TLS. The client waits for a
+    /// server that is away. With several servers of one room, separated by commas, the client
+    /// starts with the first, and tries the next one when a server is away.
     #[arg(long, env = "MESSENGER_SERVER_ADDR", value_name = "HOST:PORT", default_value = "localhost:51075")]
     pub server_addr: ServerAddrs,
 
@@ -43,20 +43,21 @@ pub struct HttpSettings {
     #[arg(long, env = "MESSENGER_HTTP_PORT", value_name = "PORT", default_value = "8080", value_parser = port)]
     pub http_port: u16,
 
-    /// Address that the HTTP interface listens on. 127.0.0.1 admits only this machine, :: takes IPv6 and
-    /// IPv4.
+    /// Address that the HTTP interface listens on. 127.0.0.1 admits only this machine, :: takes
+    /// IPv6 and IPv4.
     #[arg(long, env = "MESSENGER_HTTP_BIND", value_name = "IP", default_value = "0.0.0.0")]
     pub http_bind: IpAddr,
 
     /// Host names under which browsers may use the HTTP interface, separated by commas, such as
-    /// chat.example.com. IP addresses, localhost, names without a dot and names that end with .local,
-    /// .lan, .internal or .home.arpa are always allowed. Any other name gets 403, so that no web page can
-    /// point its own name to this client. Programs may use any name. With a token, browsers may too.
+    /// chat.example.com. IP addresses, localhost, names without a dot and names that end with
+    /// .local, .lan, .internal or .home.arpa are always allowed. Any other name gets 403, so that
+    /// no web page can point its own name to this client. Programs may use any name. With a token,
+    /// browsers may too.
     #[arg(long, env = "MESSENGER_HTTP_HOSTS", value_name = "NAMES")]
     pub http_hosts: Option<HostNames>,
 
-    /// The largest body of an HTTP request, 1KiB to 64MiB. A larger one gets 413. JSON may need up to six
-    /// bytes for one byte of a message.
+    /// The largest body of an HTTP request, 1KiB to 64MiB. A larger one gets 413. JSON may need up
+    /// to six bytes for one byte of a message.
     #[arg(long, env = "MESSENGER_MAX_BODY_BYTES", value_name = "BYTES", default_value = "8MiB",
           value_parser = bytes_between("1KiB", "64MiB"))]
     pub max_body_bytes: ByteSize,
@@ -66,8 +67,8 @@ pub struct HttpSettings {
           value_parser = count_between(1, 1_000_000))]
     pub http_max_connections: usize,
 
-    /// How much JSON is buffered for the next flush, 32MiB to 1TiB. If there is more, the oldest messages
-    /// are dropped, and a header of the next flush has their number.
+    /// How much JSON is buffered for the next flush, 32MiB to 1TiB. If there is more, the oldest
+    /// messages are dropped, and a header of the next flush has their number.
     #[arg(long, env = "MESSENGER_POSTBOX_BYTES", value_name = "BYTES", default_value = "256MiB",
           value_parser = bytes_between("32MiB", "1TiB"))]
     pub postbox_bytes: ByteSize,
@@ -77,8 +78,9 @@ pub struct HttpSettings {
           value_parser = bytes_between("64KiB", "1GiB"))]
     pub history_bytes: ByteSize,
 
-    /// How long a send may take, including the wait for a server that is away. A send that takes longer
-    /// gets 503 if the server was away, or 504 if the server had the message and did not answer.
+    /// How long a send may take, including the wait for a server that is away. A send that takes
+    /// longer gets 503 if the server was away, or 504 if the server had the message and did not
+    /// answer.
     #[arg(long, env = "MESSENGER_SEND_DEADLINE", value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub send_deadline: Duration,
 

@@ -15,10 +15,10 @@ use tonic::{Code, Request, Streaming};
 use tracing::{info, warn};
 
 use super::backoff::{Backoff, Failure};
+use super::link_end::{LinkEnd, is_too_slow};
 use super::link_log::LinkLog;
 use super::link_state::{LinkState, OpenStream};
 use super::probe;
-use super::stream_end::{StreamEnd, is_too_slow};
 use super::stream_start::{StreamHeaders, StreamStart};
 use crate::client::inbox::history::History;
 use crate::client::inbox::message_json::MessageJson;
@@ -122,7 +122,7 @@ impl Link {
                 self.hung_peer = None;
             }
             backoff.failed(match &end {
-                StreamEnd::NoConnection(error) => Failure::of(error, start.elapsed()),
+                LinkEnd::NoConnection(error) => Failure::of(error, start.elapsed()),
                 _ => Failure::Costly,
             });
             self.metrics.stream_ended(end.name());
@@ -136,13 +136,13 @@ impl Link {
     }
 
     /// Connects to `server` and opens a stream.
-    async fn open(&mut self, server: &ServerAddr) -> Result<(Arc<OpenStream>, Messages), StreamEnd> {
+    async fn open(&mut self, server: &ServerAddr) -> Result<(Arc<OpenStream>, Messages), LinkEnd> {
         let connection = Connection::open_with(server, &self.access, self.last_peer).await?;
         self.last_peer = Some(connection.peer());
         // The headers of a stream may come late, so a server that still hangs would pass for one
         // that works, again and again.
         if self.hung_peer == self.last_peer && !connection.sign_of_life().await {
-            return Err(StreamEnd::Silent);
+            return Err(LinkEnd::Silent);
         }
         info!(%server, "connected, opening the stream");
         self.state.send_replace(LinkState::Opening);
@@ -167,7 +167,7 @@ impl Link {
                 // The server rejects this starting point, and would reject it again.
                 self.start = StreamStart::Now;
             }
-            StreamEnd::from_status(status, &connection)
+            LinkEnd::from_status(status, &connection)
         })?;
         let headers = StreamHeaders::read(response.metadata());
         self.note_start(server, &headers);
@@ -208,7 +208,7 @@ impl Link {
 
     /// Reads a stream to its end. Nothing here waits for a reader of the messages, so the
     /// connection is drained however full the postbox is.
-    async fn read(&mut self, stream: Arc<OpenStream>, mut messages: Messages) -> StreamEnd {
+    async fn read(&mut self, stream: Arc<OpenStream>, mut messages: Messages) -> LinkEnd {
         let connection = &stream.connection;
         let mut retired = pin!(async {
             connection.retired().await;
@@ -220,9 +220,9 @@ impl Link {
             let message = tokio::select! {
                 biased;
                 message = messages.message() => message,
-                () = &mut retired => return StreamEnd::Retired,
+                () = &mut retired => return LinkEnd::Retired,
                 // Only our own server is known to have a health service that answers at once.
-                () = &mut hangs, if stream.epoch.is_some() => return StreamEnd::Hangs,
+                () = &mut hangs, if stream.epoch.is_some() => return LinkEnd::Hangs,
             };
             match message {
                 Ok(Some(message)) => {
@@ -233,9 +233,9 @@ impl Link {
                     self.history.push(&json);
                     self.start.advance(message.send_time);
                 }
-                Ok(None) => return StreamEnd::Cleanly,
-                Err(status) if is_too_slow(&status) => return StreamEnd::FellBehind,
-                Err(status) => return StreamEnd::from_status(status, connection),
+                Ok(None) => return LinkEnd::Cleanly,
+                Err(status) if is_too_slow(&status) => return LinkEnd::FellBehind,
+                Err(status) => return LinkEnd::from_status(status, connection),
             }
         }
     }

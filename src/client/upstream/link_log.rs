@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 use tracing::warn;
 
-use super::stream_end::StreamEnd;
+use super::link_end::LinkEnd;
 use crate::net::ServerAddr;
 
 /// The same failure of the same server is logged once in this time.
@@ -25,7 +25,7 @@ impl LinkLog {
     pub(super) fn stream_ended(
         &mut self,
         (index, server): (usize, &ServerAddr),
-        end: &StreamEnd,
+        end: &LinkEnd,
         was_open: bool,
         pause: Duration,
     ) {
@@ -36,8 +36,8 @@ impl LinkLog {
         }
         match end {
             // The error names the server.
-            StreamEnd::NoConnection(error) => warn!(%error, ?pause, "no connection, retrying"),
-            StreamEnd::Status(status) if status.code() == Code::Unauthenticated => {
+            LinkEnd::NoConnection(error) => warn!(%error, ?pause, "no connection, retrying"),
+            LinkEnd::Status(status) if status.code() == Code::Unauthenticated => {
                 warn!(%server, error = status.message(), ?pause, "authentication failed, retrying");
             }
             end => warn!(%server, error = %end, ?pause, "stream ended, reconnecting"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use super::stream_end::StreamEnd;
+use super::link_end::LinkEnd;
 use crate::net::Connection;
 
 /// The state of the stream from the server.
@@ -42,12 +42,10 @@ impl LinkState {
     }
 
     /// The state after a stream has ended, which `was_open` or failed to open.
-    pub(super) fn after(end: &StreamEnd, was_open: bool) -> Self {
+    pub(super) fn after(end: &LinkEnd, was_open: bool) -> Self {
         match end {
-            StreamEnd::Status(status) if status.code() == Code::Unauthenticated => {
-                Self::Unauthenticated(status.clone())
-            }
-            StreamEnd::Status(status) if !was_open && end.is_from_server() && !status.message().is_empty() => {
+            LinkEnd::Status(status) if status.code() == Code::Unauthenticated => Self::Unauthenticated(status.clone()),
+            LinkEnd::Status(status) if !was_open && end.is_from_server() && !status.message().is_empty() => {
                 Self::Unavailable(status.clone())
             }
             _ => Self::Down,

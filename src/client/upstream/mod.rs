@@ -3,12 +3,12 @@
 mod backoff;
 mod idempotency_key;
 mod link;
+mod link_end;
 mod link_log;
 mod link_state;
 mod probe;
 mod send_error;
 mod sender;
-mod stream_end;
 mod stream_start;
 
 pub(super) use self::idempotency_key::IdempotencyKey;

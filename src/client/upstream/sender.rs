@@ -1,4 +1,4 @@
-//! Sending a message: when, over which connection, and how often.
+//! PendingSend a message: when, over which connection, and how often.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(in crate::client) struct Sender {
 }
 
 /// One message on its way.
-struct Sending {
+struct PendingSend {
     message: SendMessageRequest,
     key: IdempotencyKey,
     deadline: Instant,
@@ -41,7 +41,7 @@ struct Sending {
 }
 
 /// The result of calls to the server, up to the first one that may have reached the room.
-enum Outcome {
+enum SendOutcome {
     Sent(Timestamp),
     /// None of these calls put the message into the room.
     NotSent(SendError),
@@ -74,49 +74,49 @@ impl Sender {
     ) -> Result<Timestamp, SendError> {
         let start = Instant::now();
         let (link, shutdown) = (self.link.clone(), self.shutdown.clone());
-        let mut sending = Sending { message, key, deadline: start + self.deadline, link, shutdown };
-        let mut outcome = sending.try_send(None).await;
+        let mut pending = PendingSend { message, key, deadline: start + self.deadline, link, shutdown };
+        let mut outcome = pending.try_send(None).await;
         loop {
             let (error, epoch) = match outcome {
-                Outcome::Sent(time) => return Ok(time),
-                Outcome::NotSent(error) | Outcome::Unknown(error, None) => return Err(error),
-                Outcome::Unknown(error, Some(epoch)) => (error, epoch),
+                SendOutcome::Sent(time) => return Ok(time),
+                SendOutcome::NotSent(error) | SendOutcome::Unknown(error, None) => return Err(error),
+                SendOutcome::Unknown(error, Some(epoch)) => (error, epoch),
             };
             if start.elapsed() >= RETRY_FOR {
                 return Err(error);
             }
-            sending.pause().await;
-            outcome = match sending.try_send(Some(&epoch)).await {
+            pending.pause().await;
+            outcome = match pending.try_send(Some(&epoch)).await {
                 // That says nothing about the call before.
-                Outcome::NotSent(_) => return Err(error),
+                SendOutcome::NotSent(_) => return Err(error),
                 outcome => outcome,
             };
         }
     }
 }
 
-impl Sending {
+impl PendingSend {
     /// Calls the server until it has an outcome for the message, or the deadline passes. With an
     /// `epoch`, only the server that named it is called.
-    async fn try_send(&mut self, epoch: Option<&AsciiMetadataValue>) -> Outcome {
+    async fn try_send(&mut self, epoch: Option<&AsciiMetadataValue>) -> SendOutcome {
         let mut rejection = None;
         loop {
             // A call without time would end at once, with an unknown outcome.
             if Instant::now() >= self.deadline {
-                return Outcome::NotSent(not_sent(&self.link, rejection));
+                return SendOutcome::NotSent(not_sent(&self.link, rejection));
             }
             let stream = tokio::select! {
                 // First, because there nearly always is one, and then no timer is set.
                 biased;
                 stream = open_stream(&mut self.link) => match stream {
                     Ok(stream) => stream,
-                    Err(status) => return Outcome::NotSent(SendError::Refused(status)),
+                    Err(status) => return SendOutcome::NotSent(SendError::Refused(status)),
                 },
-                _ = self.shutdown.wait_for(|shutdown| *shutdown) => return Outcome::NotSent(SendError::ShuttingDown),
-                () = sleep_until(self.deadline) => return Outcome::NotSent(not_sent(&self.link, rejection)),
+                _ = self.shutdown.wait_for(|shutdown| *shutdown) => return SendOutcome::NotSent(SendError::ShuttingDown),
+                () = sleep_until(self.deadline) => return SendOutcome::NotSent(not_sent(&self.link, rejection)),
             };
             if epoch.is_some() && epoch != stream.epoch.as_ref() {
-                return Outcome::NotSent(SendError::ServerAway);
+                return SendOutcome::NotSent(SendError::ServerAway);
             }
             let connection = &stream.connection;
             let reserved = tokio::select! {
@@ -125,12 +125,12 @@ impl Sending {
                 // There may be another connection now, whose server has room. The link pauses
                 // between two connections, so this loop does not spin.
                 Ok(()) = self.link.changed() => continue,
-                _ = self.shutdown.wait_for(|shutdown| *shutdown) => return Outcome::NotSent(SendError::ShuttingDown),
-                () = sleep_until(self.deadline) => return Outcome::NotSent(no_room(connection)),
+                _ = self.shutdown.wait_for(|shutdown| *shutdown) => return SendOutcome::NotSent(SendError::ShuttingDown),
+                () = sleep_until(self.deadline) => return SendOutcome::NotSent(no_room(connection)),
             };
             let time = self.deadline.saturating_duration_since(Instant::now());
             if time.is_zero() {
-                return Outcome::NotSent(no_room(connection));
+                return SendOutcome::NotSent(no_room(connection));
             }
             let mut request = Request::new(self.message.clone());
             request.set_timeout(time);
@@ -140,17 +140,17 @@ impl Sending {
             }
             let mut client = MessengerServerClient::with_origin(reserved, connection.origin());
             match timeout_at(self.deadline, client.send_message(request)).await {
-                Ok(Ok(answer)) => return Outcome::Sent(answer.into_inner().send_time.unwrap_or_default()),
+                Ok(Ok(answer)) => return SendOutcome::Sent(answer.into_inner().send_time.unwrap_or_default()),
                 Ok(Err(status)) => match CallFailure::from(status) {
                     CallFailure::NotProcessed(status) => {
                         rejection = Some(status).filter(|status| status.metadata().contains_key(NOT_ACCEPTED));
                     }
-                    CallFailure::Refused(error) => return Outcome::NotSent(error),
-                    CallFailure::Unknown(error) => return Outcome::Unknown(error, stream.epoch.clone()),
+                    CallFailure::Refused(error) => return SendOutcome::NotSent(error),
+                    CallFailure::Unknown(error) => return SendOutcome::Unknown(error, stream.epoch.clone()),
                 },
                 Err(_) => {
                     connection.doubt();
-                    return Outcome::Unknown(SendError::NoAnswer, stream.epoch.clone());
+                    return SendOutcome::Unknown(SendError::NoAnswer, stream.epoch.clone());
                 }
             }
             self.pause().await;

@@ -8,8 +8,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
 
-/// The page may use its own script and style, and send requests to its own host. Strangers write the
-/// messages: if a browser ever took one for HTML, this policy would keep it from doing anything.
+/// The page may use its own script and style, and send requests to its own host. Strangers write
+/// the messages: if a browser ever took one for HTML, this policy would keep it from doing
+/// anything.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 

@@ -9,7 +9,7 @@ use crate::net::{self, ConnectError, Connection, Unresponsive};
 
 /// Why a stream ended, or could not be opened.
 #[derive(Debug, Error)]
-pub(super) enum StreamEnd {
+pub(super) enum LinkEnd {
     #[error(transparent)]
     NoConnection(#[from] ConnectError),
     #[error("{}: {}", .0.code(), .0.message())]
@@ -28,7 +28,7 @@ pub(super) enum StreamEnd {
     Hangs,
 }
 
-impl StreamEnd {
+impl LinkEnd {
     /// The reason behind a status that ended a stream over `connection`.
     pub(super) fn from_status(status: Status, connection: &Connection) -> Self {
         match connection.unresponsive() {

@@ -1,5 +1,5 @@
-//! Requests that do not come to their end take a bounded memory for a bounded time, all of them together: what is over it is refused,
-//! surely not done, and small messages still go through.
+//! All incomplete requests together take a bounded memory for a bounded time. Requests above the bound are refused as not
+//! accepted, and small messages still pass.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn tests() -> Vec<Trial> {
 }
 
 const MIB: usize = 1024 * 1024;
-/// What the server and the client have room for where the largest is 1 MiB.
+/// The number of incomplete messages that fit when the largest is 1 MiB.
 const ROOM: usize = 16;
 
 /// A message of a megabyte without its last byte.
@@ -46,7 +46,7 @@ async fn incomplete_grpc_requests_hold_bounded_memory() {
     for round in 0..3 {
         let mut requests = http2::open(address).await;
         let mut half: Vec<_> = (0..4 * ROOM).map(|_| begin(&mut requests, &text)).collect();
-        // The small ones go through meanwhile, and what is refused is refused at once.
+        // Small messages pass meanwhile, and refusals come at once.
         let mut refused = 0;
         while refused < 3 * ROOM {
             let time = post(&mut sender, "alice", "small").await;
@@ -68,7 +68,7 @@ async fn incomplete_grpc_requests_hold_bounded_memory() {
         assert_eq!(half.len(), ROOM, "round {round}");
         for (answer, mut stream, last) in half {
             if round == 0 {
-                // Given up: the room comes back.
+                // A cancelled call frees its room.
                 stream.send_reset(h2::Reason::CANCEL);
             } else {
                 stream.send_data(last, true).unwrap();
@@ -77,7 +77,7 @@ async fn incomplete_grpc_requests_hold_bounded_memory() {
             }
         }
     }
-    // Twice the sixteen, because a buffer is copied as it grows, and the log with what is on its way. Not the sixty-four.
+    // Twice the sixteen, because a growing buffer is copied, and as much for the log and its deliveries. Not sixty-four.
     let grown = server.peak().saturating_sub(before);
     assert!(grown < (2 * ROOM + 2 * ROOM + 16) * MIB, "grew by {grown} bytes");
 }
@@ -110,7 +110,7 @@ async fn incomplete_http_requests_hold_bounded_memory() {
     }
     let mut accepted = 0;
     for mut socket in half {
-        // It may have been refused when its last part found no room beside the others.
+        // The last part may have found no room beside the others.
         let _ = socket.write_all(end.as_bytes()).await;
         let status = soon("an answer", status(&mut socket)).await;
         assert!(["200", "503"].contains(&status.as_str()), "{status}");
@@ -135,9 +135,9 @@ async fn incomplete_requests_end_after_their_timeout() {
 
 async fn small_pieces_do_not_hold_whole_read_buffers() {
     const CALLS: u32 = 3000;
-    /// Less than one buffer that a connection is read into, and more than a call takes.
+    /// Less than the read buffer of a connection, and more than a call takes.
     const MOST: usize = 7 * 1024;
-    /// A type of frames that HTTP/2 does not have: they are to be ignored, and fill what the piece was read into.
+    /// An unknown type of frames, which are ignored, and fill the rest of the read buffer.
     const UNKNOWN: u8 = 0xbe;
     // Only the headers, a byte of the prefix, a byte of the message.
     for piece in [&[][..], &[0], &[0, 0, 0, 1, 0, 10]] {
@@ -149,7 +149,7 @@ async fn small_pieces_do_not_hold_whole_read_buffers() {
             [raw_http2::begin(id, "SendMessage"), data, frame(UNKNOWN, 0, 0, &[0; FRAME])].concat()
         });
         assert_eq!(raw.pour(calls).await, CALLS as usize);
-        // All of it was read.
+        // The answer shows that all bytes were read.
         raw.comes_to("tiny pieces", Outcome::Lives).await;
         let each = server.resident().saturating_sub(before) / CALLS as usize;
         assert!(each < MOST, "{each} bytes for each call with {piece:?}");
@@ -164,7 +164,7 @@ async fn begin_post(address: SocketAddr, length: usize, body: &str) -> TcpStream
     socket
 }
 
-/// The three digits of an answer, of which nothing has been read yet.
+/// Reads the status of an answer.
 async fn status(socket: &mut TcpStream) -> String {
     let mut head = [0; "HTTP/1.1 200".len()];
     socket.read_exact(&mut head).await.unwrap();

@@ -1,5 +1,5 @@
-//! A server that hangs, or refuses whatever it is asked, takes nothing of the client with it: each send is
-//! answered at its deadline and says what is known, and neither memory nor processor time grows.
+//! A server that hangs or refuses everything does not harm its client: each send is answered at its deadline with what is
+//! known, and neither memory nor processor time grows.
 #![allow(clippy::pedantic, clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -44,16 +44,16 @@ pub fn tests() -> Vec<Trial> {
 }
 
 const SENDS: usize = 200;
-/// The deadline of each send, and the latest moment for its answer on a busy machine.
+/// The deadline of each send, and the bound of its answer on a busy machine.
 const DEADLINE: Duration = Duration::from_millis(1500);
 const LATE: Duration = Duration::from_secs(4);
-/// What two waves of sends may cost. Without its bounds the client took gigabytes, and a processor for itself.
+/// The bounds of two waves of sends. Without bounds in the client they took gigabytes and a whole processor.
 const MEMORY: usize = 32 * MIB;
 const PROCESSOR: Duration = Duration::from_secs(4);
 
 const NO_ANSWER: &str = "the server gave no answer in time: the message may or may not be in the chat";
 
-/// The client's program, and what it had cost when it was ready.
+/// The client program, and its memory and processor time when it was ready.
 struct Client {
     program: Program,
     address: SocketAddr,
@@ -71,7 +71,7 @@ impl Client {
         program::start(program::CLIENT, &variables)
     }
 
-    /// A client of this server, once its log has this line.
+    /// Starts a client of this server, and waits for a line of its log.
     async fn of(server: SocketAddr, line: &str) -> Self {
         let mut program = Self::start(&server.to_string());
         let address = program.address("client listening").await;
@@ -79,7 +79,7 @@ impl Client {
         Self { program, address }
     }
 
-    /// Sends many messages at once, and counts the answers by their status and what they say.
+    /// Sends many messages at once, and counts the answers by status and detail.
     async fn wave(&self, text: &str) -> BTreeMap<(u16, String), usize> {
         let sends = join_all((0..SENDS).map(async |_| {
             let began = Instant::now();
@@ -95,14 +95,14 @@ impl Client {
         counts
     }
 
-    /// Two waves, and what they cost. Gives the answers to the second one.
+    /// Sends two waves, checks their cost, and returns the answers of the second.
     async fn waves(&self, text: &str) -> BTreeMap<(u16, String), usize> {
         let (memory, processor) = (self.program.resident(), self.program.processor());
         self.wave(text).await;
         let answers = self.wave(text).await;
         let grown = self.program.peak().saturating_sub(memory);
         let used = self.program.processor() - processor;
-        // Requests that are here at once, and the copies of them.
+        // The concurrent requests and their copies.
         let texts = 5 * text.len() * SENDS;
         assert!(grown < MEMORY + texts, "grew by {} KiB", grown / 1024);
         assert!(used < PROCESSOR, "used the processor for {used:?}");
@@ -115,7 +115,7 @@ impl Client {
         (answer.status.as_u16(), detail)
     }
 
-    /// Waits until the client says that it is not ready, and why.
+    /// Waits until the client is not ready for this reason.
     async fn unready(&self, why: &str) {
         let said = until("a client that is not ready", async || {
             let (status, detail) = self.ready().await;
@@ -126,7 +126,7 @@ impl Client {
     }
 }
 
-/// All answers of a wave were this one.
+/// A wave in which all answers are the same.
 fn all(status: u16, detail: &str) -> BTreeMap<(u16, String), usize> {
     BTreeMap::from([((status, detail.to_owned()), SENDS)])
 }
@@ -147,10 +147,10 @@ async fn a_server_that_allows_one_call_leaves_none_for_sends() {
     assert_eq!(client.waves("hey").await, all(503, &format!("{why}: the message was not sent")));
 }
 
-/// What a server of the test does with a call that sends a message.
+/// How a test server handles a `SendMessage`.
 type Treat = fn(&mut SendResponse<Bytes>, &mut Connection<TcpStream, Bytes>);
 
-/// A server that opens each stream, as our own does, and never sends anything over it.
+/// Starts a server that opens each stream, and sends nothing over it.
 fn server(streams: u32, treat: Treat) -> SocketAddr {
     let listener = free_port();
     let address = listener.local_addr().unwrap();
@@ -158,10 +158,10 @@ fn server(streams: u32, treat: Treat) -> SocketAddr {
         while let Ok((socket, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut builder = Builder::new();
-                // h2 ends a connection for what this server leaves unread.
+                // h2 ends a connection with too many unread frames.
                 builder.max_concurrent_streams(streams).data_frame_budget(usize::MAX);
                 let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await else { return };
-                // They go on until the connection ends.
+                // The streams stay open until the connection ends.
                 let mut kept = Vec::new();
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
                     if is_stream(&request) {
@@ -171,7 +171,7 @@ fn server(streams: u32, treat: Treat) -> SocketAddr {
                         std::mem::forget(request);
                     } else {
                         treat(&mut respond, &mut connection);
-                        // The call goes on too, or h2 would end it.
+                        // Dropping the call would reset it.
                         std::mem::forget((request, respond));
                     }
                 }
@@ -198,13 +198,13 @@ async fn a_server_that_ends_none_of_its_hundred_calls_times_out() {
     let not_sent = "the server takes 100 calls at once, and none has ended: the message was not sent";
     let of = |status: u16, detail: &str| answers.get(&(status, detail.to_owned())).copied().unwrap_or_default();
     let (unknown, refused) = (of(504, NO_ANSWER), of(503, not_sent));
-    // A send that waits gets the place of one that began a little earlier, if it has time left then.
+    // A waiting send takes the slot of an earlier one, if its deadline is later.
     assert!(unknown >= 95 && unknown + refused == SENDS, "{answers:?}");
 }
 
 async fn a_server_that_resets_each_call_costs_no_resources() {
     let client = Client::of(server(1000, |call, _| call.send_reset(Reason::INTERNAL_ERROR)), "stream open").await;
-    // It is tried again until the deadline: the server of this epoch may still tell.
+    // The send is repeated until the deadline: this server may still know the key.
     for ((status, detail), _) in client.waves("hey").await {
         let known = detail.contains("may or may not be in the chat");
         assert!([503, 504].contains(&status) && known, "{status}: {detail}");
@@ -220,7 +220,7 @@ async fn a_server_that_closes_each_connection_costs_no_resources() {
     }
 }
 
-/// A server that opens the stream, asks for a sign of life all the time, and reads nothing more.
+/// Starts a server that opens the stream, keeps sending pings, and reads nothing more.
 fn server_that_reads_nothing() -> SocketAddr {
     let listener = free_port();
     let address = listener.local_addr().unwrap();
@@ -236,7 +236,7 @@ fn server_that_reads_nothing() -> SocketAddr {
                 let hello = settings(&[(INITIAL_WINDOW, 64 * 1024 * 1024)]);
                 let window = window_update(0, 1 << 30);
                 socket.write_all(&[hello, window].concat()).await.unwrap();
-                // The client's settings and its call, which are small.
+                // The settings and the call of the client are small.
                 let mut read = 0;
                 while read < 200 {
                     read += socket.read(&mut [0; 1024]).await.unwrap();
@@ -260,10 +260,10 @@ async fn a_server_that_reads_nothing_costs_no_resources() {
     client.program.line("the server takes nothing of what is sent to it").await;
 }
 
-/// A bound of 12 s for what happens to a client whose server hangs, with room for a busy machine.
+/// The bound of 12 s after which a hanging server is left, with a margin for a busy machine.
 const NOTICED: Duration = Duration::from_secs(16);
 
-/// Sends until one is accepted, and says how long that took.
+/// Sends until a message is accepted, and returns how long that took.
 async fn sent_again(address: SocketAddr) -> Duration {
     let began = Instant::now();
     until("a send that is accepted", async || {
@@ -291,7 +291,7 @@ async fn a_client_leaves_a_frozen_server_for_the_next() {
     web::send(address, "alice", "hey").await;
     first.signal("STOP");
     let began = Instant::now();
-    // Nothing is sent until then: a call without an answer would make the client leave for that reason.
+    // Nothing is sent until then: an unanswered call would be another reason to leave.
     program.line("the server is silent").await;
     sent_again(address).await;
     let took = began.elapsed();
@@ -310,7 +310,7 @@ async fn a_stream_resumes_without_a_gap_when_a_frozen_server_continues() {
     let began = Instant::now();
     client.unready("the server is away").await;
     assert!(began.elapsed() < NOTICED, "not ready after {:?}", began.elapsed());
-    // What others send while the client is away waits for it.
+    // A message of another sender waits for the client.
     let during = tokio::spawn(async move { support::post(&mut other, "bob", "during").await });
     server.signal("CONT");
     during.await.unwrap();
@@ -328,19 +328,19 @@ async fn a_stream_resumes_without_a_gap_when_a_frozen_server_continues() {
     assert_eq!(texts, ["before", "during", "after"]);
 }
 
-/// Up to where a server comes before it says nothing more.
+/// The step after which a server falls silent.
 #[derive(Clone, Copy, PartialEq)]
 enum Silent {
     Accepted,
     Greeted,
     Opened,
-    /// It ends each stream at once.
+    /// The server ends each stream at once.
     Ending,
-    /// It goes on to answer pings.
+    /// The server still answers pings.
     ToCallsOnly,
 }
 
-/// A foreign server that takes the connection, and hangs.
+/// Starts a foreign server that accepts connections and then hangs.
 fn silent_server(silent: Silent) -> SocketAddr {
     counting_server(silent, Arc::default())
 }
@@ -396,7 +396,7 @@ async fn a_server_that_falls_silent_at_any_step_of_opening_is_left() {
 }
 
 async fn a_server_that_answers_pings_but_no_calls_is_left() {
-    // As a proxy does whose server hangs.
+    // A proxy in front of a hanging server does so.
     let first = server(1000, |_, _| {});
     let (_second, b) = program::server(&[]).await;
     let mut program = Client::start(&format!("{first},{b}"));
@@ -436,7 +436,7 @@ async fn servers_that_end_each_stream_are_retried_with_a_pause() {
     let (before, began) = (connections.load(Ordering::Relaxed), Instant::now());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let made = connections.load(Ordering::Relaxed) - before;
-    // Two for each pause, of a tenth of a second at least.
+    // Two connections for each pause of at least 100 ms.
     let most = 2 * (began.elapsed().as_millis() as usize / 100 + 1);
     assert!(made <= most, "{made} connections");
 }

@@ -1,4 +1,4 @@
-//! The standard health service answers for the server and for its one service; reflection tells tools what there is.
+//! The standard health service answers for the server and for its service, and reflection describes the interface.
 
 use crate::support::suite::tests;
 use crate::support::{Running, server, soon};
@@ -74,7 +74,7 @@ async fn reflection_describes_the_interface_and_its_imports() {
         assert!(!file.file_descriptor_proto.is_empty());
     }
 
-    // Older tools ask for the version before.
+    // Older tools use the previous version.
     let request = tonic_reflection::pb::v1alpha::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest::ListServices(

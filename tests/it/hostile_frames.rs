@@ -1,5 +1,4 @@
-//! Frames of HTTP/2 that break its rules, and headers that are too much, end the connection or the stream over which they have come, and
-//! nothing else.
+//! Frames that break the rules of HTTP/2 and excessive headers end only their own connection or stream.
 
 use crate::support::raw_http2::Outcome::{Ends, Resets};
 use crate::support::raw_http2::*;
@@ -11,15 +10,15 @@ pub fn tests() -> Vec<Trial> {
     tests![hostile_header_blocks_are_bounded, frames_that_break_the_rules_end_their_connection]
 }
 
-/// What the server may grow by: nothing stays of any of it but some buffers.
+/// The bound of the growth: only some buffers stay.
 const MOST: usize = 4 * MIB;
 
 async fn hostile_header_blocks_are_bounded() {
-    // `:path` and the rest, and then what is too much. The limit is 16 KiB.
+    // The headers of a call, followed by too many. The limit is 16 KiB.
     let block = |more: &[u8]| [&call("ReadMessages"), more].concat();
     let many: Vec<u8> = (0..10_000).flat_map(|number| header(&format!("x-{number}"), "1")).collect();
     let long = header("x", &"y".repeat(MIB));
-    // Put into the table once, and named by its number again and again: 4000 bytes for one.
+    // A table entry of 4000 bytes that each further byte refers to.
     let bomb = [&[0x40][..], &string("x"), &string(&"y".repeat(4000)), &vec![0xbe; 60_000]].concat();
     let table: Vec<u8> =
         (0..10_000).flat_map(|n| [&[0x40][..], &string(&format!("x-{n}")), &string("y")].concat()).collect();

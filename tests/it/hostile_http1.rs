@@ -1,5 +1,4 @@
-//! What a peer of the client may do to HTTP/1.1, and what it can't: while it goes on the others are served, memory is bounded, nothing
-//! panics, and the client ends as always.
+//! Attacks over HTTP/1.1: the client serves the others, memory is bounded, nothing panics, and the client shuts down.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,31 +24,31 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// What a connection may take with which little is done.
+/// The memory of a connection with little traffic.
 const CONNECTION: usize = 20 * KIB;
-/// One over which much comes: hyper reads up to 400 KiB ahead.
+/// The memory of a busy connection: hyper reads up to 400 KiB ahead.
 const READ_BUFFER: usize = 512 * KIB;
-/// What the client may grow by for everything else: what bystanders' messages wait in, and what allocators keep.
+/// The growth of the client for everything else: the messages of the bystanders, and what the allocator keeps.
 const FLOOD: usize = 8 * MIB;
 
 async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("a connection")
 }
 
-/// Writes as much as is taken.
+/// Writes as much as the client accepts, and returns whether that was all.
 async fn write(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     matches!(tokio::time::timeout(STUCK, stream.write_all(bytes)).await, Ok(Ok(())))
 }
 
-/// All that comes until the client closes the connection, as text.
+/// Reads to the end of the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    // It may close with something of ours unread, and then the connection is reset after the answer.
+    // The client may close with unread bytes of ours, which resets the connection after the answer.
     let _ = support::soon("the end of the connection", stream.read_to_end(&mut bytes)).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A request with these headers and this body, however they fit.
+/// A request with these headers and this body, which need not match.
 fn request(headers: &str, body: &str) -> Vec<u8> {
     format!("POST /sendMessage HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}").into_bytes()
 }
@@ -98,8 +97,8 @@ async fn malformed_requests_are_refused() {
 }
 
 async fn ambiguous_request_lengths_are_refused() {
-    // Chunks and a length: whoever counts the bytes otherwise sees another request among them. RFC 9112, 6.1: it may be answered, and then
-    // the connection ends.
+    // With chunks and a length, a proxy that uses the other one sees a second request. RFC 9112, 6.1: the server may answer,
+    // and must close the connection.
     let client = Besieged::client().await;
     let mut stream = connect(client.address).await;
     let body = r#"{"author":"alice","text":"hey"}"#;
@@ -127,7 +126,7 @@ async fn slow_requests_time_out() {
             let (mut stream, at_once, slowly) = (connect(client.address).await, at_once.clone(), slowly.clone());
             slow.spawn(async move {
                 write(&mut stream, &at_once).await;
-                // All but the last, for which the client may wait.
+                // All bytes but the last, for which the client may wait.
                 for byte in &slowly[..slowly.len() - 1] {
                     write(&mut stream, &[*byte]).await;
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -142,13 +141,12 @@ async fn slow_requests_time_out() {
 
 async fn five_thousand_idle_connections_are_bounded() {
     let client = Besieged::client().await;
-    // Or as many as one process may have here, which this one and the client each have an end of.
-    // The limit has been raised by now.
+    // As many as the limit of open files allows: both ends have a descriptor.
     let count = (messenger::process::file_limit() / 2).min(5_000);
     let mut idle = Vec::new();
     for number in 0..count {
         let mut stream = connect(client.address).await;
-        // Each other one has had an answer.
+        // Every second connection has had an answer.
         if number % 2 == 0 {
             assert!(write(&mut stream, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await);
             support::soon("an answer", stream.readable()).await.expect("an answer");
@@ -159,7 +157,7 @@ async fn five_thousand_idle_connections_are_bounded() {
 }
 
 async fn pipelined_requests_with_unread_answers_are_bounded() {
-    // Their answers are more than the kernel takes for us.
+    // The answers are larger than the buffers of the kernel.
     const REQUESTS: usize = 200_000;
     const CONNECTIONS: usize = 4;
     let client = Besieged::client().await;

@@ -1,5 +1,5 @@
-//! What a peer of the server may do to HTTP/2, and what it can't: while it goes on the others are served, memory is bounded, nothing
-//! panics, and the server ends as always. All of it is written by hand, frame by frame.
+//! Attacks over HTTP/2, written frame by frame: the server serves the others, memory is bounded, nothing panics, and the
+//! server shuts down.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Many enough for whatever grows with each to be seen beside the buffers of one connection.
+/// Enough frames that growth with each of them shows beside the buffers of a connection.
 const COUNT: u32 = 100_000;
-/// What the server may grow by while frames rush past that leave nothing behind: buffers, and what h2 remembers of a thousand calls
-/// (`MAX_ENDED_EARLY`, `MAX_CANCELLED_CALLS` in `src/server/http2/connection.rs`). 80 bytes for each of the frames would be as much.
+/// The growth of the server during floods that leave nothing behind: buffers, and what h2 remembers of a thousand calls
+/// (`MAX_ENDED_EARLY`, `MAX_CANCELLED_CALLS` in `src/server/http2/connection.rs`). 80 bytes for each frame would exceed it.
 const FLOOD: usize = 8 * MIB;
-/// What a call may take that is open: 1 to 3 KiB, as the doc of `CALLS` says, and more in a debug build.
+/// The memory of an open call: 1 to 3 KiB, as the comment of `CALLS` says, and more in a debug build.
 const CALL: usize = 4 * KIB;
 
 type Frames = Box<dyn Iterator<Item = Vec<u8>> + Send>;
-/// What is said over one of many streams.
+/// What an attack sends over each of many streams.
 type Call = fn(u32) -> Vec<u8>;
 
 fn again(frame: Vec<u8>) -> Frames {
@@ -82,7 +82,7 @@ async fn floods_from_a_peer_that_does_not_read_are_bounded() {
     for (attack, flood) in [("settings, unread", settings(&[])), ("pings, unread", frame(PING, 0, 0, b"flooding"))] {
         let mut raw = Raw::connect(server.address).await;
         assert!(raw.write(&[PREFACE, &settings(&[])].concat()).await);
-        // Far more than the kernel takes for us, in either direction.
+        // Far more than the buffers of the kernel in either direction.
         let times = 400;
         let taken = raw.pour(std::iter::repeat_n(flood.repeat(10_000), times)).await;
         assert!(taken < times, "{attack}: who takes no answers is read no further");
@@ -106,7 +106,7 @@ async fn ten_thousand_streams_are_bounded() {
         let mut raw = Raw::connect(server.address).await;
         assert!(raw.write(&[PREFACE, &settings(&[(INITIAL_WINDOW, i32::MAX as u32)])].concat()).await);
         assert_eq!(raw.pour(streams(STREAMS).map(call)).await, STREAMS as usize, "{attack}");
-        // Now that all was said; before this nothing was read.
+        // Reading begins after all was written.
         let mut raw = raw.listening();
         raw.comes_to(attack, Lives).await;
         left_open.push(raw);
@@ -122,12 +122,12 @@ async fn closed_and_tiny_windows_are_bounded() {
         let mut raw = Raw::open(server.address, &[(INITIAL_WINDOW, window)]).await;
         raw.pour(streams(READERS).map(read_messages)).await;
         raw.pour(streams(READERS).map(|id| send_message(id + 2 * READERS, "hey"))).await;
-        // Each of them may have a byte more, again and again.
+        // Each stream gets one more byte of window, repeatedly.
         for _ in 0..10 {
             raw.pour(streams(READERS).map(|id| window_update(id, 1))).await;
             raw.comes_to(attack, Lives).await;
         }
-        // Who opens them after all gets what there is.
+        // A window that opens at last gets the messages.
         let before = raw.seen().frames[usize::from(DATA)];
         assert!(raw.write(&[settings(&[(INITIAL_WINDOW, 1 << 20)]), window_update(0, 1 << 30)].concat()).await);
         raw.until("what was held back", |seen| seen.frames[usize::from(DATA)] >= before + READERS as usize).await;
@@ -138,13 +138,13 @@ async fn closed_and_tiny_windows_are_bounded() {
     let sizes = [0, i32::MAX as u32].into_iter().cycle().take(COUNT as usize / 100);
     raw.pour(sizes.map(|size| settings(&[(INITIAL_WINDOW, size)]))).await;
     raw.comes_to("windows that shrink and grow", Lives).await;
-    // A reader's, and a send's.
+    // A stream of a reader, and a send.
     server.stands(FLOOD + 5 * READERS as usize * CALL).await;
 }
 
 async fn slow_connections_are_bounded() {
     const EACH: usize = 100;
-    // A connection with its buffers.
+    // The buffers of a connection.
     const CONNECTION: usize = 32 * KIB;
     let server = Besieged::server().await;
     let hello = [PREFACE, &settings(&[])].concat();
@@ -165,7 +165,7 @@ async fn slow_connections_are_bounded() {
             let (at_once, slowly) = (at_once.clone(), slowly.clone());
             slow.spawn(async move {
                 raw.write(&at_once).await;
-                // All but the last, for which the server may wait.
+                // All bytes but the last, for which the server may wait.
                 for byte in &slowly[..slowly.len() - 1] {
                     raw.write(&[*byte]).await;
                     tokio::time::sleep(Duration::from_millis(5)).await;

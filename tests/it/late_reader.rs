@@ -1,5 +1,4 @@
-//! A reader gets every message accepted after its stream opened, and none from before; the stream is open when its headers come,
-//! and they come at once.
+//! A reader gets every message that is accepted after its headers, and none from before. The headers come at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ async fn headers_arrive_before_any_message(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     post(&mut grpc, "alice", "before").await;
-    // Returns with the headers; nothing is sent meanwhile.
+    // Returns with the headers, although nothing is sent.
     let mut reader = server.reader().await;
     let time = post(&mut grpc, "alice", "after").await;
     let message = reader.next().await;
@@ -47,7 +46,7 @@ async fn late_readers_receive_an_unbroken_tail_of_the_order(backend: Backend) {
     for _ in 0..READERS {
         let older = latest.borrow().clone();
         let mut reader = server.reader().await;
-        // Sent when the headers are here: the first that the reader must have.
+        // Sent after the headers, so the reader must get it.
         let mark = post(&mut own, "test", "mark").await;
         let next = reader.next().await;
         assert!(next.time > older, "got {next:?}, acknowledged before the call was made");

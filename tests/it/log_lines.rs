@@ -1,4 +1,4 @@
-//! Every line of the log is on the page for those who run the programs, with its level: what it means, and what to do.
+//! docs/operations.md explains every log line with its level.
 
 use crate::support::suite::tests;
 use libtest_mimic::Trial;
@@ -11,7 +11,7 @@ pub fn tests() -> Vec<Trial> {
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
-/// Level and text of each line that the sources can write.
+/// The level and the text of each log line in the sources.
 fn lines(folder: &Path, all: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
@@ -20,7 +20,7 @@ fn lines(folder: &Path, all: &mut Vec<(String, String)>) {
             let source = fs::read_to_string(&entry).unwrap();
             for level in ["error", "warn", "info", "debug"] {
                 for call in source.split(&format!("{level}!(")).skip(1) {
-                    // The text is the last string of the call; before it are fields.
+                    // The text is the last string of the call, after the fields.
                     let call = call.split("\")").next().unwrap();
                     let text = call.rsplit('"').next().unwrap();
                     all.push((level.to_owned(), text.to_owned()));

@@ -1,5 +1,5 @@
-//! One connection takes as many calls as its peer makes, at once, of every kind: all are served, those that stop reading harm only
-//! themselves, and those that are cancelled leave nothing behind.
+//! One connection takes thousands of concurrent calls. All are served, stopped readers harm only themselves, and cancelled
+//! calls leave nothing behind.
 
 use std::task::Poll;
 
@@ -22,11 +22,11 @@ pub fn tests() -> Vec<Trial> {
 }
 
 const READERS: usize = 1_000;
-/// More than a stream's window, which is 64 KiB, takes.
+/// More than the window of a stream, which is 64 KiB.
 const TEXTS: usize = 100;
 const TEXT: usize = 1_000;
 
-/// A server that says when a reader is gone.
+/// Starts a server that logs when a reader leaves.
 async fn server() -> (program::Program, std::net::SocketAddr) {
     program::server(&[("RUST_LOG", "info,messenger=debug")]).await
 }
@@ -36,7 +36,7 @@ async fn ten_thousand_calls_at_once_are_served() {
     let (server, address) = server().await;
     let mut watch = support::reader(&mut support::grpc(address).await).await;
     let (mut requests, mut connection) = http2::connect(address).await;
-    // It comes back to find them all on its doorstep, as it does after a moment in which something else had the processor.
+    // While the server is stopped all calls arrive, as on a machine that is busy for a moment.
     server.signal("STOP");
     let calls: Vec<_> = (0..CALLS)
         .map(|number| match number % 100 {
@@ -59,7 +59,7 @@ async fn ten_thousand_calls_at_once_are_served() {
     support::assert_increasing(&order);
     let last = http2::call(&mut requests, "SendMessage", http2::message("the last"));
     assert_eq!(http2::status(last).await, "0");
-    // Where each began is its own affair; from there on it has all.
+    // Each reader begins somewhere, and has all messages from there on.
     let order: Vec<_> = order.into_iter().map(|message| message.text).chain(["the last".to_owned()]).collect();
     for mut reader in readers {
         let texts = http2::texts(&mut reader, |texts| texts.last().is_some_and(|last| last == "the last")).await;
@@ -71,7 +71,7 @@ async fn cancelled_calls_do_not_delay_the_next() {
     let (server, address) = server().await;
     let (mut requests, mut connection) = http2::connect(address).await;
     let mut reader = support::reader(&mut support::grpc(address).await).await;
-    // As from a proxy whose one client with that many calls goes away. Far more of them are an attack, and end the connection.
+    // As from a proxy whose client leaves. Far more cancelled calls are an attack, and end the connection.
     server.signal("STOP");
     let calls: Vec<_> = (0..READERS / 2).map(|_| http2::begin(&mut requests, "ReadMessages")).collect();
     std::future::poll_fn(|cx| Poll::Ready(connection.poll_unpin(cx).is_pending())).await;
@@ -133,13 +133,12 @@ async fn cancelled_readers_leave_no_memory_behind() {
             String::from_utf8(answer.body.to_vec()).unwrap().contains("\nmessenger_readers 0\n").then_some(())
         })
         .await;
-        // How many of them are there at once is a little different each time; in five rounds its memory
-        // has the shape that it keeps.
+        // After five rounds the memory of the server no longer grows.
         if round < 5 {
             before = before.max(server.resident());
         }
     }
-    // A reader that stays takes a kilobyte or more: five megabytes.
+    // Readers that stay would take a kilobyte or more each, so five megabytes.
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 3 * 1024 * 1024, "grew by {grown} bytes");
     let answer = http2::call(&mut requests, "SendMessage", http2::message("still here?"));

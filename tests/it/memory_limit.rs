@@ -1,4 +1,4 @@
-//! A server with a small retention lives within a small memory, whatever its readers and senders do.
+//! A server with a small retention runs in 64 MiB, with stopped readers and heavy senders.
 //!
 //! Needs root, and cgroups of version 1 or 2 with the memory controller.
 
@@ -20,12 +20,12 @@ pub fn tests() -> Vec<Trial> {
 const MIB: usize = 1024 * 1024;
 const LIMIT: usize = 64 * MIB;
 const TEXT: usize = 16 * 1024;
-/// Twenty times what is kept, and more than twice the limit.
+/// Twenty times the retention, and more than twice the limit.
 const MESSAGES: usize = 20 * 8 * MIB / TEXT;
-/// Half of what is kept.
+/// Half of the retention.
 const ROUND: usize = 4 * MIB / TEXT;
 
-/// A group of processes with a limit on their memory.
+/// A cgroup with a limit of memory.
 #[derive(Debug)]
 struct Group(PathBuf);
 
@@ -38,7 +38,7 @@ impl Group {
 
     fn within(root: &Path) -> Option<Self> {
         let files = ["memory.max", "memory.limit_in_bytes"];
-        // In the root of version 2 there is no such file; the controller is there where the groups below may have it.
+        // The root of version 2 has no such file, but lists the controllers of the groups below.
         let version_2 = fs::read_to_string(root.join("cgroup.subtree_control"));
         if !root.join(files[1]).exists() && !version_2.is_ok_and(|controllers| controllers.contains("memory")) {
             return None;
@@ -49,19 +49,19 @@ impl Group {
         files.iter().any(|file| fs::write(group.0.join(file), LIMIT.to_string()).is_ok()).then_some(group)
     }
 
-    /// Puts a shell into the group, which then becomes the program.
+    /// A shell command that moves the shell into the group.
     fn enter(&self) -> String {
         format!("echo $$ > {}/cgroup.procs", self.0.display())
     }
 
-    /// Whether somebody who takes more is killed for it.
+    /// Whether a process above the limit is killed.
     fn is_a_limit(&self) -> bool {
         let hungry = format!("{} && head -c {} /dev/zero | tail -c {} | wc -c", self.enter(), 3 * LIMIT, 2 * LIMIT);
         let shell = std::process::Command::new("sh").args(["-c", &hungry]).output();
         shell.is_ok() && self.killed() > 0
     }
 
-    /// How many processes were killed for want of memory.
+    /// The number of processes that were killed for their memory.
     fn killed(&self) -> usize {
         let read = |file| fs::read_to_string(self.0.join(file)).ok();
         let events = read("memory.events").or_else(|| read("memory.oom_control")).unwrap_or_default();
@@ -72,7 +72,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It goes when its last process has.
+        // A group can be removed once its last process has ended.
         for _ in 0..500 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -96,7 +96,7 @@ async fn stopped_readers_and_heavy_senders_fit_in_64_mib() {
     for _ in 0..4 {
         reading.push((reader(&mut grpc(address).await).await, Vec::<Message>::new()));
     }
-    // As fast as it goes, and never so far ahead of those who read that they could fall behind, however busy the machine is.
+    // At full speed, but in rounds, so that the readers cannot fall behind on a busy machine.
     for round in 0..MESSAGES / ROUND {
         let mut senders = JoinSet::new();
         for sender in 0..4 {
@@ -115,7 +115,7 @@ async fn stopped_readers_and_heavy_senders_fit_in_64_mib() {
     let orders: Vec<Vec<Message>> = reading.into_iter().map(|(_, got)| got).collect();
     assert_increasing(&orders[0]);
     assert!(orders.iter().all(|order| *order == orders[0]), "one order");
-    // Who stopped is told why that was the end of it, and the server is the one that it was.
+    // The stopped readers are told why their streams ended, and the server still runs.
     for stopped in stopped {
         let (got, status) = stopped.rest().await;
         assert_eq!(got, orders[0][..got.len()]);

@@ -1,5 +1,5 @@
-//! A message that a reader's gRPC library would refuse (more than 4 MiB as it goes out) is refused at the door; the largest that is
-//! not reaches everybody.
+//! A message that the gRPC library of a reader would refuse (more than 4 MiB encoded) is refused. The largest accepted
+//! message reaches every reader.
 
 use crate::support::suite::tests_of_each_backend;
 use crate::support::{Backend, client, http, post};
@@ -20,13 +20,13 @@ const LIMIT: usize = 4 * 1024 * 1024;
 async fn the_largest_message_reaches_readers_with_default_limits(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
-    // As any gRPC client has it: tonic's default is the usual 4 MiB.
+    // With the usual limit of 4 MiB, which is the default of tonic too.
     let mut reader = server.reader().await;
     let client = client(server.address, &[]);
     client.ready().await;
     reader.next().await;
 
-    // Find the edge by trying: the last accepted length, and the first refused one.
+    // Bisect for the last accepted length and the first refused one.
     let (mut accepted, mut refused) = (LIMIT - 100, LIMIT);
     while refused - accepted > 1 {
         let middle = accepted.midpoint(refused);
@@ -47,7 +47,7 @@ async fn the_largest_message_reaches_readers_with_default_limits(backend: Backen
     assert!(accepted > LIMIT - 50, "little is lost: {accepted}");
     client.flush().await;
     post(&mut grpc, "alice", "still here").await;
-    assert_eq!(reader.next().await.text, "still here", "nothing was changed by the refused ones");
+    assert_eq!(reader.next().await.text, "still here", "refused messages changed nothing");
 }
 
 async fn all_sizes_above_the_limit_get_one_status(backend: Backend) {

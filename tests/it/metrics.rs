@@ -1,4 +1,4 @@
-//! What the programs count is what happened, it is read on a port of its own, and nothing that a peer makes up becomes a name there.
+//! Metrics count what happened, on their own port, and peers cannot add names.
 
 #![allow(clippy::float_cmp, reason = "they are counts")]
 
@@ -36,9 +36,9 @@ pub fn tests() -> Vec<Trial> {
 
 const MIB: usize = 1024 * 1024;
 
-/// All samples, by their names with their labels.
+/// All samples by name and labels.
 async fn numbers(metrics: SocketAddr) -> HashMap<String, f64> {
-    // As Prometheus asks.
+    // The header of Prometheus.
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
     let (content_type, text) = read(metrics, &[("accept", accept)]).await;
     assert!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
@@ -46,7 +46,7 @@ async fn numbers(metrics: SocketAddr) -> HashMap<String, f64> {
     samples(&text).collect()
 }
 
-/// The format of the numbers, and the numbers.
+/// Reads the metrics with their content type.
 async fn read(metrics: SocketAddr, headers: &[(&str, &str)]) -> (String, String) {
     let answer = web::call(metrics, Method::GET, "/metrics", headers, "").await;
     assert_eq!(answer.status, 200);
@@ -59,7 +59,7 @@ fn samples(text: &str) -> impl Iterator<Item = (String, f64)> {
     samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
 }
 
-/// Waits until a sample has this value: some things are counted after who did them has heard of it.
+/// Waits until a sample has this value. Some events are counted after their peer has its answer.
 async fn shows(metrics: SocketAddr, sample: &str, value: f64) {
     let mut last = None;
     let look = async || {
@@ -108,7 +108,7 @@ async fn the_server_counts_its_calls() {
     assert!(now["process_resident_memory_bytes"] > 1e6 && now["process_start_time_seconds"] > 1.7e9);
     assert!(now.keys().any(|name| name.starts_with("messenger_build_info{version=")));
 
-    // One leaves, the other stops, and falls behind.
+    // One reader leaves, the other one stops and falls behind.
     drop(one);
     shows(metrics, &handled("server_stream", "ReadMessages", "Canceled"), 1.0).await;
     for _ in 0..40 {
@@ -118,7 +118,7 @@ async fn the_server_counts_its_calls() {
     shows(metrics, "messenger_readers", 0.0).await;
     drop(other);
 
-    // Names that are made up are one name.
+    // All unknown names share one label.
     let before = numbers(metrics).await.len();
     let mut requests = http2::open(address).await;
     for number in 0..50 {
@@ -156,7 +156,7 @@ async fn the_client_counts_its_requests() {
     }
     let after = numbers(metrics).await;
     assert_eq!(after["http_requests_total{method=\"other\",path=\"other\",status=\"404\"}"], 20.0);
-    // The counter, and a histogram of the one path.
+    // The counter, and the histogram of the path.
     assert!(after.len() <= before + 1 + 12, "{} and then {}", before, after.len());
 
     server.stop().await;
@@ -201,7 +201,7 @@ async fn the_dashboard_queries_only_existing_metrics() {
         for target in panel["targets"].as_array().unwrap() {
             let query = target["expr"].as_str().unwrap();
             let words = query.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
-            // The labels of gRPC are called so too.
+            // Labels of gRPC metrics begin like names.
             let labels = ["grpc_method", "grpc_code"];
             for name in
                 words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && !labels.contains(word))
@@ -239,7 +239,7 @@ async fn refused_tokens_are_counted() {
     let tokens = [("MESSENGER_TOKEN", "s3cret"), ("MESSENGER_HTTP_TOKEN", "other")];
     let variables = [&[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")], &tokens[..]].concat();
     let (mut chat, address, metrics) = start(CHAT, &variables, "client listening").await;
-    // On stdout, which may come before the log or after it.
+    // A line of stdout, which may come before or after the log.
     let line = chat.log.iter().find(|line| line.contains("gRPC  ")).cloned();
     let line = if let Some(line) = line { line } else { chat.line("gRPC  ").await };
     let server = line.split_once("gRPC  ").unwrap().1.parse().unwrap();
@@ -263,7 +263,7 @@ async fn the_connection_to_redis_is_counted() {
     post(&mut grpc(address).await, "alice", "hey").await;
     engine.kill();
     shows(metrics, "messenger_engine_open", 0.0).await;
-    // With nothing of what it had.
+    // Without its data.
     engine.start_again();
     shows(metrics, "messenger_engine_begun_anew_total", 1.0).await;
     shows(metrics, "messenger_engine_open", 1.0).await;
@@ -292,7 +292,7 @@ async fn repeated_messages_are_counted(backend: Backend) {
     shows(metrics, "messenger_messages_repeated_total", 2.0).await;
 }
 
-/// Checks the numbers with Prometheus's own tool.
+/// Checks the metrics with promtool.
 async fn promtool(text: &str) {
     suite::require("promtool", "prometheus");
     let command = tokio::process::Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn();
@@ -308,7 +308,7 @@ async fn a_scraper_without_openmetrics_gets_the_text_format() {
     let variables = [("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", addr.as_str())];
     let (_client, client, client_metrics) = start(CLIENT, &variables, "client listening").await;
     shows(client_metrics, "messenger_client_link_open", 1.0).await;
-    // Each metric with labels gets a value.
+    // Give each metric with labels a value.
     web::send(client, "alice", "hey").await;
     web::call(client, Method::GET, "/nowhere", &[], "").await;
     grpc(server)
@@ -328,7 +328,7 @@ async fn a_scraper_without_openmetrics_gets_the_text_format() {
     }
 }
 
-/// Reads the numbers over this connection; gives whether it is kept.
+/// Reads the metrics over this connection, and returns whether the connection stays open.
 async fn read_over(connection: &mut TcpStream) -> bool {
     connection
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n")
@@ -360,7 +360,7 @@ async fn idle_connections_to_the_metrics_port_do_not_block_others() {
     for connection in &mut connections[..KEPT] {
         assert!(read_over(connection).await);
     }
-    // What is wrong with the host is said here as well.
+    // A bad host is refused here too.
     let mut connection = TcpStream::connect(metrics).await.unwrap();
     connection.write_all(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();

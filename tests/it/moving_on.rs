@@ -1,5 +1,5 @@
-//! A client that knows several servers of a room moves on to another when its own is gone: its users miss
-//! nothing, and nothing is there twice. So it does from one address of a name to another.
+//! A client with several servers of a room moves to another when its own is gone, without a gap or a repeat. It tries every
+//! address of a name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ async fn clients_move_to_the_next_server_without_a_gap_or_a_repeat() {
     }
     let mut clients = Vec::new();
     for first in 0..ports.len() {
-        // Each begins with another one.
+        // Each client begins with another server.
         let order: Vec<String> = (0..ports.len()).map(|i| format!("127.0.0.1:{}", ports[(first + i) % 3])).collect();
         clients.push(client_of(&order.join(",")).await);
     }
@@ -105,7 +105,7 @@ async fn unreachable_servers_are_skipped_at_once() {
     assert_increasing(&[got]);
 }
 
-/// What listens at the first address of a name, and is no server.
+/// A listener that is no server, at one address of a name.
 #[derive(Debug, Clone, Copy)]
 enum Bad {
     Closes,
@@ -130,7 +130,7 @@ fn listen_badly(address: SocketAddr, bad: Bad) {
 }
 
 async fn every_address_of_a_name_is_tried() {
-    // Whichever of the two the resolver names first, it is the bad one in one of the cases.
+    // In one of the two cases the bad address is the first.
     let hosts = Hosts::new("127.0.0.1 two\n127.0.0.2 two\n");
     for bad in [Bad::Closes, Bad::AnswersHttp1, Bad::Hangs] {
         for (bad_at, good_at) in [([127, 0, 0, 1], [127, 0, 0, 2]), ([127, 0, 0, 2], [127, 0, 0, 1])] {
@@ -158,7 +158,7 @@ async fn a_hanging_resolver_does_not_delay_the_second_server() {
     client.line("client listening").await;
     let start = Instant::now();
     client.line("stream open").await;
-    // glibc's resolver takes ten seconds.
+    // The resolver of glibc gives up after ten seconds.
     assert!(start.elapsed() < Duration::from_secs(5), "after {:?}", start.elapsed());
     assert!(client.log.iter().any(|line| line.contains("the resolver gives no answer")), "{:#?}", client.log);
 }

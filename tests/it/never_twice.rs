@@ -1,5 +1,5 @@
-//! A message is never put into the room twice. Where a connection breaks between the server's taking the message and the client's
-//! hearing of it, the client sends it again under the same key, to the same life of the room; where it can't, it says that nobody knows.
+//! A message is never in the room twice. If a connection breaks between the acceptance and its answer, the client repeats
+//! the send with the same key in the same epoch. Where it cannot, it reports an unknown outcome.
 
 use crate::support;
 use crate::support::proxy::{Mode, proxy};
@@ -33,12 +33,12 @@ async fn a_send_whose_answer_is_lost_is_accepted_once(backend: Backend) {
         assert_eq!(answer.status, 200, "{:?}", answer.body);
         assert_eq!(answer.json()["sendTime"], message.time, "the time that it got at first");
 
-        // The next message of the room is the next one that somebody sends.
+        // The next message of the room is the next one that is sent.
         let time = client.send("alice", "after").await;
         assert_eq!(room.next().await.time, time);
         post(&mut direct, "test", "mark").await;
         assert_eq!(room.next().await.text, "mark");
-        // The client's stream was cut too, and went on where it was.
+        // The stream of the client was cut too, and has resumed.
         let got = client.collect(3).await;
         assert_eq!(
             got.iter().map(|message| message.text.as_str()).collect::<Vec<_>>(),
@@ -91,7 +91,7 @@ async fn a_send_without_a_connection_waits_and_is_accepted_once(backend: Backend
             let answer = send.await.unwrap();
             match answer.status.as_u16() {
                 200 => accepted += 1,
-                // Sent in the moment of the cut.
+                // The send met the cut.
                 503 => assert!(answer.problem().contains("may or may not"), "{}", answer.problem()),
                 other => panic!("{other}: {:?}", answer.body),
             }

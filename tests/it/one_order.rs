@@ -1,4 +1,4 @@
-//! All readers of all clients see all messages in one order, the one in which the server accepted them, however many send at once.
+//! All readers of all clients get all messages in one order, with any number of concurrent senders.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ async fn concurrent_senders_make_one_order(backend: Backend) {
                 let mut sent = Vec::new();
                 for number in 0..EACH {
                     let (author, text) = (format!("sender {sender}"), format!("{round}/{number}"));
-                    // Half of them over HTTP, through one client or the other, half of them straight to the server.
+                    // Half of the senders use HTTP through one of the clients, the others gRPC.
                     let time = if sender % 4 < 2 {
                         support::http::send(http, &author, &text).await
                     } else {
@@ -52,13 +52,13 @@ async fn concurrent_senders_make_one_order(backend: Backend) {
         for client in &clients {
             assert_eq!(client.collect(SENDERS * EACH).await, order, "a client");
         }
-        // Every message once, with the time that its sender was told, and each sender's messages in the order it sent them.
+        // Every message once, with the time of its answer, and the messages of each sender in their order.
         let place: HashMap<&Message, usize> =
             order.iter().enumerate().map(|(place, message)| (message, place)).collect();
         assert_eq!(place.len(), SENDERS * EACH);
         for mine in sent {
             let places: Vec<usize> = mine.iter().map(|message| place[message]).collect();
-            assert!(places.is_sorted(), "a sender's own order");
+            assert!(places.is_sorted(), "the order of each sender");
         }
     }
 }

@@ -1,9 +1,5 @@
-//! The OpenAPI document and the program say the same: every route is in it, each operation gives each of the answers that it lists
-//! and none that it does not, with the types, headers and bodies that stand there. And schemathesis, which calls what it reads there
-//! with all that is allowed and much that is not, finds nothing.
-//!
-//! schemathesis is a Python program (`pip install schemathesis`). Without it its tests skip, and say so; where the variable `CI` is
-//! `true` they fail.
+//! The OpenAPI document matches the client: it lists every route, and each operation gives exactly the listed answers with
+//! their types, headers and bodies. schemathesis, which generates requests from the document, finds no mismatch.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,16 +30,16 @@ pub fn tests() -> Vec<Trial> {
 const DOCUMENT: &str = include_str!("../../src/client/http/openapi.json");
 const ROUTES: &str = include_str!("../../src/client/http/routes.rs");
 
-/// The largest body in these tests, and 16 of them is what there is room for.
+/// The largest body in these tests. There is room for 16 of them.
 const MAX_BODY: usize = 32 * 1024;
 /// Longer than a body may take (40 s).
 const PATIENCE: Duration = Duration::from_mins(2);
 const MESSAGE: &str = r#"{"author": "alice", "text": "hey"}"#;
 
-/// The document, with the program's answers held against it.
+/// The document, which answers are checked against.
 struct Document {
     root: Value,
-    /// Operations and statuses that were seen.
+    /// The operations and statuses that were seen.
     seen: BTreeSet<(String, u16)>,
 }
 
@@ -65,7 +61,7 @@ impl Document {
         Self { root: serde_json::from_str(DOCUMENT).expect("JSON"), seen: BTreeSet::new() }
     }
 
-    /// Method and path of each operation.
+    /// The method and path of each operation.
     fn operations(&self) -> Vec<(Method, String)> {
         let mut all = Vec::new();
         for (path, methods) in self.root["paths"].as_object().unwrap() {
@@ -76,7 +72,7 @@ impl Document {
         all
     }
 
-    /// What a `$ref` stands for, or the value itself.
+    /// The target of a `$ref`, or the value itself.
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         let Some(reference) = value.get("$ref") else { return value };
         let reference = reference.as_str().expect("text");
@@ -84,7 +80,7 @@ impl Document {
         self.root.pointer(pointer).unwrap_or_else(|| panic!("{reference} is not there"))
     }
 
-    /// Fails unless the document lists this answer, with these headers, and a body like this.
+    /// Fails unless the document lists this answer with its headers and its body.
     fn check(&mut self, method: &Method, path: &str, answer: &Answer) {
         let what = format!("{method} {path}: {}", answer.status);
         let operation = &self.root["paths"][path][method.as_str().to_lowercase()];
@@ -124,7 +120,7 @@ impl Document {
         self.seen.insert((format!("{method} {path}"), answer.status));
     }
 
-    /// As much of JSON Schema as the document uses; schemathesis looks with all of it, patterns too.
+    /// Checks the parts of JSON Schema that the document uses. schemathesis checks all of it, with patterns.
     fn check_value(&self, what: &str, schema: &Value, value: &Value) {
         let schema = self.resolve(schema);
         for (keyword, rule) in schema.as_object().expect("a schema") {
@@ -171,7 +167,7 @@ impl Document {
     }
 }
 
-/// A request whose body may say less than it announces.
+/// A request whose body may be shorter than announced.
 async fn begin(
     address: SocketAddr,
     method: &Method,
@@ -189,7 +185,7 @@ async fn begin(
     socket
 }
 
-/// Its answer, of an endless one the beginning.
+/// The answer, or the beginning of an endless one.
 async fn answer(mut socket: TcpStream) -> Answer {
     let read = async {
         let mut bytes = Vec::new();
@@ -236,7 +232,7 @@ async fn references_and_components_match() {
     let mut all = BTreeSet::new();
     references(&document.root, &mut all);
     let mut components = BTreeSet::new();
-    // Those of security are referred to by their names alone.
+    // Security schemes are referred to by name.
     let kinds = document.root["components"].as_object().unwrap().iter().filter(|(kind, _)| *kind != "securitySchemes");
     for (kind, named) in kinds {
         components.extend(named.as_object().unwrap().keys().map(|name| format!("#/components/{kind}/{name}")));
@@ -277,7 +273,7 @@ async fn every_documented_answer_is_given() {
     let address = chat.address;
     chat.ready().await;
 
-    // What is as it should be, with messages there.
+    // Good requests, with messages in the buffer.
     for (method, path) in &operations {
         chat.send("alice", "hey").await;
         let good = ask(address, method, path, "", if path == "/sendMessage" { MESSAGE } else { "" }).await;
@@ -299,7 +295,7 @@ async fn every_documented_answer_is_given() {
             document.check(method, path, &ask(address, method, path, &format!("if-none-match: {tag}\r\n"), "").await);
         }
     }
-    // A flush that has something to say.
+    // A flush with messages.
     first.stop().await;
     let _second = server_on(support::listen_again(server_address.port()).await, &[]);
     let flush = until("the gap", async || {
@@ -309,7 +305,7 @@ async fn every_documented_answer_is_given() {
     .await;
     document.check(&Method::POST, "/getAndFlushMessages", &flush);
 
-    // What is wrong with any request: it is cut, too large, from elsewhere.
+    // Errors of any request: cut, too large, or from another site.
     for (method, path) in &operations {
         let mut cut = begin(address, method, path, "", 5, b"ab").await;
         cut.shutdown().await.unwrap();
@@ -319,7 +315,7 @@ async fn every_documented_answer_is_given() {
             document.check(method, path, &ask(address, method, path, "sec-fetch-site: cross-site\r\n", MESSAGE).await);
         }
     }
-    // What is wrong with a message.
+    // Errors of a message.
     let send = async |headers: &str, body: &str| ask(address, &Method::POST, "/sendMessage", headers, body).await;
     for body in ["", "hey", "[]", "{}", r#"{"author": 5, "text": ""}"#] {
         document.check(&Method::POST, "/sendMessage", &send("", body).await);
@@ -335,7 +331,7 @@ async fn every_documented_answer_is_given() {
     rebound(&mut document, address).await;
     document.check(&Method::POST, "/sendMessage", &send("content-encoding: gzip\r\n", MESSAGE).await);
     panics(&mut document, server_address).await;
-    // And with the server.
+    // Errors of the server.
     for (server, status) in [(silent(), 504), (failing(), 502)] {
         let client = client(server, &["--send-deadline", "1500ms"]);
         let answer = ask(client.address, &Method::POST, "/sendMessage", "", MESSAGE).await;
@@ -343,10 +339,10 @@ async fn every_documented_answer_is_given() {
         document.check(&Method::POST, "/sendMessage", &answer);
     }
 
-    // Bodies that fill all the room there is: others are refused, and these run out of time.
+    // Incomplete bodies fill the room: others are refused, and these time out.
     let mut hanging = JoinSet::new();
     for (number, (method, path)) in operations.iter().cycle().take(16 + operations.len()).cloned().enumerate() {
-        // The last ones are small: for these there is room, whoever is refused.
+        // The last bodies are small, and find room.
         hanging.spawn(hang(address, method, path, if number < 16 { MAX_BODY } else { 100 }));
     }
     let large = format!("{MESSAGE}{}", " ".repeat(20 * 1024));
@@ -354,7 +350,7 @@ async fn every_documented_answer_is_given() {
         let full = until("a refusal", async || {
             let answer = ask(address, method, path, "", &large).await;
             if answer.status == 200 {
-                // One of those that hang was refused beside this one: another has to take its room.
+                // An incomplete body was refused beside this one, so another one takes its room.
                 hanging.spawn(hang(address, method.clone(), path.clone(), MAX_BODY));
             }
             (answer.status != 200).then_some(answer)
@@ -378,7 +374,7 @@ async fn every_documented_answer_is_given() {
     assert!(missing.is_empty(), "listed, and never given: {missing:?}");
 }
 
-/// Each operation without the token that the client asks for.
+/// Calls each operation without the token.
 async fn without_token(document: &mut Document, server_address: SocketAddr) {
     let file = std::env::temp_dir().join(format!("messenger-token-{}", std::process::id()));
     std::fs::write(&file, "s3cret").unwrap();
@@ -392,7 +388,7 @@ async fn without_token(document: &mut Document, server_address: SocketAddr) {
     }
 }
 
-/// Each operation as a browser asks for it under a name that a stranger may have.
+/// Calls each operation as a browser under a foreign host name.
 async fn rebound(document: &mut Document, address: SocketAddr) {
     for (method, path) in document.operations() {
         let answer = ask(address, &method, &path, "host: evil.example\r\nsec-fetch-site: same-origin\r\n", "").await;
@@ -407,7 +403,7 @@ fn can_panic() -> bool {
     cfg!(debug_assertions)
 }
 
-/// Each operation in a program that panics where it handles its first request.
+/// Calls each operation in a client that panics in its first handler.
 async fn panics(document: &mut Document, server: SocketAddr) {
     if !can_panic() {
         return;
@@ -426,7 +422,7 @@ async fn panics(document: &mut Document, server: SocketAddr) {
     }
 }
 
-/// A request whose body does not come to its end, and what it is answered.
+/// Sends a request with an incomplete body, and returns the answer.
 async fn hang(address: SocketAddr, method: Method, path: String, length: usize) -> (Method, String, Answer) {
     let part = vec![b' '; length - 1];
     let socket = begin(address, &method, &path, "", length, &part).await;
@@ -434,12 +430,12 @@ async fn hang(address: SocketAddr, method: Method, path: String, length: usize) 
     (method, path, answer)
 }
 
-/// A server that never answers a message, while the stream is open.
+/// Starts a server that opens the stream and never answers a message.
 fn silent() -> SocketAddr {
     other_server(false)
 }
 
-/// A server whose every call ends with `INTERNAL`, except the stream, which is open.
+/// Starts a server that opens the stream and ends all other calls with `INTERNAL`.
 fn failing() -> SocketAddr {
     other_server(true)
 }
@@ -476,16 +472,16 @@ fn require_schemathesis() {
     }
 }
 
-/// Runs it against the client at `address`, and gives what it says.
+/// Runs schemathesis against the client at `address`, and returns its output.
 async fn schemathesis(address: SocketAddr, arguments: &[&str]) -> String {
     let folder = std::env::temp_dir().join(format!("messenger-openapi-{}-{}", std::process::id(), address.port()));
     std::fs::create_dir_all(&folder).unwrap();
-    // From a file: what it fetches itself it takes for no operation.
+    // From a file: the operation that serves a fetched document is not tested.
     let document = call(address, Method::GET, "/openapi.json", &[], "").await.body;
     std::fs::write(folder.join("openapi.json"), document).unwrap();
     let mut command = tokio::process::Command::new("schemathesis");
     command.args(["run", "openapi.json", "--url", &format!("http://{address}"), "--no-color"]);
-    // The same requests every time. The endless answer is left out: it would be read to its end.
+    // The same requests every time. The endless event stream is left out.
     command.args(["--seed", "7", "--generation-database", "none", "--exclude-path", "/messages", "--checks", "all"]);
     command.args([
         "--phases",
@@ -514,7 +510,7 @@ async fn schemathesis_finds_nothing() {
     assert!(!client.flush().await.is_empty(), "it has sent messages");
 }
 
-/// Then a message can't be sent, which the client says as the document has it, and everything else is as ever.
+/// Sends fail with the documented answer, and everything else works.
 async fn schemathesis_finds_nothing_while_the_server_is_away() {
     require_schemathesis();
     let gone = (Ipv4Addr::LOCALHOST, support::fixed_port()).into();

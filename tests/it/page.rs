@@ -1,5 +1,5 @@
-//! The page and its stream, as programs see them: what a browser is told, each event once and in order whatever is cut, a gap where
-//! something may be missing, bounds, and an end in time. What a person sees is in `tests/browser.rs`.
+//! The page and its event stream over HTTP: headers, resumption, gaps, limits and the shutdown. `browser.rs` tests the page
+//! in a browser.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub fn tests() -> Vec<Trial> {
 
 const MIB: usize = 1024 * 1024;
 
-/// One event of a stream, as the standard reads it.
+/// An event, parsed as the standard demands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
     Message(Message),
@@ -50,7 +50,7 @@ enum Event {
 struct Events {
     body: Incoming,
     rest: Vec<u8>,
-    /// What a browser would send when it connects again.
+    /// The `Last-Event-ID` that a browser would send.
     last: Option<String>,
     headers: HeaderMap,
 }
@@ -60,7 +60,7 @@ impl Events {
         Self::try_open(address, last).await.expect("a stream")
     }
 
-    /// `None` where the connection is cut before it has begun, or the answer is no stream.
+    /// Opens the stream; `None` if the connection is cut or the answer is no stream.
     async fn try_open(address: SocketAddr, last: Option<&str>) -> Option<Self> {
         let mut request = Request::get(format!("http://{address}/messages"));
         if let Some(last) = last {
@@ -73,7 +73,7 @@ impl Events {
         (parts.status == 200).then_some(stream)
     }
 
-    /// The next event; `None` at the end, and where the connection is cut.
+    /// The next event; `None` at the end of the stream or of the connection.
     async fn next(&mut self) -> Option<Event> {
         soon("an event", self.read_event()).await
     }
@@ -118,7 +118,7 @@ impl Events {
         })
     }
 
-    /// The next event that says nothing of the server's state.
+    /// The next event that is not about the state of the server.
     async fn next_of_chat(&mut self) -> Option<Event> {
         loop {
             match self.next().await? {
@@ -190,7 +190,7 @@ async fn the_page_has_a_strict_content_security_policy() {
     assert_eq!((head.status.as_u16(), head.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
     let wrong = call(client.address, Method::POST, "/messages", &[], "").await;
     assert_eq!((wrong.status.as_u16(), wrong.headers["allow"].to_str().unwrap()), (405, "GET,HEAD"));
-    // Nothing inline, nothing from elsewhere.
+    // No inline code, and nothing from other sites.
     let page = call(client.address, Method::GET, "/", &[], "").await;
     let html = String::from_utf8(page.body.to_vec()).unwrap();
     for forbidden in ["<style", "style=", "onclick", "onload", "http://", "https://", "<script>"] {
@@ -230,7 +230,7 @@ async fn cut_event_streams_resume_without_a_gap_or_a_repeat() {
     const READERS: usize = 4;
     const MESSAGES: usize = 4_000;
     let server = server(&[]);
-    // Cuts between the pages and the client, at random places; in one of two rounds between the client and the server as well.
+    // Cuts between the pages and the client, and in every second round between the client and the server.
     for between in [false, true] {
         let upstream = proxy(server.address);
         let client = client(upstream.address, &[]);
@@ -303,7 +303,7 @@ async fn a_gap_is_reported_once_and_in_its_place() {
     client.send("alice", "after").await;
     assert_eq!(events.take(2).await, ["-", "after"]);
 
-    // Who comes back from before the gap is told of it; who has been told is not told again.
+    // A page that resumes from before the gap is told, and one from after it is not.
     assert_eq!(Events::open(client.address, before.as_deref()).await.take(2).await, ["-", "after"]);
     second.stop().await;
     let third = server_on(listen_again(port).await, &[]);
@@ -324,9 +324,9 @@ async fn an_unknown_event_id_is_a_gap() {
     one.ready().await;
     let first = one.send("alice", "zero").await;
     let last = one.send("alice", "one").await;
-    // A client gets what was said since it began, and the server may take that for up to a second earlier.
+    // The client gets messages since its start, which the server rounds to up to a second earlier.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    // Another client, or this one in its next life, which began where the chat was: nothing is missing.
+    // Another client, or a restarted one, that began at this message: nothing is missing.
     let other = client(server.address, &[]);
     support::until("the other's stream", async || {
         let mut events = Events::open(other.address, None).await;
@@ -336,7 +336,7 @@ async fn an_unknown_event_id_is_a_gap() {
     let mut exact = Events::open(other.address, Some(&last)).await;
     one.send("alice", "two").await;
     assert_eq!(exact.take(1).await, ["two"]);
-    // From before it began, from times that no message has, from nowhere.
+    // Positions from before the start, between messages, and malformed ones.
     let long_ago = "2001-01-01T00:00:00.000000001Z";
     let to_come = "2999-01-01T00:00:00.000000001Z";
     for id in [first.as_str(), long_ago, to_come, "", "0", "x", "\u{e9}"] {
@@ -357,7 +357,7 @@ async fn a_slow_page_is_told_and_costs_bounded_memory() {
     );
     let address = program.address("client listening").await;
     program.line("stream open").await;
-    // Pages that read nothing, each with little room on its way.
+    // Pages that read nothing, with small socket buffers.
     let mut slow = Vec::new();
     for _ in 0..20 {
         let socket = TcpSocket::new_v4().unwrap();
@@ -381,14 +381,14 @@ async fn a_slow_page_is_told_and_costs_bounded_memory() {
             post(&mut grpc, "alice", &format!("{sent:0>4096}")).await;
             sent += 1;
         }
-        // So that what grows is not the postbox.
+        // The postbox must not grow.
         while flushed < sent {
             flushed += flush(address).await.len();
         }
     }
     soon("the one that reads", &mut all).await.unwrap();
     let grown = program.peak().saturating_sub(before);
-    // 20 queues of their own would be 320 MiB. Each page holds a few pieces of 64 KiB on their way to its socket.
+    // Separate queues would take 320 MiB. Each page holds a few pieces of 64 KiB.
     assert!(grown < 24 * MIB, "grew by {grown} bytes");
     let mut page = slow.pop().unwrap();
     let mut got = Vec::new();
@@ -428,11 +428,11 @@ async fn the_number_of_event_streams_is_limited() {
     let answer = call(client.address, Method::GET, "/messages", &[], "").await;
     assert_eq!(answer.status, 503);
     assert!(answer.problem().contains("1000 streams"), "{}", answer.problem());
-    // Everything else goes on, and a place is free again when a page is closed.
+    // Other requests are served, and a closed page frees its slot.
     client.ready().await;
     pages.pop();
     until("a free place", async || {
-        // Whoever is gone is found by the next thing that is said.
+        // The next message finds the closed page.
         client.send("alice", "hey").await;
         Events::try_open(client.address, None).await
     })
@@ -442,7 +442,7 @@ async fn the_number_of_event_streams_is_limited() {
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
-/// Opens the stream, and reads the first line of the answer.
+/// Opens the stream, and reads the status line.
 async fn open(address: SocketAddr) -> (TcpStream, String) {
     let mut page = TcpStream::connect(address).await.unwrap();
     page.write_all(b"GET /messages HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -452,7 +452,7 @@ async fn open(address: SocketAddr) -> (TcpStream, String) {
 }
 
 async fn a_closed_event_stream_frees_its_slot() {
-    // Shorter than the silence after which something is written to them.
+    // Shorter than the interval of keepalive comments.
     const AT_ONCE: Duration = Duration::from_secs(10);
     let server = server(&[]);
     let client = client(server.address, &[]);
@@ -464,7 +464,7 @@ async fn a_closed_event_stream_frees_its_slot() {
         pages.push(page);
     }
     assert_eq!(open(client.address).await.1, "HTTP/1.1 503");
-    // Half of them with something unread in both directions, and nobody says anything in the room.
+    // Half of them with unread bytes in both directions, in a silent room.
     for (number, page) in pages.iter_mut().enumerate() {
         if number % 2 == 0 {
             page.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -495,7 +495,7 @@ async fn a_half_closed_event_stream_still_delivers() {
         page.shutdown().await.unwrap();
         pages.push(page);
     }
-    // Longer than those who are gone are there.
+    // Longer than a vanished peer is kept.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let time = client.send("alice", "hey").await;
     for page in &mut pages {
@@ -510,7 +510,7 @@ async fn open_event_streams_do_not_delay_the_shutdown() {
     for signal in ["TERM", "INT"] {
         let mut chat = program::start(
             CHAT,
-            // A drain that takes as long as it likes: the streams must end by themselves.
+            // With a drain of a minute the streams must end by themselves.
             &[("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_HTTP_DRAIN_DEADLINE", "60s")],
         );
         let address = chat.address("client listening").await;
@@ -544,7 +544,7 @@ async fn the_event_stream_reports_the_state_of_the_server() {
         proxy.set(Mode::Cut);
         let cut = Instant::now();
         assert_eq!(events.next().await, Some(Event::State("down".to_owned())));
-        assert!(cut.elapsed() < Duration::from_secs(10), "told at once, and not when it has something else to say");
+        assert!(cut.elapsed() < Duration::from_secs(10), "reported without waiting for a message");
         assert_eq!(
             Events::open(client.address, None).await.next().await,
             Some(Event::State("down".to_owned())),

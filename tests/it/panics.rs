@@ -1,7 +1,7 @@
-//! A panic in a call or a connection ends only that, and is logged and counted. One in what the program needs, or that may have left the
-//! room half changed, ends the program with status 1 and one line.
+//! A panic in a call or a connection ends only that, and is logged and counted. A panic in a task that the program needs, or
+//! under the lock of the room, ends the program with status 1 and one line.
 //!
-//! The programs panic where they are asked to (`src/process/test_panic.rs`), which only those that are built for tests can be.
+//! Programs that are built with debug assertions panic on request (`src/process/test_panic.rs`).
 use std::net::SocketAddr;
 
 use crate::support;
@@ -59,7 +59,7 @@ fn hey() -> SendMessageRequest {
     SendMessageRequest { author: "alice".to_owned(), text: "hey".to_owned() }
 }
 
-/// A message so long that a few of them fill half of the stream's window.
+/// A message so large that a few of them fill half of the window of a stream.
 fn large() -> SendMessageRequest {
     SendMessageRequest { author: "alice".to_owned(), text: "x".repeat(900_000) }
 }
@@ -68,7 +68,7 @@ fn reason(status: &Status) -> Option<h2::Reason> {
     http2_error(status).and_then(h2::Error::reason)
 }
 
-/// The program has said where it has panicked, has counted it, and ends in good order.
+/// Checks that the program has logged and counted the panic, and shuts down.
 async fn goes_on(mut program: Program, metrics: SocketAddr, place: &str) {
     program.line("panicked").await;
     let line = program.log.last().unwrap();
@@ -80,7 +80,7 @@ async fn goes_on(mut program: Program, metrics: SocketAddr, place: &str) {
     assert_eq!(program.exit().await.code(), Some(0));
 }
 
-/// The program has ended by itself, and its last line says why.
+/// Checks that the program ends by itself, with the reason in its last line.
 async fn ends(mut program: Program, name: &str, reason: &str) {
     assert_eq!(program.exit().await.code(), Some(1));
     let log = program.whole_log().await;
@@ -142,7 +142,7 @@ async fn a_panic_in_a_reload_keeps_the_loaded_files() {
     server.line("panicked").await;
     server.signal("HUP");
     server.line("files reloaded").await;
-    // Not one line further: that was all.
+    // No further line.
     server.log.clear();
     let answer = web::call(metrics, Method::GET, "/metrics", &[], "").await;
     assert!(String::from_utf8(answer.body.to_vec()).unwrap().contains("\nmessenger_panics_total 1\n"));
@@ -168,7 +168,7 @@ async fn a_panic_in_the_dispatcher_ends_the_program() {
     only_when_it_can_panic();
     for (program, name) in [(SERVER, "messenger-server"), (CHAT, "messenger")] {
         let (program, address, _) = start(program, "dispatcher", &[]).await;
-        // The message is accepted, and its sender may or may not hear of that.
+        // The message is accepted, with or without an answer.
         let _ = grpc(address).await.send_message(hey()).await;
         ends(program, name, "panicked: asked to at dispatcher").await;
     }
@@ -199,7 +199,7 @@ async fn a_panic_in_the_stream_or_buffer_of_the_client_ends_the_program() {
 async fn a_panic_in_the_connection_of_the_client_is_survived() {
     only_when_it_can_panic();
     let server = support::server(&[]);
-    // The first writes open the connection and the stream; the later ones are made while it is open.
+    // The first writes open the connection and the stream, later ones happen while it is open.
     let writes = (1..=8).map(|write| format!("client socket:{write}"));
     for place in writes.chain(["client connection".to_owned()]) {
         let (server_address, more) = (server.address.to_string(), ("MESSENGER_HTTP_PORT", "0"));
@@ -210,12 +210,12 @@ async fn a_panic_in_the_connection_of_the_client_is_survived() {
             if client.try_exit().is_some() {
                 return Some(());
             }
-            // A task of its own: the client may end meanwhile.
+            // In a task, because the client may end meanwhile.
             let ready = tokio::spawn(async move { web::call(address, Method::GET, "/ready", &[], "").await.status });
             (ready.await.ok() == Some(StatusCode::OK)).then_some(())
         })
         .await;
-        // So much that the client has to write WINDOW_UPDATE, and sends nothing else.
+        // So much that the client writes a WINDOW_UPDATE, and nothing else.
         for _ in 0..4 {
             server.grpc().await.send_message(large()).await.expect("an answer");
         }
@@ -237,7 +237,6 @@ async fn a_panic_in_the_connection_of_the_client_is_survived() {
     server.stop().await;
 }
 
-/// So that a stream ends with its socket in every case, and the client opens the next one.
 async fn a_closed_socket_retires_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string().parse().unwrap();
@@ -257,11 +256,11 @@ async fn a_panic_in_the_signal_handler_ends_the_program() {
     let server = support::server(&[]);
     let variables = [("MESSENGER_SERVER_ADDR", &*server.address.to_string()), ("MESSENGER_HTTP_DRAIN_DEADLINE", "1h")];
     let (client, address, _) = start(CLIENT, "signals", &variables).await;
-    // A request that does not end keeps the program in its drain.
+    // An incomplete request keeps the client draining.
     let mut request = TcpStream::connect(address).await.unwrap();
     let head = b"POST /sendMessage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     request.write_all(head).await.unwrap();
-    // The handler reads the body by now.
+    // Then the handler reads the body.
     soon("100 Continue", request.read_u8()).await.unwrap();
     client.signal("TERM");
     ends(client, "messenger-client", "second signal").await;

@@ -1,4 +1,4 @@
-//! A message that is sent again under its idempotency key is in the room once, and every answer is the same.
+//! A send that is repeated with its idempotency key is in the room once, and every answer is the same.
 
 use crate::support::suite::{tests, tests_of_each_backend};
 use crate::support::{Backend, Grpc, post, server};
@@ -83,7 +83,7 @@ async fn malformed_keys_are_refused(backend: Backend) {
         assert!(status.message().contains("idempotency-key must be 1 to 128"), "{status}");
     }
     let time = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, &long[1..])]).await.unwrap();
-    assert_eq!(reader.next().await.time, time, "the first there is");
+    assert_eq!(reader.next().await.time, time, "the first message of the room");
 }
 
 async fn a_key_of_another_epoch_is_refused(backend: Backend) {
@@ -96,7 +96,7 @@ async fn a_key_of_another_epoch_is_refused(backend: Backend) {
     let headers = grpc.read_messages(()).await.unwrap();
     let epoch = headers.metadata().get(EPOCH).unwrap().to_str().unwrap();
     let time = send(&mut grpc, "hey", &[key, (EPOCH, epoch)]).await.unwrap();
-    assert_eq!(reader.next().await.time, time, "the first there is");
+    assert_eq!(reader.next().await.time, time, "the first message of the room");
 }
 
 async fn a_full_table_refuses_new_keys() {
@@ -108,7 +108,7 @@ async fn a_full_table_refuses_new_keys() {
     }
     let status = send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "1000")]).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert!(status.metadata().contains_key(NOT_ACCEPTED), "may be sent again");
-    assert_eq!(send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap(), first, "none is forgotten");
+    assert!(status.metadata().contains_key(NOT_ACCEPTED), "may be repeated");
+    assert_eq!(send(&mut grpc, "hey", &[(IDEMPOTENCY_KEY, "0")]).await.unwrap(), first, "no key is forgotten");
     post(&mut grpc, "alice", "without a key").await;
 }

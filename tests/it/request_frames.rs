@@ -1,4 +1,4 @@
-//! However a request is cut into frames, and whatever happens to the calls around it, it is one message.
+//! A request is one message however it is cut into frames, and whatever happens to the calls beside it.
 
 use crate::support::suite::tests;
 use crate::support::{http2, server};
@@ -49,11 +49,11 @@ async fn incomplete_and_cancelled_calls_do_not_delay_others() {
         let (answer, mut stream) = http2::begin(&mut requests, "SendMessage");
         stream.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
         half.push((answer, stream));
-        // More than the connection's window in all, and each is gone in the middle: by its caller, or refused before it has all come.
+        // Together more than the window of the connection. Each call is cancelled, or refused before it is complete.
         let (answer, mut stream) = http2::begin(&mut requests, ["SendMessage", "Unknown"][number % 2]);
         let mut body = vec![0; MIB / 4];
         body[1] = 1;
-        // Refused already, perhaps.
+        // The call may be refused already.
         let _ = stream.send_data(body.into(), false);
         if number % 2 == 0 {
             stream.send_reset(Reason::CANCEL);

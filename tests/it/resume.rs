@@ -1,5 +1,5 @@
-//! A reader goes on where its stream was cut, or begins when it began to wait: it gets everything after the
-//! position it names, once and in order, or is told that something is missing.
+//! A reader resumes after a position, or begins when it began to wait. It gets everything since then, once and in order, or is
+//! told of a gap.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Trial> {
     tests
 }
 
-/// What the headers of a stream say.
+/// The response headers of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Headers {
     epoch: String,
@@ -60,8 +60,8 @@ async fn every_position_resumes_with_exactly_the_rest(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     let (mut reader, Headers { epoch, position, resumed }) = open(&mut grpc, &[]).await.unwrap();
-    assert_eq!(resumed, None, "nobody asked");
-    // Sizes that make segments end within, between, and at messages, and some that are segments of their own.
+    assert_eq!(resumed, None, "without a position there is no answer to it");
+    // Sizes that make segments end within and between messages, and some larger than a segment.
     let mut order = Vec::new();
     for number in 0..300 {
         let size = if number % 40 == 39 { 70_000 } else { number * 13 };
@@ -113,10 +113,10 @@ async fn a_position_that_is_no_longer_kept_is_a_gap() {
         assert_eq!(headers.resumed.as_deref(), Some("false"));
         let oldest = reader.next().await;
         let index = order.iter().position(|message| *message == oldest).expect("one of them");
-        assert!(index > 100, "most are gone, {index}");
+        assert!(index > 100, "most messages are gone, {index}");
         assert_eq!(headers.position, order[index - 1].time, "everything after this time");
         assert_eq!(reader.take(order.len() - index - 1).await, order[index + 1..]);
-        // From there on nothing is missing.
+        // After that position nothing is missing.
         let (mut reader, headers) = resume(&mut grpc, &epoch, &order[index - 1].time).await;
         assert_eq!((headers.resumed.as_deref(), reader.next().await), (Some("true"), oldest));
     }
@@ -130,7 +130,7 @@ async fn a_position_of_another_epoch_is_a_gap(backend: Backend) {
     assert_eq!(headers.resumed.as_deref(), Some("false"));
     assert_ne!(headers.epoch, "0123456789abcdef");
     assert!(headers.position < time);
-    assert_eq!(reader.next().await.time, time, "everything there is");
+    assert_eq!(reader.next().await.time, time, "everything in the room");
 }
 
 async fn a_waiting_client_receives_messages_since_it_started(backend: Backend) {
@@ -138,11 +138,11 @@ async fn a_waiting_client_receives_messages_since_it_started(backend: Backend) {
     let mut grpc = server.grpc().await;
     let (_, Headers { epoch, position, .. }) = open(&mut grpc, &[]).await.unwrap();
     let before = post(&mut grpc, "alice", "before").await;
-    // More than what the request can have been on its way for.
+    // More than the rounding of the waiting time.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let begun = Instant::now();
     let first = post(&mut grpc, "alice", "first").await;
-    // Its first call says how long it has been waiting.
+    // The first call tells how long the client has been waiting.
     let mut late = server.grpc().await;
     let waited = (begun.elapsed().as_millis() + 1).to_string();
     let (mut reader, headers) = open(&mut late, &[(WAITING, &waited)]).await.unwrap();
@@ -151,12 +151,12 @@ async fn a_waiting_client_receives_messages_since_it_started(backend: Backend) {
     assert_eq!(reader.next().await.time, first);
     let last = post(&mut grpc, "alice", "last").await;
     assert_eq!(reader.next().await.time, last);
-    // Longer than this life of the room: everything that there was in it.
+    // Longer than the epoch: everything from its beginning.
     let (mut reader, headers) = open(&mut grpc, &[(WAITING, "999999999999")]).await.unwrap();
     assert_eq!((headers.resumed.as_deref(), headers.position), (Some("true"), position));
     let times: Vec<_> = reader.take(3).await.into_iter().map(|message| message.time).collect();
     assert_eq!(times, [before, first, last.clone()]);
-    // No time at all, later than all that there was.
+    // No waiting time: nothing from before.
     tokio::time::sleep(Duration::from_millis(10)).await;
     let (mut reader, headers) = open(&mut grpc, &[(WAITING, "0")]).await.unwrap();
     assert_eq!((headers.resumed.as_deref(), headers.position), (Some("true"), last));
@@ -201,7 +201,7 @@ async fn readers_that_are_cut_repeatedly_miss_nothing(backend: Backend) {
         readers.spawn(async move {
             let mut got: Vec<Message> = Vec::new();
             while got.len() < MESSAGES {
-                // Often none at all.
+                // Often zero.
                 let count = random.usize(..12).min(MESSAGES - got.len());
                 for message in stream.take(count).await {
                     position.clone_from(&message.time);

@@ -1,5 +1,5 @@
-//! A send while the server is away waits for it up to a deadline, and then says so; it never holds up a flush, and a message is
-//! never put into the room twice.
+//! A send without a server waits up to its deadline and then fails. It never delays a flush, and no message is in the room
+//! twice.
 
 use ::http::{HeaderMap, Response};
 use prost_types::Timestamp;
@@ -74,13 +74,13 @@ async fn a_waiting_send_is_accepted_when_the_server_returns(backend: Backend) {
     assert_eq!(
         got.iter().map(|message| message.time.clone()).collect::<Vec<_>>(),
         times,
-        "each once, in the own buffer too"
+        "each message once, in the buffer of the sender too"
     );
     server.stop().await;
 }
 
 async fn a_server_that_never_answers_is_a_504() {
-    // Speaks HTTP/2 and answers no call: the message may have arrived, so the answer must not say it has not.
+    // The server speaks HTTP/2 and answers no call, so the message may have arrived.
     let silent = support::free_port();
     let client = client(silent.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
     tokio::spawn(async move {
@@ -173,7 +173,7 @@ async fn sends_during_a_shutdown_are_accepted_once_or_refused(backend: Backend) 
         let mut acknowledged = Vec::new();
         for send in sends {
             let answer = send.await.unwrap();
-            // A break in the middle of a call is told as what it is; everything else waits for the server and goes through.
+            // A call that breaks has an unknown outcome, and all others wait for the server.
             match answer.status.as_u16() {
                 200 => acknowledged.push(answer.json()["sendTime"].as_str().unwrap().to_owned()),
                 503 => assert!(answer.problem().contains("may or may not"), "{}", answer.problem()),
@@ -196,9 +196,9 @@ async fn sends_during_a_shutdown_are_accepted_once_or_refused(backend: Backend) 
     }
 }
 
-/// A server whose streams never end, and which takes this many messages on a connection and then says goodbye (GOAWAY), as a proxy does
-/// now and then. With none it refuses each without a goodbye.
-fn that_parts(listener: TcpListener, messages: usize) {
+/// Starts a server that takes this many messages on a connection and then sends GOAWAY, as proxies do, while streams stay
+/// open. With none it refuses every message without a GOAWAY.
+fn sends_goaway_after(listener: TcpListener, messages: usize) {
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -234,7 +234,7 @@ fn that_parts(listener: TcpListener, messages: usize) {
 async fn a_connection_that_takes_no_more_calls_is_replaced() {
     let listener = support::free_port();
     let client = client(listener.local_addr().unwrap(), &["--send-deadline", "10s"]);
-    that_parts(listener, 5);
+    sends_goaway_after(listener, 5);
     for number in 0..18 {
         assert_eq!(client.send("alice", &number.to_string()).await, "2025-09-20T10:58:42.665193557Z");
     }
@@ -243,10 +243,10 @@ async fn a_connection_that_takes_no_more_calls_is_replaced() {
 async fn endless_refusals_end_at_the_deadline() {
     let listener = support::free_port();
     let client = client(listener.local_addr().unwrap(), &["--send-deadline", "1500ms"]);
-    that_parts(listener, 0);
+    sends_goaway_after(listener, 0);
     let started = Instant::now();
     let answer = http::try_send(client.address, "alice", "hey").await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.problem(), "the server is away: the message was not sent");
-    assert!(started.elapsed() >= Duration::from_millis(1400), "it was tried until then");
+    assert!(started.elapsed() >= Duration::from_millis(1400), "the send was repeated until then");
 }

@@ -1,5 +1,4 @@
-//! The client outlives its server: however the server goes (end, kill, kill again at once), the client keeps what it has, finds the
-//! next server by itself, and never ends.
+//! The client survives a shutdown or a kill of its server at any moment: it keeps its buffer, and finds the next server.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
@@ -22,7 +21,7 @@ async fn a_client_survives_restarts_at_random_moments() {
     let mut kept = Vec::new();
     for round in 0..12 {
         let before = client.send("alice", &format!("before {round}")).await;
-        // Under load, so that the end comes in the middle of calls and of the stream.
+        // Under load, so that the server ends in the middle of calls and of the stream.
         let http = client.address;
         let load = tokio::spawn(async move {
             let mut acknowledged = Vec::new();
@@ -51,7 +50,7 @@ async fn a_client_survives_restarts_at_random_moments() {
         })
         .await;
         assert_increasing(&got);
-        // A server that ends in good order has delivered what it acknowledged; one that is killed may take the last of it along.
+        // A server that shuts down has delivered what it acknowledged; a killed one may lose its last messages.
         if round % 2 == 1 {
             assert_eq!(got[0].time, before, "the buffer survived the server");
         }
@@ -60,7 +59,7 @@ async fn a_client_survives_restarts_at_random_moments() {
         texts.sort();
         texts.dedup();
         assert_eq!(texts.len(), got.len(), "none twice");
-        // What the next server acknowledged was sent over the new stream's connection, so all of it came back.
+        // The client sends to the next server only once its stream there is open, so nothing is missing.
         for time in acknowledged.iter().filter(|time| **time > gone) {
             assert!(
                 got.iter().any(|message| message.time == *time),

@@ -1,5 +1,5 @@
-//! A bad setting is one line on stderr with the variable and the value, and exit status 2, before any port opens; a port in use is
-//! one line and exit status 1. Never a panic, never a silent default.
+//! A bad setting is one line on stderr with the variable and the value, and exit status 2, before any port opens. A port in
+//! use is one line and exit status 1.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -181,7 +181,7 @@ async fn the_health_check_reports_whether_the_program_serves() {
     };
     assert_eq!(check(SERVER, "MESSENGER_SERVER_PORT", &server_port).await, (Some(0), String::new()));
     assert_eq!(check(CLIENT, "MESSENGER_HTTP_PORT", &http_port).await, (Some(0), String::new()));
-    // One that hangs fails its check, and does not hang that too.
+    // The check of a program that hangs fails, and does not hang.
     server.signal("STOP");
     client.signal("STOP");
     for (program, variable, port) in
@@ -195,7 +195,7 @@ async fn the_health_check_reports_whether_the_program_serves() {
     server.exit().await;
     let (status, line) = check(SERVER, "MESSENGER_SERVER_PORT", &server_port).await;
     assert_eq!((status, line.lines().count()), (Some(1), 1), "{line}");
-    // The client serves without its server; its own health is not the server's.
+    // The client is healthy without its server.
     assert_eq!(check(CLIENT, "MESSENGER_HTTP_PORT", &http_port).await.0, Some(0));
     client.signal("KILL");
     client.exit().await;
@@ -230,7 +230,7 @@ async fn a_terminal_gets_colours_unless_no_color_is_set() {
         (("TERM", "dumb"), false),
     ];
     for (variable, expected) in cases {
-        // It gives the program a terminal, which is closed with it: that ends the program.
+        // `script` gives the program a terminal, and closing the terminal ends the program.
         let mut terminal = tokio::process::Command::new("script");
         terminal
             .args(["-qec", SERVER, "/dev/null"])
@@ -306,7 +306,7 @@ async fn malformed_secrets_are_never_printed() {
         }
         run(&["--help"], Some((variable, OsStr::from_bytes(value))));
     }
-    // A private key that has lost its line ends.
+    // A private key without line ends.
     let key = std::env::temp_dir().join(format!("messenger-key-{}", std::process::id()));
     std::fs::write(&key, "-----BEGIN PRIVATE KEY----- s3cret -----END PRIVATE KEY-----\n").unwrap();
     let path = key.to_str().unwrap();

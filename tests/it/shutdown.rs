@@ -1,5 +1,5 @@
-//! SIGTERM and SIGINT alike: streams end with `UNAVAILABLE`, running calls finish, the exit status is 0, in under three seconds even
-//! when a peer never reads; a second signal ends at once.
+//! After SIGTERM or SIGINT streams end with `UNAVAILABLE`, running calls finish, and the exit status is 0, in under three
+//! seconds even when a peer never reads. A second signal ends the program at once.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Trial> {
     tests
 }
 
-/// The bound of the contract, on a machine that may be busy.
+/// The promised bound.
 const BOUND: Duration = Duration::from_secs(3);
 
 async fn both_signals_end_streams_with_a_status(backend: Backend) {
@@ -55,8 +55,8 @@ async fn both_signals_end_streams_with_a_status(backend: Backend) {
 
 async fn peers_that_never_read_do_not_delay_the_shutdown(backend: Backend) {
     let (mut server, address) = backend.program(&[]).await;
-    // One that has stopped in the middle of a stream with more on its way than any buffer takes, one that has not even begun, and
-    // one that keeps a stream of another service open.
+    // A reader that has stopped with more messages than any buffer takes, a silent connection, and a stream of another
+    // service.
     let stopped = reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;
     for _ in 0..30 {
@@ -78,14 +78,14 @@ async fn peers_that_never_read_do_not_delay_the_shutdown(backend: Backend) {
 }
 
 async fn idle_peers_do_not_delay_the_shutdown(backend: Backend) {
-    // A drain that takes as long as it likes: each must end by itself.
+    // With a drain of a minute each connection must end by itself.
     let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let silent = TcpStream::connect(address).await.unwrap();
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(b"PRI * HTTP/2.0").await.unwrap();
     let idle = http2::open(address).await;
     let mut was_busy = grpc(address).await;
-    // Also shows that those before it were accepted.
+    // Shows that the connections before were accepted.
     post(&mut was_busy, "alice", "hey").await;
     let asked = Instant::now();
     server.signal("TERM");
@@ -116,7 +116,7 @@ async fn a_client_ends_with_running_requests_and_hanging_peers(backend: Backend)
         let mut client =
             program::start(CLIENT, &[("MESSENGER_SERVER_ADDR", &server_addr), ("MESSENGER_HTTP_PORT", "0")]);
         let http = client.address("client listening").await;
-        // A request that never ends, an idle connection, and a send that waits for a server which is not there.
+        // An incomplete request, an idle connection, and a send that waits for an absent server.
         let mut half = TcpStream::connect(http).await.unwrap();
         half.write_all(b"POST /sendMessage HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
         let _idle = TcpStream::connect(http).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_client_ends_with_running_requests_and_hanging_peers(backend: Backend)
             support::soon("an answer", send.read_exact(&mut answer)).await.unwrap();
             assert_eq!(&answer, b"HTTP/1.1 200");
         } else {
-            // It has to be there before the end begins: requests are served in the order in which they are accepted.
+            // The send must be accepted before the signal, and requests are accepted in order.
             assert_eq!(support::http::post(http, "/getAndFlushMessages", "").await.status, 200);
         }
         let asked = Instant::now();
@@ -146,7 +146,7 @@ async fn a_client_ends_with_running_requests_and_hanging_peers(backend: Backend)
 }
 
 async fn a_second_signal_ends_at_once(backend: Backend) {
-    // A drain that would take a minute.
+    // With a drain of a minute.
     let (mut server, address) = backend.program(&[("MESSENGER_DRAIN_DEADLINE", "60s")]).await;
     let _stopped = reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;

@@ -1,5 +1,4 @@
-//! A reader that stops reading slows nobody down, does not grow the server's memory, and is told what happened: it gets all, or its
-//! stream ends with a status.
+//! A reader that stops reading delays nobody and takes no memory. It gets all messages late, or its stream ends with a status.
 
 use crate::support::suite::tests_of_each_backend;
 use crate::support::{Backend, Message, assert_increasing, grpc, post, reader};
@@ -17,7 +16,7 @@ pub fn tests() -> Vec<Trial> {
 const MIB: usize = 1024 * 1024;
 const RETENTION: usize = 8 * MIB;
 const TEXT: usize = 4 * 1024;
-/// Four times what is kept.
+/// Four times the retention.
 const MESSAGES: usize = 4 * RETENTION / TEXT;
 const ROUND: usize = 256;
 
@@ -34,7 +33,7 @@ async fn a_stopped_reader_delays_nobody_and_is_told(backend: Backend) {
     let before = server.resident();
 
     let mut order: Vec<Message> = Vec::new();
-    // In rounds that are far less than what is kept: on a busy machine those who read are slower than those who send.
+    // In rounds far below the retention, because readers may be slower than senders on a busy machine.
     for round in 0..MESSAGES / ROUND {
         let sends = senders.iter_mut().enumerate().map(|(sender, grpc)| async move {
             for number in round * ROUND / 4..(round + 1) * ROUND / 4 {
@@ -48,12 +47,12 @@ async fn a_stopped_reader_delays_nobody_and_is_told(backend: Backend) {
     }
     assert_increasing(&order);
 
-    // The kept messages, and per reader what is under way to it. Far less than what was sent, or than a queue for the one.
+    // The retention, and the messages on their way to each reader. Far less than was sent.
     let grown = server.peak().saturating_sub(before);
     assert!(grown < RETENTION + 12 * MIB, "grew by {grown} bytes while {} were sent", MESSAGES * TEXT);
 
-    // When it reads again it gets what was on its way (the start of the order, without a gap), and then the reason: a reset, because it
-    // took nothing. `tests/it/foreign.rs` has what a gRPC library makes of it.
+    // The stopped reader gets the messages on their way, without a gap, and then a reset. `foreign.rs` tests how a gRPC library
+    // reports the reset.
     let (got, status) = stopped.rest().await;
     let status = status.expect("not a clean end");
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
@@ -66,7 +65,7 @@ async fn a_slow_reader_within_the_retention_receives_everything(backend: Backend
     let mut late = reader(&mut grpc(address).await).await;
     let mut watch = reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;
-    // 16 MiB: more than any window, less than the 64 MiB that are kept.
+    // 16 MiB are more than any window, and less than the retention of 64 MiB.
     for number in 0..16 * MIB / TEXT {
         post(&mut sender, "alice", &format!("{number:0>TEXT$}")).await;
     }

@@ -1,5 +1,5 @@
-//! 30,000 texts of two bytes reach a reader that lags behind. HTTP/2 libraries cut a peer that sends too many small DATA frames:
-//! they must neither be sent, nor end our own client's stream.
+//! 30,000 texts of two bytes reach a reader that lags behind. HTTP/2 libraries end connections with too many small DATA
+//! frames, so the server must not send them, and the client must not end its own stream for them.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn a_lagging_reader_and_a_stopped_client_receive_everything(backend: Backe
     let mut lagging = server.reader().await;
     let near = client(server.address, &[]);
     near.ready().await;
-    // A real client, stopped by the system: it falls behind with whatever small frames there are on its socket.
+    // A client process that is stopped by signals falls behind with the frames in its socket.
     let server_addr = server.address.to_string();
     let mut stopped =
         program::start(program::CLIENT, &[("MESSENGER_SERVER_ADDR", &server_addr), ("MESSENGER_HTTP_PORT", "0")]);
@@ -38,7 +38,7 @@ async fn a_lagging_reader_and_a_stopped_client_receive_everything(backend: Backe
             }
         });
     }
-    // Now stopped, now running, while they come.
+    // Stop and continue it while the messages arrive.
     let mut stop = true;
     while !sends.is_empty() {
         stopped.signal(if stop { "STOP" } else { "CONT" });

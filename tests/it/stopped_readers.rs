@@ -1,5 +1,5 @@
-//! Readers that stop hold on to what they were given last, and only for as long as others may still get it too: however many stop, each
-//! at a place of its own, the server's memory does not grow with them, and each is told.
+//! A stopped reader pins its last slice of the log for at most an eighth of the retention after the log has dropped it, and is
+//! then told. So the memory of the server does not grow with stopped readers, wherever they stop.
 
 use crate::support;
 use crate::support::suite::tests;
@@ -22,7 +22,7 @@ const RETENTION: usize = 8 * MIB;
 /// Memory of the server that comes and goes with each message.
 const SPREAD: usize = 2 * MIB;
 
-/// Calls over a connection whose streams take so many bytes and then no more.
+/// Opens a connection whose streams take this many bytes.
 async fn with_window(address: std::net::SocketAddr, window: u32) -> client::SendRequest<bytes::Bytes> {
     let socket = TcpStream::connect(address).await.unwrap();
     let mut settings = client::Builder::new();
@@ -32,7 +32,7 @@ async fn with_window(address: std::net::SocketAddr, window: u32) -> client::Send
     requests
 }
 
-/// How the stream ended: with this status, or reset.
+/// Reads a stream to its end, which is a status or a reset.
 async fn end(mut stream: RecvStream) -> Result<String, Reason> {
     while let Some(data) = soon("the end", stream.data()).await {
         data.map_err(|error| error.reason().expect("a reset"))?;
@@ -79,7 +79,7 @@ async fn a_reader_that_takes_nothing_is_told_of_the_shutdown() {
 }
 
 async fn idle_readers_leave_the_window_of_their_connection() {
-    // More of them than the window has bytes, over one connection; HTTP/2's default is 64 KiB for all of its streams.
+    // More readers than the default window of a connection has bytes, which is 64 KiB for all streams.
     const READERS: usize = 66_000;
     let (_server, address) = program::server(&[]).await;
     let socket = TcpStream::connect(address).await.unwrap();
@@ -94,7 +94,7 @@ async fn idle_readers_leave_the_window_of_their_connection() {
             readers.push(soon("the headers", call).await.expect("a stream").into_body());
         }
     }
-    // A call over the same connection, whose answer has a message, while the room is silent.
+    // A call with an answer over the same connection, while the room is silent.
     let request =
         Request::post("http://localhost/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
     let (answer, mut stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();

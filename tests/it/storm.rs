@@ -1,5 +1,4 @@
-//! Thousands of connections that come and go, most of them badly, leave nothing behind: no file, no memory, and no reader that has
-//! noticed.
+//! Thousands of connections that break leave no open file and no memory behind, and readers do not notice them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,32 +18,32 @@ pub fn tests() -> Vec<Trial> {
 }
 
 const CONNECTIONS: usize = 4000;
-/// At once.
+/// The number of concurrent connections.
 const GUSTS: usize = 40;
-/// What the first one leaves is what a busy program needs, and stays. What the others leave is a leak.
+/// The memory after the first storm is what a busy program needs. Growth in the others is a leak.
 const STORMS: usize = 4;
-/// How much more memory they may leave: a kilobyte for each connection would be twice this. Their own spread is a third of it.
+/// The bound of that growth. A kilobyte for each connection would be twice this, and the usual spread is a third of it.
 const LEFT: usize = 6 * 1024 * 1024;
-/// The same where storms go on until it holds for four of them.
+/// The spread of four storms after which the memory counts as settled.
 const SETTLED: usize = 512 * 1024;
 const MOST_STORMS: usize = 40;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// One that connects to the server, and is gone.
+/// A connection to the server that breaks.
 async fn gust(address: SocketAddr, kind: usize) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     if fastrand::bool() {
-        // Gone with a reset.
+        // Close with a reset.
         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     }
     match kind % 6 {
         0 => {}
-        // Not all of what HTTP/2 begins with, or just that, or nonsense.
+        // A part of the preface, only the preface, or another protocol.
         1 => drop(stream.write_all(&PREFACE[..fastrand::usize(1..PREFACE.len())]).await),
         2 => drop(stream.write_all(PREFACE).await),
         3 => drop(stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await),
-        // A reader that leaves when its stream is open, and calls whose request is never all there.
+        // A reader that leaves once its stream is open, and incomplete calls.
         4 => {
             drop(stream);
             let _ = reader(&mut grpc(address).await).await;
@@ -60,7 +59,7 @@ async fn gust(address: SocketAddr, kind: usize) {
     }
 }
 
-/// One that connects to the client.
+/// A connection to the client that breaks.
 async fn gust_of_http(address: SocketAddr, kind: usize) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     if fastrand::bool() {
@@ -70,7 +69,7 @@ async fn gust_of_http(address: SocketAddr, kind: usize) {
         0 => b"",
         1 => b"POST /sendMe",
         2 => b"POST /sendMessage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"author\": ",
-        // An answer that nobody takes.
+        // An answer that is never read.
         _ => b"POST /getAndFlushMessages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
     };
     let _ = stream.write_all(request).await;
@@ -87,7 +86,7 @@ async fn storm<F: Future<Output = ()> + Send + 'static>(address: SocketAddr, gus
     gusts.join_all().await;
 }
 
-/// Waits until the program has no more files open than before.
+/// Waits until the program has as few open files as before.
 async fn calm(program: &Program, before: usize) {
     until("as many files as before", async || (program.files() <= before).then_some(())).await;
 }
@@ -126,7 +125,7 @@ async fn broken_connections_leave_nothing_behind_in_the_server() {
         tasks.join_all().await
     };
     support::assert_increasing(&orders[0]);
-    assert!(orders.iter().all(|order| *order == orders[0]), "one order, and nothing of the storm in it");
+    assert!(orders.iter().all(|order| *order == orders[0]), "one order, without messages of the storm");
     assert!(orders[0].iter().all(|message| message.author == "alice" && message.text != "never"));
 }
 
@@ -139,7 +138,7 @@ async fn broken_connections_leave_nothing_behind_in_the_client() {
     http::flush(address).await;
     let before = client.files();
     let mut memory = Vec::new();
-    // What the allocator keeps between them settles after some; what is left behind grows with each.
+    // What the allocator keeps settles after some storms, and a leak grows with each.
     while !has_settled(&memory) {
         assert!(memory.len() < MOST_STORMS, "{memory:?} bytes after the storms");
         storm(address, gust_of_http).await;
@@ -155,7 +154,7 @@ async fn broken_connections_leave_nothing_behind_in_the_client() {
     .await;
 }
 
-/// Whether it was nearly the same four times.
+/// Whether the last four values are nearly the same.
 fn has_settled(memory: &[usize]) -> bool {
     let Some(last) = memory.last_chunk::<4>() else { return false };
     last.iter().max().unwrap() - last.iter().min().unwrap() < SETTLED

@@ -1,4 +1,4 @@
-//! Under TLS the chat is the same; who is not who they should be does not get in and is told so; certificates change while it runs.
+//! The chat works over TLS. Peers with a wrong certificate are refused and told, and certificates are reloaded.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// A directory with a CA, and a certificate for this machine.
+/// A directory with a CA and a certificate for localhost.
 struct Files {
     directory: Directory,
     ca: Ca,
@@ -93,7 +93,7 @@ async fn the_chat_works_over_tls() {
     comes_back(other, "ready").await;
     let mut grpc = files.grpc(port).await;
     let mut stream = reader(&mut grpc).await;
-    // Larger than what TLS takes at once, and more than any buffer on the way.
+    // Larger than a TLS record and than all buffers on the way.
     let large = "я".repeat(1_000_000);
     for text in ["hey", "", &large] {
         comes_back(one, text).await;
@@ -110,7 +110,7 @@ async fn a_shutdown_over_tls_is_orderly() {
     let (mut client, http) = files.client(port, &[]).await;
     comes_back(http, "hey").await;
     let stream = reader(&mut files.grpc(port).await).await;
-    // It has not even begun with TLS, and holds up nobody.
+    // A connection without a handshake must not delay the shutdown.
     let mut silent = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     post(&mut files.grpc(port).await, "alice", "last").await;
     server.signal("TERM");
@@ -153,12 +153,12 @@ async fn many_small_messages_arrive_in_order_over_tls() {
 async fn a_client_refuses_a_server_with_a_wrong_certificate() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
-    // Signed by somebody else.
+    // Signed by another CA.
     let stranger = files.directory.write("stranger.pem", &ca("a stranger").certificate);
     let (mut client, _) = files.client(port, &[("MESSENGER_TLS_CA", &stranger)]).await;
     client.line("the peer's certificate is not signed by the configured CA").await;
     server.line("the peer refused the handshake: UnknownCA").await;
-    // Of another name: the certificate is for localhost and 127.0.0.1.
+    // Another name: the certificate is for localhost and 127.0.0.1.
     let named = format!("https://127.0.0.2:{port}");
     let (mut client, _) = files.client(port, &[("MESSENGER_SERVER_ADDR", &named)]).await;
     client.line("certificate not valid for name \"127.0.0.2\"").await;
@@ -196,7 +196,7 @@ async fn client_certificates_are_required_when_configured() {
 
 async fn health_checks_work_over_tls() {
     let files = files();
-    // Neither the server's CA nor the machine's name is in what they trust; of the clients' CA they have nothing to show.
+    // The health check needs neither the CA, nor the name in the certificate, nor a client certificate.
     let own = files.directory.identity("own", &ca("its own").sign(&["somewhere.example"]));
     let clients = files.directory.write("clients.pem", &files.ca.certificate);
     let tls = [("MESSENGER_TLS_CERT", own.0.as_str()), ("MESSENGER_TLS_KEY", own.1.as_str())];
@@ -225,7 +225,7 @@ async fn health_checks_work_over_tls() {
     assert_eq!((status, line.lines().count()), (Some(1), 1), "without TLS: {line}");
 }
 
-/// An HTTP request under TLS.
+/// Makes an HTTPS request.
 async fn https(address: SocketAddr, ca: &str, path: &str) -> (u16, Bytes) {
     let (wire, ..) = WatchedTcp::new(TcpStream::connect(address).await.unwrap());
     let socket = connector(ca, None, HTTP1).connect("localhost", wire).await.expect("TLS");
@@ -253,7 +253,7 @@ async fn the_http_port_serves_tls() {
         body.windows(3).any(|text| text == b"hey").then_some(())
     })
     .await;
-    // Who does not speak TLS is not answered in the clear.
+    // A request without TLS gets no plain answer.
     let mut plain = TcpStream::connect(address).await.unwrap();
     plain.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
@@ -281,7 +281,7 @@ async fn the_combined_program_trusts_itself() {
     let address = chat.log.iter().find_map(|line| line.strip_prefix("  HTTP  http://")).expect("where it is");
     let address = address.parse().expect("an address");
     comes_back(address, "hey").await;
-    // Also with another identity, once it has that.
+    // With a new certificate too, after the reload.
     files.directory.identity("own", &ca("its next").sign(&["elsewhere.example"]));
     chat.signal("HUP");
     chat.line("files reloaded").await;
@@ -293,7 +293,7 @@ async fn certificates_are_reloaded_while_running() {
     let (mut server, port) = files.server(&[]).await;
     let mut old = files.grpc(port).await;
     let mut stream = reader(&mut old).await;
-    // Who asks gets an answer, also when nothing has changed.
+    // A reload is logged even when nothing has changed.
     server.signal("HUP");
     server.line("files reloaded").await;
     let old_ca = files.ca_file.clone();
@@ -305,7 +305,7 @@ async fn certificates_are_reloaded_while_running() {
         if how == "signal" {
             server.signal("HUP");
         }
-        // Written in two steps, the two may for a moment not fit each other; whenever that is seen, it is not what stays.
+        // Between the two writes the files do not match, which a reload may see, but not keep.
         until("the new certificate", async || try_grpc(port, &next_ca, None).await.ok()).await;
         assert!(try_grpc(port, &old_ca, None).await.is_err(), "the old one is gone");
         post(&mut old, "alice", how).await;
@@ -313,7 +313,7 @@ async fn certificates_are_reloaded_while_running() {
     }
     server.line("files reloaded").await;
 
-    // What can't be used changes nothing.
+    // A reload that fails changes nothing.
     let last_ca = files.directory.path("next-2.pem");
     for (file, contents) in [("server.pem", ""), ("server.key", "nonsense"), ("server.key", &files.ca.sign(&["x"]).key)]
     {
@@ -346,10 +346,10 @@ async fn certificates_that_are_not_valid_now_are_a_warning() {
     assert!(line.contains(&format!("end={end}")), "{line}");
     assert!(try_grpc(port, &files.ca_file, None).await.is_err());
 
-    // What comes in its place is looked at in the same way.
+    // The next certificate is checked too.
     certificate(now + 10 * day, now + 20 * day);
     server.line("the certificate is not valid yet, peers will refuse it").await;
-    // And one that is good now, when it ends. The server looks every 5 s.
+    // A valid certificate is reported when it expires. The server checks every 5 s.
     certificate(now - day, SystemTime::now() + Duration::from_secs(8));
     server.line("files reloaded").await;
     server.line(EXPIRED).await;
@@ -357,13 +357,13 @@ async fn certificates_that_are_not_valid_now_are_a_warning() {
     server.line("files reloaded").await;
     files.grpc(port).await;
 
-    // A client shows its own to the server.
+    // A client checks its own certificate.
     let expired = files.directory.identity("alice", &files.ca.sign_within(&["alice"], now - 2 * day, now - day));
     let shown = [("MESSENGER_TLS_CLIENT_CERT", expired.0.as_str()), ("MESSENGER_TLS_CLIENT_KEY", &expired.1)];
     let (mut client, _) = files.client(port, &shown).await;
     let line = client.line(EXPIRED).await;
     assert!(line.contains("alice.pem"), "{line}");
-    // None of this is said of what is good.
+    // Valid certificates get no warning.
     let (mut server, port) = files.server(&[]).await;
     post(&mut files.grpc(port).await, "alice", "hey").await;
     server.signal("TERM");
@@ -375,7 +375,7 @@ async fn files_with_a_byte_order_mark_are_read() {
     let files = files();
     for name in ["server.pem", "server.key", "ca.pem"] {
         let text = std::fs::read_to_string(files.directory.path(name)).unwrap();
-        // Also behind another, as `cat` puts them.
+        // After another certificate in the same file too.
         files.directory.write(name, &format!("\u{feff}# From an editor\r\n\u{feff}{}", text.replace('\n', "\r\n")));
     }
     let (_server, port) = files.server(&[]).await;
@@ -387,23 +387,23 @@ async fn plain_text_and_tls_on_the_wrong_port_are_named() {
     let files = files();
     let (mut server, port) = files.server(&[("RUST_LOG", "debug")]).await;
     let mut stream = reader(&mut files.grpc(port).await).await;
-    // A client that was told of no TLS.
+    // A client without TLS.
     let in_the_clear = format!("localhost:{port}");
     let mut plain = start(CLIENT, &[("MESSENGER_HTTP_PORT", "0"), ("MESSENGER_SERVER_ADDR", &in_the_clear)]);
     plain.line("it may want TLS: https://").await;
     server.line("the peer does not speak TLS").await;
-    // One that says nothing, and one that goes in the middle.
+    // A silent connection, and one that ends in the handshake.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let _silent = TcpStream::connect(address).await.unwrap();
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
     drop(half);
-    // A client that was told of TLS by mistake.
+    // A client with TLS for a server without it.
     let (mut in_the_clear, address) = program::server(&[("RUST_LOG", "debug")]).await;
     let (mut client, _) = files.client(address.port(), &[]).await;
     client.line("the peer does not speak TLS").await;
     in_the_clear.line("connection ended").await;
-    // Nobody else has noticed.
+    // Other connections are not affected.
     post(&mut files.grpc(port).await, "alice", "hey").await;
     assert_eq!(stream.next().await.text, "hey");
     post(&mut support::grpc(address).await, "alice", "hey").await;
@@ -424,7 +424,7 @@ async fn only_tls_1_2_and_1_3_with_the_right_protocol_are_accepted() {
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(&files.ca_file).unwrap()).unwrap();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let provider = Arc::new(rustls_graviola::default_provider());
-        // Without ALPN, as some do.
+        // Some clients have no ALPN.
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
@@ -442,7 +442,7 @@ async fn only_tls_1_2_and_1_3_with_the_right_protocol_are_accepted() {
 }
 
 async fn sighup_ends_a_program_without_files_to_reload() {
-    // A token that is in a variable is no file.
+    // A token from a variable is not a file.
     let variables = [
         ("MESSENGER_SERVER_PORT", "0"),
         ("MESSENGER_HTTP_PORT", "0"),
@@ -450,12 +450,12 @@ async fn sighup_ends_a_program_without_files_to_reload() {
         ("MESSENGER_SERVER_ADDR", "localhost:1"),
     ];
     for name in [SERVER, CLIENT, CHAT] {
-        // Also where the tests themselves were started with `nohup`.
+        // The tests themselves may run under `nohup`.
         let mut program = program::start_after("exec env --default-signal=HUP \"$0\"", name, &variables);
         program.line("listening").await;
         program.signal("HUP");
         program.line("shutting down").await;
-        // A terminal that is closed may say it more than once: it means nothing more.
+        // A closing terminal may send the signal more than once.
         program.signal("HUP");
         assert_eq!(program.exit().await.code(), Some(0), "{name}");
         let log = program.whole_log().await;
@@ -466,7 +466,7 @@ async fn sighup_ends_a_program_without_files_to_reload() {
 async fn sighup_is_ignored_under_nohup() {
     for name in [SERVER, CLIENT, CHAT] {
         let variables = [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_HTTP_PORT", "0")];
-        // What `nohup` does, without the file.
+        // As `nohup` does, without the file.
         let mut program = program::start_after("trap '' HUP", name, &variables);
         program.line("listening").await;
         program.signal("HUP");
@@ -477,7 +477,7 @@ async fn sighup_is_ignored_under_nohup() {
     }
 }
 
-/// A program, its variables, and what its one line has in it: the setting, the value, the reason.
+/// A program, its variables, and the parts of its error: the setting, the value, the reason.
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, &'a str, &'a str);
 
 fn pair<'a>(certificate: &'a str, key: &'a str) -> Vec<(&'static str, &'a str)> {

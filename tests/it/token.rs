@@ -1,4 +1,4 @@
-//! With a token set, nobody gets in without it: each call, over gRPC and HTTP, health excepted. It is in no log.
+//! With a token, every call over gRPC and HTTP needs it, except health checks. No log has the token.
 
 use std::net::SocketAddr;
 
@@ -33,7 +33,7 @@ pub fn tests() -> Vec<Trial> {
 
 const TOKEN: &str = "the-secret-token";
 
-/// A request with this in its metadata.
+/// A request with this authorization.
 fn with<T>(authorization: Option<&str>, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(authorization) = authorization {
@@ -102,17 +102,17 @@ async fn every_call_but_health_needs_the_token() {
     assert_eq!(rest, [], "nothing of what was refused");
 }
 
-/// Which method does not exist is told only to those who may call.
+/// A caller without the token does not learn which methods exist.
 async fn a_missing_token_is_refused_before_anything_else() {
     let directory = directory();
     let server = support::server(&["--token-file", &directory.write("token", TOKEN)]);
     let mut requests = support::http2::open(server.address).await;
     for method in ["SendMessage", "Shout"] {
-        // The message never comes; the answer does.
+        // The answer comes before the message.
         let (answer, _stream) = support::http2::begin(&mut requests, method);
         assert_eq!(support::http2::status(answer).await, "16");
     }
-    // So does the answer to one that is already on its way, and its rest is not waited for.
+    // A message that is already on its way is refused without waiting for the rest.
     let (answer, mut stream) = support::http2::begin(&mut requests, "SendMessage");
     let _ = stream.send_data(support::http2::message(&"x".repeat(900_000)), false);
     assert_eq!(support::http2::status(answer).await, "16");
@@ -158,11 +158,11 @@ async fn the_token_is_reloaded_while_running() {
     let (connection, origin) = connect(address).await;
     let mut stream = reader(&mut MessengerServerClient::with_origin(connection, origin)).await;
 
-    // As an editor on Windows writes it.
+    // With the line end of Windows.
     directory.write("server", "\u{feff}the-next-token\r\n");
     server.signal("HUP");
     server.line("files reloaded").await;
-    // The stream is open, and stays; a call needs the new token.
+    // The open stream stays, and a new call needs the new token.
     let answer = web::try_send(http, "alice", "with the old token").await;
     assert_eq!((answer.status.as_u16(), answer.problem().contains("is wrong")), (502, true));
 
@@ -206,7 +206,7 @@ async fn the_http_port_needs_its_own_token() {
         }
         assert_eq!(web::call(address, Method::GET, "/health", &headers, "").await.status, 200);
     }
-    // The sender of a large body gets to see it too.
+    // The sender of a large body gets the answer too.
     let mut socket = TcpStream::connect(address).await.unwrap();
     let head = "POST /sendMessage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();

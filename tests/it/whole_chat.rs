@@ -1,4 +1,4 @@
-//! `messenger` is the whole chat in one command: it prints where to connect, and the lines that it prints to paste work.
+//! `messenger` is the whole chat in one program. The commands that it prints work.
 
 use crate::support;
 use crate::support::program::{self, CHAT, CLIENT, SERVER};
@@ -44,7 +44,7 @@ async fn the_printed_commands_work() {
         let grpcurl = line(&format!("mes_grpc.MessengerServer/{method}"));
         assert!(grpcurl.contains("-plaintext") && grpcurl.contains(&grpc_address), "{grpcurl}");
     }
-    // The real curl, the line as it stands, where there is one.
+    // The printed line itself, where curl is installed.
     if let Ok(output) = tokio::process::Command::new("sh").args(["-c", &format!("{} -s", send.trim())]).output().await {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.code() == Some(127) || text.starts_with("{\"sendTime\":\""), "{text}");
@@ -59,7 +59,7 @@ async fn a_closed_stdout_does_not_stop_the_program() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // The first line of the log has an address; then both pipes break.
+    // After the first lines both pipes break.
     let mut line = String::new();
     let mut log = std::io::BufReader::new(chat.stderr.take().unwrap());
     while !line.contains("client listening") {
@@ -78,7 +78,7 @@ async fn a_closed_stdout_does_not_stop_the_program() {
 }
 
 async fn a_full_stderr_does_not_stop_the_program() {
-    // A pipe that is never read is full after 64 KiB, and whoever writes to it then waits.
+    // A pipe that is never read is full after 64 KiB, and then blocks its writer.
     let mut server = std::process::Command::new(program::SERVER)
         .args(["--server-port", "0", "--log", "trace"])
         .stderr(std::process::Stdio::piped())

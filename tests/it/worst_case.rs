@@ -1,4 +1,4 @@
-//! All that is bounded, driven to its bound at once, takes no more memory than the sum in docs/limits.md, and everybody else is served.
+//! With all limits reached at once, the server takes no more memory than the sum in docs/limits.md, and still serves others.
 
 use std::net::SocketAddr;
 
@@ -21,25 +21,25 @@ pub fn tests() -> Vec<Trial> {
 
 const MIB: usize = 1024 * 1024;
 
-// The server's settings.
+// The settings of the server.
 const RETENTION: usize = 8 * MIB;
 const MESSAGE: usize = MIB;
 const KEYS: usize = 1_000;
 const CONNECTIONS: usize = 50;
 const STREAMS: usize = 200;
 
-/// The sum, as docs/limits.md has it.
+/// The sum in docs/limits.md.
 const SUM: usize = 4 * MIB // the program itself
-    + RETENTION + RETENTION / 4 // the messages, and what stopped readers and half-read pieces hold on to
-    + 3 * MESSAGE // the newest, on its way in
-    + 2 * 16 * MIB // half-sent messages
+    + RETENTION + RETENTION / 4 // the messages, and what stopped readers pin
+    + 3 * MESSAGE // the newest message on its way in
+    + 2 * 16 * MIB // incomplete messages
     + KEYS * 112
     + CONNECTIONS * (64 * 1024 + STREAMS * 4 * 1024);
 
-/// The allocator of the static programs keeps more of what was given back to it than glibc's does, as docs/limits.md says too.
+/// The allocator of the static programs keeps more freed memory than that of glibc.
 const MOST: usize = if cfg!(target_env = "musl") { SUM + SUM / 4 } else { SUM };
 
-/// Messages of a megabyte, of ten times what is kept.
+/// Messages of a megabyte, ten times the retention.
 const LARGE: usize = 10 * RETENTION / MIB;
 
 async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
@@ -60,7 +60,7 @@ async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
         ("MESSENGER_MAX_STREAMS", "200"),
     ])
     .await;
-    // Two who want to chat.
+    // A reader and a sender that must be served.
     let mut healthy = support::reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;
     let listener = tokio::spawn(async move { healthy.take(KEYS).await });
@@ -71,7 +71,7 @@ async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
         soon("an answer", sender.send_message(request)).await
     };
     let mut attackers = Vec::new();
-    // Readers as many as there may be on so many connections, which take a byte and no more ...
+    // As many readers as the connections allow, which take one byte each.
     let mut stopped = Vec::new();
     for _ in 0..CONNECTIONS - 10 {
         let mut requests = connect(address, 1).await;
@@ -83,7 +83,7 @@ async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
     for number in 0..LARGE {
         send(&mut sender, number, "y".repeat(MESSAGE - 100)).await.expect("accepted");
     }
-    // ... messages that never end, on others ...
+    // Incomplete messages on other connections.
     let half = http2::message(&"x".repeat(MESSAGE - 100));
     let (mut halves, mut streams) = (Vec::new(), Vec::new());
     for _ in 0..4 {
@@ -96,17 +96,17 @@ async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
         }
         attackers.push(requests);
     }
-    // (all but those for which there is room are refused; then it is full)
+    // All but those with room are refused.
     let mut refused = FuturesUnordered::from_iter(halves);
     for _ in 0..4 * STREAMS - 16 {
         soon("a refusal", refused.next()).await.unwrap().expect("a status");
     }
-    // ... more connections than there may be ...
+    // More connections than the limit.
     let mut crowd = Vec::new();
     for _ in 0..100 {
         crowd.push(TcpStream::connect(address).await.unwrap());
     }
-    // ... and all keys taken. The chat goes on.
+    // All keys are in use, and the chat continues.
     for number in LARGE..2 * KEYS {
         let answer = send(&mut sender, number, number.to_string()).await;
         assert_eq!(answer.is_ok(), number < KEYS, "key {number}");

@@ -1,7 +1,5 @@
-//! The engine that keeps the room goes away, hangs, comes back, and comes back with less than it had: what was acknowledged is there, or
-//! everybody is told that it is not.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! Redis is killed, hangs, and returns with all or less of its data. Acknowledged messages are there, or every reader is told
+//! of the loss.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,10 +66,10 @@ async fn send(grpc: &mut Grpc, author: &str, text: &str, key: &str) -> Result<St
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-/// Sends until it is accepted.
+/// Sends until the message is accepted.
 async fn send_at_last(grpc: &mut Grpc, author: &str, text: &str) -> String {
     let key = format!("{author}-{text}").replace(' ', "-");
-    // By hand: the futures of a closure that borrows would keep this one on its thread.
+    // A loop, because the future of a borrowing closure would not be `Send`.
     let start = Instant::now();
     loop {
         match send(grpc, author, text, &key).await {
@@ -124,7 +122,7 @@ async fn a_kill_under_load_loses_no_acknowledged_message() {
             let mut sent = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let (author, text) = (format!("sender {sender}"), sent.len().to_string());
-                // Again under the same key, whatever became of the first try.
+                // A repetition with the same key, whatever the first try did.
                 let time = send_at_last(&mut grpc, &author, &text).await;
                 sent.push(Message { author, text, time });
             }
@@ -181,8 +179,8 @@ async fn a_hang_leaves_an_unknown_outcome_that_a_key_resolves() {
     assert_eq!(times, [first, second, third], "the stream is the same, and each message is there once");
 }
 
-/// Two readers of the room before: one at a server that is not used meanwhile. Both are told, at all servers it is the same new epoch, and
-/// nothing is in the way of the times.
+/// Checks with two readers from before, one of them at an idle server: both are told of the gap, all servers are in the same
+/// new epoch, and times increase.
 async fn everybody_is_told(engine: &Engine, servers: &[Running], before: Vec<(Reader, String, Vec<Message>)>) {
     let last_before = before[0].2.last().expect("a message").time.clone();
     let mut epochs = Vec::new();
@@ -213,7 +211,7 @@ async fn everybody_is_told(engine: &Engine, servers: &[Running], before: Vec<(Re
     }
 }
 
-/// Posts this many messages, which one reader at each server gets.
+/// Posts messages, which a reader at each server receives.
 async fn posted(servers: &[Running], count: usize) -> Vec<(Reader, String, Vec<Message>)> {
     let mut readers = Vec::new();
     for server in servers {
@@ -262,7 +260,7 @@ async fn a_return_with_less_data_begins_a_new_epoch() {
     engine.start_again();
     let (mut grpc, epoch, position) = (servers[0].grpc().await, before[0].1.clone(), kept[4].time.clone());
     everybody_is_told(&engine, &servers, before).await;
-    // What it still has is there for who has it not, with the gap said, and nothing comes twice.
+    // Readers get the remaining messages that they do not have, with a gap and without a repeat.
     let (mut reader, headers) = open(&mut grpc, Some((&epoch, &position))).await;
     assert_eq!(say(&headers, RESUMED), "false");
     assert_eq!(reader.take(5).await, kept[5..]);
@@ -281,7 +279,7 @@ async fn each_return_with_the_same_old_data_begins_a_new_epoch() {
     everybody_is_told(&engine, &servers, before).await;
     let before = posted(&servers, 10).await;
     engine.kill();
-    // It says itself that it is in the first one, which is long over.
+    // The data is of the first epoch, which is over.
     engine.start_again();
     everybody_is_told(&engine, &servers, before).await;
     for server in &servers {
@@ -304,7 +302,7 @@ async fn losses_while_no_server_ran_are_reported_to_readers() {
     engine.start_again();
     let server = of(&engine);
     let mut grpc = server.grpc().await;
-    // The epoch goes on: nobody has seen what is missing.
+    // The epoch continues, because no reader has seen the lost messages.
     let next = send_at_last(&mut grpc, "alice", "next").await;
     for (place, resumed) in [(4, "true"), (9, "true"), (10, "false"), (14, "false"), (19, "false")] {
         let (mut reader, headers) = open(&mut grpc, Some((&epoch, &had[place].time))).await;
@@ -423,7 +421,7 @@ async fn a_server_that_missed_trimmed_messages_tells_its_readers() {
     let index = order.iter().position(|message| *message == oldest).expect("one of them");
     assert!(index > 500, "{index}");
     assert_eq!(reader.take(order.len() - index - 1).await, order[index + 1..]);
-    // And where nothing is missing, the epoch is still good.
+    // The epoch of a reader without a loss is still valid.
     let (_, headers) = open(&mut cut_off.grpc().await, Some((&epoch, &order[index].time))).await;
     assert_eq!(say(&headers, RESUMED), "true");
 }
@@ -438,7 +436,7 @@ async fn a_room_that_was_rewritten_is_a_new_epoch_for_its_readers() {
     way.set(Mode::Cut);
     engine.kill();
     engine.start_again();
-    // A server that knows nothing of it goes on in the old epoch.
+    // A server that was not there continues in the old epoch.
     let other = of(&engine);
     let (mut reader, headers) = open(&mut other.grpc().await, None).await;
     assert_eq!(say(&headers, EPOCH), before[0].1);

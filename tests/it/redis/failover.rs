@@ -1,6 +1,5 @@
-//! The engine's master dies, sentinels make a replica the master, and the room goes on there: what was acknowledged with replicas is there.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! Sentinels promote a replica after the death of the master, and the room continues there with everything that was
+//! acknowledged with replicas.
 
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ pub fn tests() -> Vec<Trial> {
     tests![the_room_continues_on_the_promoted_replica, a_user_with_the_documented_rights_serves_the_room]
 }
 
-/// Sends until it is accepted.
+/// Sends until the message is accepted.
 async fn send(grpc: &mut Grpc, text: &str) -> String {
     let start = Instant::now();
     loop {
@@ -66,7 +65,7 @@ async fn the_room_continues_on_the_promoted_replica() {
     assert!(length.contains(&times.len()), "{length:?}");
 }
 
-/// The words of the line in the docs that gives a user these rights.
+/// The words of the `ACL SETUSER` line in the docs.
 fn acl(with: &str) -> Vec<String> {
     let docs = include_str!("../../../docs/redis.md");
     let line = docs.lines().find(|line| line.starts_with("ACL SETUSER") && line.contains(with)).expect("the line");
@@ -78,8 +77,7 @@ fn allow(engine: &Engine, with: &str) {
     engine.run::<String>(&acl.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// Who may do no more than the docs say can do everything, also with sentinels that have a password of
-/// their own.
+/// The documented rights suffice, with sentinels that have their own password too.
 async fn a_user_with_the_documented_rights_serves_the_room() {
     let mut master = Engine::start(&[]);
     let port = master.port.to_string();
@@ -103,12 +101,12 @@ async fn a_user_with_the_documented_rights_serves_the_room() {
         ("MESSENGER_RETENTION_BYTES", "8MiB"),
     ];
 
-    // Without the password of the sentinels the room is not found, and the log says why.
+    // Without the password of the sentinels, the log gives the reason.
     let (mut server, _) = program::server(&variables).await;
     server.line("NOAUTH").await;
     drop(server);
 
-    // With the one of the default user, and with a user.
+    // With the password of the default user, and with a named user.
     for (round, login) in [
         &[("MESSENGER_REDIS_SENTINEL_PASSWORD", "0ther")][..],
         &[("MESSENGER_REDIS_SENTINEL_PASSWORD", "s3cret"), ("MESSENGER_REDIS_SENTINEL_USER", "messenger")],
@@ -123,7 +121,7 @@ async fn a_user_with_the_documented_rights_serves_the_room() {
         let header = |name: &str| response.metadata().get(name).expect(name).clone();
         let (epoch, begin) = (header(EPOCH), header(POSITION));
         let mut live = Reader { stream: response.into_inner() };
-        // More than the server keeps.
+        // More than the retention of the server.
         for number in 0..10 {
             times.push(send(&mut grpc, &format!("{round} {number} {}", "x".repeat(1_000_000))).await);
         }
@@ -145,7 +143,7 @@ async fn a_user_with_the_documented_rights_serves_the_room() {
     let mut live = reader(&mut grpc).await;
     let denied: redis::Value = master.run(&["ACL", "LOG"]);
     assert!(matches!(&denied, redis::Value::Array(denied) if denied.is_empty()), "{denied:?}");
-    // No right too many. It is only asked whether it is there after 5 s.
+    // Each right is needed. Some commands run only after 5 s.
     let used: String = master.run(&["INFO", "commandstats"]);
     for right in acl("~{messenger}:*").iter().filter_map(|word| word.strip_prefix('+')).filter(|right| *right != "ping")
     {

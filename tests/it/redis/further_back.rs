@@ -1,6 +1,4 @@
-//! A position is good at any server of a room for as far back as the engine's stream reaches, however little the server keeps itself.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! A position is valid at every server as far back as the stream in Redis reaches, beyond the retention of the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +31,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// A server that keeps as little as can be set.
+/// A server with the smallest retention.
 fn of(engine: &Engine) -> Running {
     server(&["--redis-url", &engine.url(), "--retention-bytes", "8MiB"])
 }
@@ -57,7 +55,7 @@ async fn after(grpc: &mut Grpc, epoch: &str, time: &str) -> Reader {
     reader
 }
 
-/// What is in a room now: its epoch, where it began, and what was posted to it since, of sizes from nothing to megabytes.
+/// The epoch of a room, its first position, and the messages since, from empty ones to megabytes.
 struct Posted {
     epoch: String,
     begin: String,
@@ -92,9 +90,9 @@ fn assert_same(got: &[Message], expected: &[Message]) {
 async fn every_position_in_the_stream_resumes_at_every_server() {
     let engine = Engine::start(&[]);
     let first = of(&engine);
-    // Five times what it keeps.
+    // Five times the retention.
     let Posted { epoch, begin, messages } = posted(&first, 96).await;
-    // One that has seen all of it, and one that comes later.
+    // A server that has seen all messages, and one that starts later.
     for server in [first, of(&engine)] {
         let mut grpc = server.grpc().await;
         for had in [0, 1, 5, 6, 40, 80, 95, 96] {
@@ -102,7 +100,7 @@ async fn every_position_in_the_stream_resumes_at_every_server() {
             let mut reader = after(&mut grpc, &epoch, time).await;
             assert_same(&reader.take(messages.len() - had).await, &messages[had..]);
             let next = post(&mut grpc, "alice", "live").await;
-            // Those who came later have had the live ones of those before.
+            // Later readers also get the live messages of the earlier rounds.
             let mut live = reader.next().await;
             while live.time != next {
                 live = reader.next().await;
@@ -115,7 +113,7 @@ async fn a_long_wait_receives_the_whole_stream() {
     let engine = Engine::start(&[]);
     let first = of(&engine);
     let Posted { messages, .. } = posted(&first, 96).await;
-    // One that has seen the beginning of the epoch, and one that cannot know that nothing was before.
+    // A server that has seen the beginning of the epoch, and one that cannot know that nothing was before.
     for (server, complete) in [(first, "true"), (of(&engine), "false")] {
         let mut request = Request::new(());
         request.metadata_mut().insert(WAITING, "999999999999".parse().unwrap());
@@ -165,7 +163,7 @@ async fn a_backfill_misses_nothing_that_is_sent_meanwhile() {
             got
         });
     }
-    // Until all of them have come to messages that were sent after they began.
+    // Wait until every reader has received a message that was sent after its stream opened.
     for _ in 0..READERS {
         soon("a reader that has caught up", catching_up.recv()).await;
     }
@@ -193,7 +191,7 @@ async fn without_redis_a_backfill_does_not_open_and_reports_no_gap() {
     engine.kill();
     let status = try_after(&mut grpc, &epoch, &begin).await.expect_err("nobody knows");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    // What the server has itself is there.
+    // Messages within the retention are served without Redis.
     let mut reader = after(&mut grpc, &epoch, &messages[46].time).await;
     assert_same(&[reader.next().await], &messages[47..]);
     engine.start_again();
@@ -206,7 +204,7 @@ async fn without_redis_a_backfill_does_not_open_and_reports_no_gap() {
     assert_same(&reader.take(48).await, &messages);
 }
 
-/// Each caller gives up soon and comes again. What it has asked for cannot be taken back from an engine that hangs.
+/// Each caller gives up soon and returns. A question to a hanging Redis cannot be taken back.
 async fn streams_that_open_while_redis_hangs_ask_few_questions() {
     const STREAMS: usize = 1_000;
     let engine = Engine::start(&[]);
@@ -221,7 +219,7 @@ async fn streams_that_open_while_redis_hangs_ask_few_questions() {
     for _ in 0..10 {
         connections.push(server.grpc().await);
     }
-    // One of two from further back than the server has.
+    // Every second stream begins before the retention of the server.
     let open = |number: usize, timeout: Duration| {
         let mut request = Request::new(());
         if number.is_multiple_of(2) {
@@ -265,13 +263,13 @@ async fn paused_backfills_delay_nobody_and_continue_later() {
     let mut reader = after(&mut server.grpc().await, &epoch, &begin).await;
     assert_same(&reader.take(48).await, &messages);
     for mut reader in stopped {
-        // What was kept for it was needed for others; it is read from the engine again, also amid a message.
+        // Its messages were dropped for others, and are read from Redis again, even from within a message.
         assert_same(&reader.take(48).await, &messages);
     }
 }
 
-/// Slower than what one part in 3 s would be, and there are many: none is ended, for as long as it takes
-/// something. One that takes nothing is.
+/// Many readers are slower than one part in 3 s: none is ended as long as it takes something. A reader that takes nothing is
+/// ended.
 async fn a_slow_backfill_continues_and_a_stopped_one_ends() {
     const CONNECTIONS: usize = 3;
     const READERS: u32 = 100;
@@ -300,7 +298,7 @@ async fn a_slow_backfill_continues_and_a_stopped_one_ends() {
     while !stopped.seen().reset {
         assert!(start.elapsed() < 2 * PATIENCE, "it still has what it takes nothing of");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        // It is there, and takes nothing.
+        // The peer answers, and takes nothing.
         assert!(stopped.write(&frame(PING, 0, 0, &[0; 8])).await);
         for raw in &mut slow {
             raw.pour(streams(READERS).map(|stream| window_update(stream, TAKES))).await;
@@ -322,7 +320,7 @@ async fn a_backfill_at_a_lagging_server_repeats_nothing() {
         (of(&engine), server(&["--redis-url", &format!("redis://{}", way.address), "--retention-bytes", "8MiB"]));
     let Posted { epoch, begin, messages } = posted(&server, 48).await;
     let (mut grpc, mut other) = (server.grpc().await, lagging.grpc().await);
-    // It has come to the end when this is answered, and then its reading stops.
+    // With this answer the server has reached the end of the stream, and then its reads are held.
     drop(after(&mut other, &epoch, &messages[47].time).await);
     way.set(Mode::HoldAnswersTo("XREAD"));
     let mut expected = messages.clone();

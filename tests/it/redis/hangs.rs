@@ -1,6 +1,4 @@
-//! While an engine hangs, a bounded number of bytes waits for it: what comes then is refused, surely not in the room, and at once.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! While Redis hangs, a bounded number of bytes waits for it. Further messages are refused at once as not accepted.
 
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ pub fn tests() -> Vec<Trial> {
 }
 
 async fn waiting_messages_are_bounded_and_accepted_once() {
-    /// Of a megabyte each; 64 MiB may wait.
+    /// Messages of a megabyte, of which 64 may wait.
     const SENDS: usize = 100;
     let engine = Engine::start(&[]);
     let server = server(&["--redis-url", &engine.url()]);
@@ -34,7 +32,7 @@ async fn waiting_messages_are_bounded_and_accepted_once() {
     while refused < SENDS - 64 {
         let status = soon("a refusal", sends.join_next()).await.expect("another").expect("no panic");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        // Because of those that wait for the engine, or of those that are still on their way to the server.
+        // Too many messages wait for Redis, or are still on their way to the server.
         if status.message().contains("too many") {
             assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
             refused += 1;
@@ -46,7 +44,7 @@ async fn waiting_messages_are_bounded_and_accepted_once() {
     let mut grpc = grpc;
     let last = SendMessageRequest { author: "alice".to_owned(), text: "last".to_owned() };
     until("the engine", async || grpc.send_message(last.clone()).await.ok()).await;
-    // Nothing that was refused; and whatever was with the engine already, if it took it.
+    // No refused message is there. Messages that Redis already had may be.
     let length = engine.run::<usize>(&["XLEN", "{messenger}:stream"]);
     assert!((2..=2 + unknown).contains(&length), "{length} with {unknown} of unknown fate");
 }
@@ -59,7 +57,7 @@ async fn a_deadline_ends_the_wait_and_reports_the_outcome() {
     post(&mut grpc, "alice", "it is there").await;
     assert_eq!(reader.next().await.text, "it is there");
     engine.signal("STOP");
-    // Shorter than the server waits for its engine itself, which then is `UNAVAILABLE`.
+    // Shorter than the time after which the server itself reports `UNAVAILABLE`.
     let deadline = Duration::from_millis(300);
     let message = |text: &str| SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() };
     let keyed = |deadline: Option<Duration>| {
@@ -79,7 +77,7 @@ async fn a_deadline_ends_the_wait_and_reports_the_outcome() {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 
     engine.signal("CONT");
-    // Sent again under its key, it is in the room once.
+    // Repeated with its key, the message is in the room once.
     let time = until("the engine", async || grpc.send_message(keyed(None)).await.ok()).await.into_inner().send_time;
     until("the engine", async || grpc.send_message(message("last")).await.ok()).await;
     let once = reader.next().await;

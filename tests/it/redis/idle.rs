@@ -1,6 +1,4 @@
-//! A connection to the engine that was closed or dropped while it was idle is not what the next call finds: the call succeeds.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! A connection to Redis that was closed or dropped while idle does not fail the next call.
 
 use std::time::Duration;
 
@@ -21,14 +19,14 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// The ids of the connections that wait for nothing: not the one that reads the stream, nor one that asks here.
+/// The ids of the idle connections: neither the one that reads the stream nor that of the test.
 fn idle(engine: &Engine) -> Vec<String> {
     let clients: String = engine.run(&["CLIENT", "LIST", "TYPE", "normal"]);
     let idle = clients.lines().filter(|client| client.contains(" flags=N ") && !client.contains(" cmd=client|list "));
     idle.filter_map(|client| Some(client.strip_prefix("id=")?.split_once(' ')?.0.to_owned())).collect()
 }
 
-/// Waits until it is so, and not too long: a server that makes no new connection fails the next call, and not this.
+/// Waits for a condition for a while. If it never holds, the next call of the test fails.
 async fn settled(what: impl Fn() -> bool) {
     let wait = async {
         while !what() {
@@ -42,7 +40,7 @@ fn say(headers: &MetadataMap, name: &str) -> AsciiMetadataValue {
     headers.get(name).expect(name).clone()
 }
 
-/// A replica that has all of the engine.
+/// Starts a replica, and waits until it has all data.
 async fn replica(engine: &Engine) -> Engine {
     let replica = Engine::start(&["--replicaof", "127.0.0.1", &engine.port.to_string()]);
     let online = || engine.run::<String>(&["INFO", "replication"]).contains("state=online");
@@ -50,7 +48,7 @@ async fn replica(engine: &Engine) -> Engine {
     replica
 }
 
-/// Where a stream began, and enough messages that the server itself does not keep all of them.
+/// Posts more than the retention of the server, and returns the first position.
 struct Begin {
     epoch: AsciiMetadataValue,
     position: AsciiMetadataValue,
@@ -67,7 +65,7 @@ async fn posted(grpc: &mut Grpc) -> Begin {
     begin
 }
 
-/// A stream from there, the first messages of which the engine has.
+/// Opens a stream from that position, which begins in Redis.
 async fn further_back(grpc: &mut Grpc, begin: &Begin) {
     let mut request = Request::new(());
     request.metadata_mut().insert(EPOCH, begin.epoch.clone());
@@ -101,19 +99,19 @@ async fn a_connection_closed_by_the_idle_timeout_costs_no_call() {
 async fn a_connection_killed_by_an_admin_costs_no_call() {
     let engine = Engine::start(&[]);
     let _replica = replica(&engine).await;
-    // With replicas there is one connection more, over which messages are confirmed.
+    // With replicas there is another connection, which confirms messages.
     for replicas in ["0", "1"] {
         let flags = ["--redis-url", &engine.url(), "--redis-replicas", replicas, "--redis-room", replicas];
         let server = server(&[&flags[..], &SMALL].concat());
         let mut grpc = server.grpc().await;
         let begin = posted(&mut grpc).await;
         further_back(&mut grpc, &begin).await;
-        // One after the other: without one of them the others are not as idle as they look.
+        // One after the other: without one connection the others are not idle.
         for id in idle(&engine) {
-            // It may have gone with the one before.
+            // The connection may have ended with the one before.
             let _: redis::Value = engine.run(&["CLIENT", "KILL", "ID", &id]);
             settled(|| !idle(&engine).contains(&id)).await;
-            // The server has to see it, too, of which there is no sign.
+            // The server notices the end later, without a sign for the test.
             tokio::time::sleep(Duration::from_millis(100)).await;
             post(&mut grpc, "alice", "hey").await;
             server.reader().await;
@@ -133,9 +131,9 @@ async fn a_connection_dropped_by_the_network_costs_no_call() {
         let mut grpc = server.grpc().await;
         let begin = posted(&mut grpc).await;
         further_back(&mut grpc, &begin).await;
-        // What reads the stream is never idle, and is not dropped.
+        // The connection that reads the stream is never idle.
         way.forget_all_but("XREAD");
-        // Long enough to be an idle connection: there is nothing to be seen of it.
+        // Long enough for the connection to count as idle.
         tokio::time::sleep(Duration::from_secs(6)).await;
         further_back(&mut grpc, &begin).await;
         post(&mut grpc, "alice", "hey").await;

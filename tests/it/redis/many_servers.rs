@@ -1,7 +1,4 @@
-//! Many servers serve one room, which an engine keeps: one order everywhere, positions and keys that any of them understands.
-//!
-//! Needs redis-server (Debian: the package of that name). Without it this test skips, and says so; where the variable `CI` is `true`
-//! it fails.
+//! Many servers of one room in Redis give one order, and positions and keys are valid at each of them.
 
 use std::collections::HashMap;
 
@@ -29,7 +26,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// A server of the engine's room.
+/// Starts a server of the room.
 fn of(engine: &Engine) -> Running {
     with(engine, &[])
 }
@@ -42,7 +39,7 @@ fn say(headers: &MetadataMap, name: &str) -> String {
     headers.get(name).expect(name).to_str().unwrap().to_owned()
 }
 
-/// Opens a stream, and gives what its headers say.
+/// Opens a stream, and returns its headers.
 async fn open(grpc: &mut Grpc, after: Option<(&str, &str)>) -> (Reader, MetadataMap) {
     let mut request = Request::new(());
     if let Some((epoch, time)) = after {
@@ -93,7 +90,7 @@ async fn senders_at_every_server_make_one_order() {
     let place: HashMap<&Message, usize> = order.iter().enumerate().map(|(place, message)| (message, place)).collect();
     for mine in sent {
         let places: Vec<usize> = mine.iter().map(|message| place[message]).collect();
-        assert!(places.is_sorted(), "a sender's own order, with the times that it was told");
+        assert!(places.is_sorted(), "the order of each sender, with the times of its answers");
     }
 }
 
@@ -103,7 +100,7 @@ async fn a_new_stream_gets_nothing_that_another_server_accepted_before() {
     let servers = [of(&engine), of(&engine)];
     let (mut one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
     for round in 0..ROUNDS {
-        // The other server has it from the engine a moment later, and may not have it yet.
+        // The other server reads the message from Redis a moment later.
         post(&mut one, "alice", &format!("before {round}")).await;
         let (mut reader, _) = open(&mut other, None).await;
         let after = post(&mut one, "alice", &format!("after {round}")).await;
@@ -118,7 +115,7 @@ async fn a_new_stream_at_a_lagging_server_gets_no_older_message() {
     let (one, mut other) = (servers[0].grpc().await, servers[1].grpc().await);
     let large = "x".repeat(1_000_000);
     for _ in 0..ROUNDS {
-        // It takes the other server longer to read all this than to be asked for a stream.
+        // The other server needs longer to read these messages than to open a stream.
         let mut sends = tokio::task::JoinSet::new();
         for _ in 0..24 {
             let (mut grpc, large) = (one.clone(), large.clone());
@@ -145,7 +142,7 @@ async fn a_position_means_the_same_at_every_server() {
         positions.push(order[number].time.clone());
     }
     one.stop().await;
-    // One that was there, and one that starts after all of it.
+    // A server that was there, and one that starts afterwards.
     for server in [other, of(&engine)] {
         let mut grpc = server.grpc().await;
         for (had, position) in positions.iter().enumerate() {
@@ -205,7 +202,7 @@ async fn a_trimmed_position_is_a_gap() {
         post(&mut grpc, "alice", &number.to_string()).await;
         order.push(reader.next().await);
     }
-    // It has less than the first one, which has seen all.
+    // The new server has less than the first one, which has seen all messages.
     let late = of(&engine);
     let mut grpc = late.grpc().await;
     let (mut reader, headers) = open(&mut grpc, Some((&epoch, &position))).await;

@@ -1,6 +1,6 @@
-//! With `MESSENGER_REDIS_DURABILITY=disk` a message is acknowledged when it is on the engine's disk, and not before.
+//! With `MESSENGER_REDIS_DURABILITY=disk` a message is acknowledged once it is on the disk of Redis.
 //!
-//! Needs redis-server, as `many_servers.rs` does; what is about disks needs `WAITAOF`, which Redis has since 7.2 and Valkey has too.
+//! Most of the tests need `WAITAOF`, which Redis has since 7.2, and Valkey.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Requires an engine that can tell what is on disk.
+/// Requires a Redis that can report what is on disk.
 fn require_waitaof(engine: &Engine) {
     if engine.run::<Vec<redis::Value>>(&["COMMAND", "INFO", "WAITAOF"]) == [redis::Value::Nil] {
         suite::ignore("this engine has no WAITAOF");
@@ -41,14 +41,14 @@ async fn send(grpc: &mut Grpc, text: &str, key: &str) -> Result<String, Status> 
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-/// A reader, once the server has found its engine.
+/// Opens a reader, once the server is connected to Redis.
 async fn reader(server: &Running) -> Reader {
     let mut grpc = server.grpc().await;
     until("a stream", async || Some(Reader { stream: grpc.read_messages(()).await.ok()?.into_inner() })).await
 }
 
 async fn without_a_sync_the_outcome_is_unknown() {
-    // Only the kernel knows when it writes.
+    // With this setting only the kernel decides when to write.
     let engine = Engine::start(&["--appendonly", "yes", "--appendfsync", "no"]);
     require_waitaof(&engine);
     let server = of(&engine, &[]);
@@ -83,7 +83,7 @@ async fn a_slow_disk_delays_senders_but_not_each_other() {
         });
     }
     sends.join_all().await;
-    // One after the other in batches, each with a disk's second, they would take longer.
+    // Batches that waited for each other, a second each, would take longer.
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     assert_increasing(&reader.take(3 * SENDERS).await);
 }
@@ -103,7 +103,7 @@ async fn the_replica_must_sync_too() {
 }
 
 async fn a_redis_without_an_append_only_file_gets_no_message() {
-    // Without a file there is nothing to wait for; and before 7.2 there is no such command.
+    // Without an append-only file, or before Redis 7.2, the command fails.
     let engine = Engine::start(&[]);
     let url = engine.url();
     let mut server = program::start(

@@ -1,4 +1,4 @@
-//! The network between the servers and the engines falls apart and comes together again. Packets vanish, and nobody is told.
+//! The network between servers and Redis is partitioned and healed. Packets vanish without an error.
 //!
 //! Needs root, `ip` and redis-server.
 
@@ -21,11 +21,11 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// For the failure of a send at a server that is cut off.
+/// The bound of a failing send at a server that is cut off.
 const BOUND: Duration = Duration::from_secs(8);
 const STREAM: &str = "{messenger}:stream";
 
-/// Sends under a key, which is the text.
+/// Sends with the text as the key.
 async fn send(grpc: &mut Grpc, text: &str) -> Result<String, Status> {
     let mut request = Request::new(SendMessageRequest { author: "alice".to_owned(), text: text.to_owned() });
     request.metadata_mut().insert(IDEMPOTENCY_KEY, text.parse().unwrap());
@@ -45,7 +45,7 @@ async fn send_at_last(grpc: &mut Grpc, text: &str) -> String {
     }
 }
 
-/// Sends what must fail, soon.
+/// Sends a message that must fail within the bound.
 async fn refused(grpc: &mut Grpc, text: &str) -> Status {
     let start = Instant::now();
     let status = send(grpc, text).await.unwrap_err();
@@ -120,7 +120,7 @@ async fn a_master_that_was_cut_off_loses_no_acknowledged_message() {
     let master = lab.data("left").to_string();
     lab.engine("left", 6379, &[]).await;
     for port in [6379, 6380] {
-        // Two of them in one directory.
+        // Two replicas share the folder.
         let file = format!("right-{port}");
         lab.engine("right", port, &["--replicaof", &master, "6379", "--dbfilename", &file]).await;
     }
@@ -197,7 +197,7 @@ async fn a_master_that_was_cut_off_loses_no_acknowledged_message() {
     for (number, time) in acknowledged[3..23].iter().enumerate() {
         assert_eq!(send_at_last(&mut far, &format!("near-{number}")).await, *time, "it is known by its key");
     }
-    // The old master has what the new one has.
+    // The old master has the data of the new one.
     until("all that was acknowledged, each once", async || {
         let kept: usize = lab.try_run("left", 6379, &["XLEN", STREAM])?;
         assert!(kept <= acknowledged.len(), "{kept} and not {}", acknowledged.len());

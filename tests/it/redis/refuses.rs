@@ -1,7 +1,5 @@
-//! An engine that is there and answers with errors: senders are told what it says, it is left alone for seconds, the log says it once,
-//! and the room works again when the reason is gone. What was refused is in nobody's stream, and what comes again under its key comes once.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! Redis answers with errors: senders get its words, the server retries after seconds and logs once, and the room works again
+//! when the reason is gone. A refused message is in no stream, and a repetition with its key is accepted once.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,10 +28,10 @@ pub fn tests() -> Vec<Trial> {
 
 const PASSWORD: &str = "s3cret";
 const STREAM: &str = "{messenger}:stream";
-/// How long the engine refuses: several of the pauses between two tries.
+/// How long Redis refuses: several pauses between retries.
 const LONG: Duration = Duration::from_secs(4);
 
-/// A server whose engine lets it in as a user with all rights.
+/// Starts a server that logs in as a user with all rights.
 async fn start(engine: &Engine) -> (Program, SocketAddr, SocketAddr) {
     engine.run::<String>(&["ACL", "SETUSER", "app", "on", ">s3cret", "~*", "+@all"]);
     start_as(engine, PASSWORD).await
@@ -56,14 +54,14 @@ async fn send(grpc: &mut Grpc, text: &str) -> Result<String, Status> {
     Ok(rfc3339(&answer.send_time.expect("a time")).to_string())
 }
 
-/// The sender is told what the engine says, and that the message is surely not in the room.
+/// Checks that the sender gets the words of Redis, and that the message was not accepted.
 fn assert_told(status: &Status, says: &str) {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.metadata().contains_key(NOT_ACCEPTED), "{status}");
     assert!(status.message().contains(says) && !status.message().contains(PASSWORD), "{status}");
 }
 
-/// How often the engine has refused something, as the metrics have it.
+/// The number of refusals in the metrics.
 async fn refused(metrics: SocketAddr, says: &str) -> u64 {
     let error = says.split(' ').next().unwrap_or_default();
     let answer = web::call(metrics, Method::GET, "/metrics", &[], "").await;
@@ -73,13 +71,13 @@ async fn refused(metrics: SocketAddr, says: &str) -> u64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// Lines of the log about the engine from this one on.
+/// The log lines about Redis from this one on.
 fn about_engine(server: &mut Program, from: usize) -> Vec<String> {
     server.last_lines(0);
     server.log[from..].iter().filter(|line| line.contains("backend::redis")).cloned().collect()
 }
 
-/// Makes the engine refuse by `spoil`, and no longer by `mend`.
+/// Makes Redis refuse with the commands in `spoil`, and accept again with those in `mend`.
 async fn refuses(says: &str, spoil: &[&[&str]], mend: &[&[&str]]) {
     let engine = Engine::start(&[]);
     let (mut server, address, metrics) = start(&engine).await;
@@ -110,7 +108,7 @@ async fn refuses(says: &str, spoil: &[&[&str]], mend: &[&[&str]]) {
     assert!((1..=40).contains(&counted) && tries > 40, "{counted} of {tries}");
     let lines = about_engine(&mut server, from);
     assert_eq!(lines.iter().filter(|line| line.contains(says)).count(), 1, "{lines:#?}");
-    // A master that becomes a replica ends what waits for messages, with words of its own.
+    // A master that becomes a replica ends blocked reads with another error.
     assert!(lines.len() <= if says == "READONLY" { 3 } else { 1 }, "{lines:#?}");
 
     for command in mend {
@@ -150,7 +148,7 @@ async fn a_full_memory_is_reported() {
 
 async fn a_foreign_entry_ahead_of_all_messages_is_reported() {
     for id in ["18446744073709551615-0", "18446744073709551615-18446744073709551615", "9999999999999999-7"] {
-        // As the docs say that it is mended.
+        // The repair in the docs.
         let script = "redis.call('XDEL', KEYS[1], ARGV[1]) \
                       return redis.call('XSETID', KEYS[1], redis.call('HGET', KEYS[2], 'last'))";
         let mend = ["EVAL", script, "2", STREAM, "{messenger}:state", id];

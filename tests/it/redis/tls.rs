@@ -1,6 +1,4 @@
-//! An engine under TLS: the room is the same, who is not the engine does not get the messages, and what is wrong is said.
-//!
-//! Needs redis-server, as `many_servers.rs` does.
+//! Redis over TLS: the room is the same, a wrong certificate gets no message, and errors are logged.
 
 use crate::support;
 use crate::support::certificates::{Directory, ca, directory};
@@ -19,7 +17,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// An engine that also listens with the certificate of `name`.
+/// Starts a Redis that also listens over TLS with the certificate `name`.
 fn engine(files: &Directory, name: &str, more: &[&str]) -> (Engine, String) {
     let port = support::fixed_port().to_string();
     let (certificate, key, ca) = (format!("{name}.pem"), format!("{name}.key"), "ca.pem");
@@ -29,7 +27,7 @@ fn engine(files: &Directory, name: &str, more: &[&str]) -> (Engine, String) {
     (engine, format!("rediss://localhost:{port}"))
 }
 
-/// A CA, the engine's identity, and a server's.
+/// A CA, and certificates of Redis and of a server.
 fn files() -> Directory {
     let (files, ca) = (directory(), ca("the CA"));
     files.write("ca.pem", &ca.certificate);
@@ -53,7 +51,7 @@ async fn chats(server: &Running) {
     assert_eq!(reader.next().await.time, time);
 }
 
-/// A server program with these settings, and what it says of its engine.
+/// Starts the server program with these settings, and returns its log line about Redis.
 async fn complaint(settings: &[(&str, &str)]) -> String {
     let mut server = program::start(SERVER, &[&[("MESSENGER_SERVER_PORT", "0")], settings].concat());
     server.line("redis is away").await
@@ -99,7 +97,7 @@ async fn a_wrong_certificate_gets_no_message() {
     assert!(line.contains("no TLS with localhost"), "{line}");
     let plain = engine_there.url().replace("redis://", "rediss://");
     let line = complaint(&[("MESSENGER_REDIS_URL", &plain), ("MESSENGER_REDIS_TLS_CA", &ca)]).await;
-    // It waits for the end of a line, as it speaks no TLS at that port.
+    // Redis expects a line without TLS at that port.
     assert!(line.contains("no answer in time"), "{line}");
 }
 

@@ -26,7 +26,7 @@ async fn an_empty_buffer_is_an_empty_array(backend: Backend) {
 }
 
 async fn each_message_is_in_exactly_one_of_many_concurrent_flushes(backend: Backend) {
-    const MESSAGES: usize = 3_000;
+    const MESSAGES: usize = 1_000;
     let server = backend.server(&[]);
     let client = client(server.address, &[]);
     client.ready().await;

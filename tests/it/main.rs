@@ -1,6 +1,6 @@
 //! The tests of the promises in `docs/guarantees.md`: one module for each promise.
 //!
-//! A test that needs a tool which is missing counts as ignored; with `CI=true` it fails.
+//! Each module lists its tests in `tests()`. A test whose tool is missing counts as ignored, and fails with `CI=true`.
 #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 mod any_text;
@@ -16,6 +16,7 @@ mod descriptors;
 mod fan_out;
 mod flush;
 mod foreign;
+mod guarantees;
 mod half_requests;
 mod hanging_server;
 mod health_and_reflection;
@@ -79,6 +80,7 @@ fn tests() -> Vec<Trial> {
         fan_out::tests(),
         flush::tests(),
         foreign::tests(),
+        guarantees::tests(),
         half_requests::tests(),
         hanging_server::tests(),
         health_and_reflection::tests(),

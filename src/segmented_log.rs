@@ -94,7 +94,6 @@ impl<S: Default> SegmentedLog<S> {
     }
 
     /// Appends an entry as a segment of its own.
-    #[allow(dead_code)] // The room's log is about to use it.
     pub(crate) fn append_segment(&mut self, bytes: Bytes, summary: S) {
         self.close();
         self.push_closed(bytes, summary);
@@ -200,4 +199,71 @@ impl Drop for CountedCopy {
 /// a position beyond its end can be out of range.
 fn offset(start: u64, position: u64) -> usize {
     usize::try_from(position - start).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1024 * 1024;
+
+    fn append(log: &mut SegmentedLog<()>, entry: &[u8]) {
+        log.append(entry.len(), |bytes, ()| bytes.extend_from_slice(entry));
+        log.trim();
+    }
+
+    #[test]
+    fn readers_at_one_position_share_one_copy() {
+        let mut log = SegmentedLog::new(LIMIT);
+        append(&mut log, b"one");
+        let [first, second] = [(); 2].map(|()| log.read(0, 3).expect("bytes"));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        append(&mut log, b"two");
+        let [third, fourth] = [(); 2].map(|()| log.read(0, 6).expect("bytes"));
+        assert_eq!((&third[..], third.as_ptr()), (&b"onetwo"[..], fourth.as_ptr()));
+    }
+
+    #[test]
+    fn copies_that_readers_hold_are_bounded() {
+        let mut log = SegmentedLog::new(LIMIT);
+        let (mut starts, mut held, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..600_u32 {
+            starts.push(log.end());
+            let entry = number.to_be_bytes().repeat(25);
+            append(&mut log, &entry);
+            expected.extend_from_slice(&entry);
+            // Readers at every position, which keep what they read.
+            for start in &starts {
+                let read = log.read(*start, log.end()).expect("bytes");
+                assert_eq!(read, expected[offset(0, *start)..][..read.len()]);
+                held.push(read);
+            }
+            assert!(log.copied.load(Ordering::Relaxed) <= LIMIT / COPY_SHARE);
+        }
+        drop((held, log.copies));
+        assert_eq!(log.copied.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_segment_is_nearly_full_when_it_is_closed() {
+        let mut log = SegmentedLog::new(LIMIT);
+        for _ in 0..3_000 {
+            append(&mut log, &[0; 100]);
+        }
+        let first = log.read(0, log.end()).expect("bytes").len();
+        assert!(first <= SEGMENT && first > SEGMENT - 100, "{first}");
+    }
+
+    #[test]
+    fn keeps_at_most_the_limit() {
+        let mut log = SegmentedLog::new(LIMIT);
+        for number in 0..10_000 {
+            append(&mut log, &vec![0; if number % 100 == 0 { LIMIT / 8 } else { 1_000 }]);
+            assert!(log.bytes() <= LIMIT);
+            let closed: usize = log.closed.iter().map(|segment| segment.bytes.len()).sum();
+            assert_eq!(log.bytes(), closed + log.open.len());
+        }
+        assert_eq!(log.read(log.start() - 1, log.end()), None);
+        assert!(log.read(log.start(), log.end()).is_some() && log.bytes() > LIMIT * 3 / 4);
+    }
 }

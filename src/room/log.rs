@@ -1,25 +1,14 @@
 //! The room's memory: the newest messages, encoded once for all readers.
 //!
-//! Positions are byte offsets in the endless sequence of frames since the room began. The log keeps
-//! the end of that sequence in segments. A read gives everything from a position to the end of its
-//! segment as one [`Bytes`]: a reference count, not a copy. It goes out as one DATA frame with many
-//! messages.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! The log is a [`SegmentedLog`] of frames. What a reader reads at once goes out as one DATA frame
+//! with many messages.
 
 use bytes::Bytes;
 
 use super::message::EncodedMessage;
+pub(super) use crate::segmented_log::SEGMENT;
+use crate::segmented_log::{Segment, SegmentedLog};
 use crate::send_time::SendTime;
-
-/// The size in bytes at which a segment is closed, so about the most that a reader gets at once. A
-/// larger message gets a segment of its own.
-pub(super) const SEGMENT: usize = 64 * 1024;
-
-/// Copies of the open segment may take this part of the retention in addition: one in `COPIES`.
-const COPIES: usize = 8;
 
 /// What a reader finds at its position.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,32 +31,14 @@ pub(super) enum ResumePoint {
     Oldest(u64, SendTime),
 }
 
-#[derive(Debug)]
-struct Segment {
-    start: u64,
-    frames: Bytes,
-    /// The time of its last message.
-    last: SendTime,
-}
-
 /// The newest messages.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Closed segments, oldest first: none is empty, and each begins where the one before it ends.
-    closed: VecDeque<Segment>,
-    closed_bytes: usize,
-    /// The open segment. Its buffer moves to `closed` without a copy.
-    open: Vec<u8>,
-    open_start: u64,
+    /// The frames. The summary of a segment is the time of its last message.
+    frames: SegmentedLog<SendTime>,
     /// Readers see the log up to this position, so all of them move in the same steps and share
     /// copies of the open segment.
     published: u64,
-    /// Copies of the open segment since the last round, with their positions. The first reader at a
-    /// position pays for the copy, and the others (nearly all) share it.
-    shared: Vec<(u64, Bytes)>,
-    /// Bytes of all copies that readers still hold.
-    copied: Arc<AtomicUsize>,
-    retention: usize,
     /// All messages are later.
     birth: SendTime,
     /// The time of the last message, or the birth.
@@ -76,52 +47,15 @@ pub(super) struct Log {
     dropped: SendTime,
 }
 
-/// A copy that is counted as long as somebody holds it.
-struct CountedCopy {
-    bytes: Vec<u8>,
-    count: Arc<AtomicUsize>,
-}
-
-impl CountedCopy {
-    fn new(bytes: &[u8], count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(bytes.len(), Ordering::Relaxed);
-        Self { bytes: bytes.to_vec(), count: Arc::clone(count) }
-    }
-}
-
-impl AsRef<[u8]> for CountedCopy {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for CountedCopy {
-    fn drop(&mut self) {
-        self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-    }
-}
-
 impl Log {
     /// An empty log that keeps at most `retention` bytes, and whose messages are later than `birth`.
     pub(super) fn new(retention: usize, birth: SendTime) -> Self {
-        Self {
-            closed: VecDeque::new(),
-            closed_bytes: 0,
-            open: Vec::with_capacity(SEGMENT),
-            open_start: 0,
-            published: 0,
-            shared: Vec::new(),
-            copied: Arc::default(),
-            retention,
-            birth,
-            last: birth,
-            dropped: birth,
-        }
+        Self { frames: SegmentedLog::new(retention), published: 0, birth, last: birth, dropped: birth }
     }
 
     /// The position of the next message.
     pub(super) fn end(&self) -> u64 {
-        self.open_start + self.open.len() as u64
+        self.frames.end()
     }
 
     /// The time of the last message, or the birth of the log.
@@ -136,12 +70,12 @@ impl Log {
 
     /// The bytes that the log keeps.
     pub(super) fn bytes(&self) -> usize {
-        self.closed_bytes + self.open.len()
+        self.frames.bytes()
     }
 
     /// The position of the oldest message that is kept.
     pub(super) fn start(&self) -> u64 {
-        self.closed.front().map_or(self.open_start, |segment| segment.start)
+        self.frames.start()
     }
 
     /// The position up to which readers see the log.
@@ -154,11 +88,13 @@ impl Log {
         if after < self.dropped {
             return self.oldest();
         }
-        let index = self.closed.partition_point(|segment| segment.last <= after);
-        match self.closed.get(index) {
-            Some(segment) => ResumePoint::Within(segment.start, segment.frames.clone()),
-            None => ResumePoint::Within(self.open_start, Bytes::copy_from_slice(&self.open)),
+        let closed = self.frames.closed();
+        let index = closed.partition_point(|segment| segment.summary <= after);
+        if let Some(segment) = closed.get(index) {
+            return ResumePoint::Within(segment.start, segment.bytes.clone());
         }
+        let (start, open, _) = self.frames.open();
+        ResumePoint::Within(start, Bytes::copy_from_slice(open))
     }
 
     /// Where everything that is kept begins.
@@ -168,35 +104,29 @@ impl Log {
 
     /// Whether the message with this time ends a segment, or is the last one that was dropped.
     pub(super) fn breaks_at(&self, time: SendTime) -> bool {
-        let last_of = |segment: &Segment| segment.last;
-        time == self.dropped || self.closed.binary_search_by_key(&time, last_of).is_ok()
+        let last_of = |segment: &Segment<SendTime>| segment.summary;
+        time == self.dropped || self.frames.closed().binary_search_by_key(&time, last_of).is_ok()
     }
 
     /// Adds a message at the end, and drops the oldest segments if the log is too large then.
     pub(super) fn append(&mut self, message: EncodedMessage, time: SendTime) {
+        self.last = time;
         if message.frame_size() >= SEGMENT {
-            self.close_segment();
-            self.last = time;
-            self.push_closed(message.into_frame(time));
+            self.frames.append_segment(message.into_frame(time), time);
         } else {
-            if self.open.len() + message.frame_size() > SEGMENT {
-                self.close_segment();
-            }
-            message.append_to(&mut self.open, time);
-            self.last = time;
+            self.frames.append(message.frame_size(), |frames, last| {
+                message.append_to(frames, time);
+                *last = time;
+            });
         }
-        while self.bytes() > self.retention
-            && let Some(oldest) = self.closed.pop_front()
-        {
-            self.closed_bytes -= oldest.frames.len();
-            self.dropped = oldest.last;
+        if let Some(dropped) = self.frames.trim() {
+            self.dropped = dropped;
         }
     }
 
     /// Shows readers everything up to the end.
     pub(super) fn publish(&mut self) {
         self.published = self.end();
-        self.shared.clear();
     }
 
     /// Reads at `position`.
@@ -204,62 +134,8 @@ impl Log {
         if position >= self.published {
             return LogRead::Nothing;
         }
-        if position >= self.open_start
-            && let Some(frames) = self.read_open(position)
-        {
-            return LogRead::Frames(frames);
-        }
-        // The last segment that starts at the position or before it.
-        let index = self.closed.partition_point(|segment| segment.start <= position);
-        let Some(segment) = index.checked_sub(1).and_then(|index| self.closed.get(index)) else {
-            return LogRead::Gone;
-        };
-        let end = (segment.start + segment.frames.len() as u64).min(self.published);
-        let range = offset(segment.start, position)..offset(segment.start, end);
-        LogRead::Frames(segment.frames.slice(range))
+        self.frames.read(position, self.published).map_or(LogRead::Gone, LogRead::Frames)
     }
-
-    /// Copies the published part of the open segment. If thousands of readers stopped, each at
-    /// another position, each would hold a copy: when the copies take too much, the segment is
-    /// closed instead, and all further slices of it share its memory.
-    fn read_open(&mut self, position: u64) -> Option<Bytes> {
-        if let Some((_, frames)) = self.shared.iter().find(|(start, _)| *start == position) {
-            return Some(frames.clone());
-        }
-        let range = offset(self.open_start, position)..offset(self.open_start, self.published);
-        if self.copied.load(Ordering::Relaxed) + range.len() > self.retention / COPIES {
-            self.close_segment();
-            return None;
-        }
-        let frames = Bytes::from_owner(CountedCopy::new(&self.open[range], &self.copied));
-        self.shared.push((position, frames.clone()));
-        Some(frames)
-    }
-
-    fn close_segment(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
-        let mut frames = std::mem::replace(&mut self.open, Vec::with_capacity(SEGMENT));
-        // The retention counts lengths, so memory beyond the length must go.
-        frames.shrink_to_fit();
-        self.shared.clear();
-        self.push_closed(Bytes::from(frames));
-    }
-
-    /// Adds a closed segment in the place of the open one, which must be empty.
-    fn push_closed(&mut self, frames: Bytes) {
-        self.closed_bytes += frames.len();
-        let start = self.open_start;
-        self.open_start += frames.len() as u64;
-        self.closed.push_back(Segment { start, frames, last: self.last });
-    }
-}
-
-/// The index of `position` in a segment that begins at `start`. The difference fits because both are
-/// within one segment.
-fn offset(start: u64, position: u64) -> usize {
-    usize::try_from(position - start).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! PendingSend a message: when, over which connection, and how often.
+//! Sends a message: when, over which connection, and how often.
 
 use std::sync::Arc;
 use std::time::Duration;

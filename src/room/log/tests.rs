@@ -73,47 +73,15 @@ fn readers_from_one_position_share_one_copy() {
 }
 
 #[test]
-fn copies_of_the_open_segment_are_bounded() {
-    let mut log = Log::new(MIB, SendTime::default());
-    let (mut starts, mut held, mut expected) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..600 {
-        starts.push(log.end());
-        expected.extend_from_slice(&append(&mut log, 100));
-        log.publish();
-        // A reader at each position, and all of them hold what they read.
-        for start in &starts {
-            let got = frames(log.read(*start));
-            assert_eq!(got, expected[offset(0, *start)..][..got.len()]);
-            held.push(got);
-        }
-        assert!(log.copied.load(Ordering::Relaxed) <= MIB / COPIES);
-    }
-    drop((held, log.shared));
-    assert_eq!(log.copied.load(Ordering::Relaxed), 0);
-}
-
-#[test]
-fn a_read_gives_about_one_segment() {
-    let mut log = Log::new(64 * MIB, SendTime::default());
-    for _ in 0..3_000 {
-        append(&mut log, 100);
-    }
-    log.publish();
-    let first = frames(log.read(0)).len();
-    assert!(first <= SEGMENT && first > SEGMENT - 200, "{first}");
-}
-
-#[test]
 fn keeps_at_most_its_retention_and_reports_dropped_positions() {
     let mut log = Log::new(8 * MIB, SendTime::default());
     for i in 0..10_000 {
         append(&mut log, if i % 100 == 0 { MIB } else { 1_000 });
         log.publish();
-        assert!(log.closed_bytes + log.open.len() <= 8 * MIB);
-        assert_eq!(log.closed_bytes, log.closed.iter().map(|segment| segment.frames.len()).sum::<usize>());
+        assert!(log.bytes() <= 8 * MIB);
     }
     assert_eq!(log.read(0), LogRead::Gone);
-    let oldest = log.closed.front().expect("a segment").start;
+    let oldest = log.start();
     assert_eq!(log.read(oldest - 1), LogRead::Gone);
     let kept = read_all(&mut log, oldest).len();
     assert!(kept > 6 * MIB, "{kept} bytes kept");

@@ -1,4 +1,4 @@
-//! Compiles `proto/messenger.proto` without protoc, and notes which commit is being built.
+//! Compiles `messenger/proto/messenger.proto` without protoc, and records the commit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +7,12 @@ use protox::prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     compile_proto()?;
-    note_commit();
+    record_version();
     Ok(())
 }
 
-/// Generates the messages and the client. The server side is written by hand (`src/server/grpc/router.rs`), because its stream is
-/// not the one that generated code would make.
+/// Generates the messages and the client. The server side is written by hand (`src/server/grpc/router.rs`),
+/// because generated code can't serve its stream of shared frames.
 fn compile_proto() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=messenger/proto/messenger.proto");
     let descriptors = protox::compile(["messenger.proto"], ["messenger/proto"])?;
@@ -22,11 +22,11 @@ fn compile_proto() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// `--version` names the commit where it is known: from `MESSENGER_COMMIT` (a build without a repository around it, such as
-/// Nix's), else from git, else not at all.
-fn note_commit() {
+/// Records the version for `--version`, with the commit if it is known: from `MESSENGER_COMMIT`, for builds
+/// outside a repository, such as Nix builds, or from git.
+fn record_version() {
     println!("cargo::rerun-if-env-changed=MESSENGER_COMMIT");
-    // HEAD names a branch; a new commit moves the branch's file, not HEAD itself.
+    // A new commit changes the file of the branch that HEAD names, and logs/HEAD, but not HEAD itself.
     for file in ["HEAD", "logs/HEAD"] {
         let path = Path::new(".git").join(file);
         if path.exists() {
@@ -42,7 +42,7 @@ fn note_commit() {
 }
 
 fn git_head() -> Option<String> {
-    // Sources unpacked inside somebody else's repository must not take that repository's commit for theirs.
+    // Sources that are unpacked inside another repository must not take that repository's commit.
     if !Path::new(".git").exists() {
         return None;
     }

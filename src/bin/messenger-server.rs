@@ -8,8 +8,8 @@ use messenger::net;
 use messenger::process::{self, LogSettings, Signals};
 use messenger::{metrics, server, settings};
 
-/// The gRPC server of a one-room messenger: takes messages with SendMessage, and streams each of them to every reader of
-/// ReadMessages in one order.
+/// The gRPC server of a one-room messenger. It takes messages with SendMessage, and streams them to every
+/// reader of ReadMessages in one order.
 ///
 /// Every setting is a flag and an environment variable; the flag wins.
 #[derive(Debug, Parser)]
@@ -21,7 +21,7 @@ struct Cli {
     metrics: metrics::Settings,
     #[command(flatten)]
     log: LogSettings,
-    /// Ask the server that runs on this machine with these settings whether it serves, and exit with 0 if it does.
+    /// Check the server that runs on this machine with these settings, and exit with 0 if it serves.
     #[arg(long, help_heading = "Options")]
     health_check: bool,
 }
@@ -42,16 +42,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     net::start_lookups()?;
     process::raise_file_limit();
     let signals = Signals::catch(cli.server.reads_files())?;
-    let (listener, numbers) = (net::listen(address)?, cli.metrics.listen()?);
+    let (listener, metrics_listener) = (net::listen(address)?, cli.metrics.listen()?);
     let (mut registry, metrics) = (metrics::registry(), server::Metrics::default());
-    if numbers.is_some() {
+    if metrics_listener.is_some() {
         metrics.register(&mut registry);
         cli.server.access.register(&mut registry);
     }
     tokio::select! {
         biased;
         served = server::serve(listener, &cli.server, &metrics, signals.shutdown()) => served?,
-        () = metrics::serve(numbers, registry) => {}
+        () = metrics::serve(metrics_listener, registry) => {}
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use messenger::process::{self, LogSettings, Signals};
 use messenger::{client, metrics, server, settings};
 use tokio::sync::watch;
 
-/// The whole chat in one process: the gRPC server of a one-room messenger, and a client that gives the chat to people and programs
-/// over HTTP. The two talk over a real connection, as they do when they run apart (messenger-server, messenger-client).
+/// The whole chat in one process: the gRPC server of a one-room messenger, and a client that serves the chat
+/// over HTTP. The two talk over a TCP connection, as messenger-server and messenger-client do.
 ///
 /// Every setting is a flag and an environment variable; the flag wins.
 #[derive(Debug, Parser)]
@@ -39,15 +39,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     net::start_lookups()?;
     process::raise_file_limit();
     let signals = Signals::catch(cli.server.reads_files() || cli.http.reads_files())?;
-    // Both ports are open before anything runs: either the whole chat is there, or a line says which port is not.
+    // Both ports open before anything runs: either the whole chat is there, or one line names the port
+    // that can't be opened.
     let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
     let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
-    let numbers = cli.metrics.listen()?;
+    let metrics_listener = cli.metrics.listen()?;
     let (grpc_at, http_at) = (cli.server.access.address(server.local_addr()?), net::reachable(http.local_addr()?));
-    // Whoever started this may have closed stdout; the chat is open all the same.
+    // Fails if stdout is closed. The chat is open all the same.
     let _ = writeln!(io::stdout(), "{}", welcome(&grpc_at, http_at, &cli));
 
-    // The client is one of the house: it trusts the server's certificate and has its token.
+    // The client trusts the certificate of this server, and has its token.
     let access = cli.server.access.inside().into();
     let client_settings = client::Settings { access, server_addr: grpc_at.into(), http: cli.http };
     let ending = watch::Sender::new(false);
@@ -59,7 +60,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let (mut registry, of_server, of_client) =
         (metrics::registry(), server::Metrics::default(), client::Metrics::default());
-    if numbers.is_some() {
+    if metrics_listener.is_some() {
         of_server.register(&mut registry);
         of_client.register(&mut registry);
         cli.server.access.register(&mut registry);
@@ -82,15 +83,15 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         ended = chat => drop(ended?),
-        () = metrics::serve(numbers, registry) => {}
+        () = metrics::serve(metrics_listener, registry) => {}
     }
     Ok(())
 }
 
-/// Where the chat is, and lines to paste.
+/// The addresses of the chat, and commands to paste.
 fn welcome(grpc: &ServerAddr, http: SocketAddr, cli: &Cli) -> String {
     let version = settings::VERSION;
-    // The certificate need not have this address in it, and a token is never printed.
+    // The certificate may be for another name, and a token is never printed.
     let (http, curl) = match &cli.http.access.tls {
         Some(_) => (format!("https://{http}"), "curl -k"),
         None => (http.to_string(), "curl"),
@@ -114,12 +115,12 @@ fn welcome(grpc: &ServerAddr, http: SocketAddr, cli: &Cli) -> String {
   HTTP  {http_url}
   gRPC  {grpc}
 
-Open http://{http} in a browser, or say something and read what was said:
+Open http://{http} in a browser, or send and fetch messages with curl:
 
   {curl} -X POST {http}/sendMessage{http_token} -d '{{"author": "alice", "text": "hey"}}'
   {curl} -X POST {http}/getAndFlushMessages{http_token}
 
-The same without the client, straight from the server:
+Or talk to the server without the client:
 
   {grpcurl} {address} mes_grpc.MessengerServer/ReadMessages
   {grpcurl} -d '{{"author": "alice", "text": "hey"}}' {address} mes_grpc.MessengerServer/SendMessage

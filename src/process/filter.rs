@@ -1,32 +1,34 @@
-//! Which events are logged.
+//! The filter of the log.
 
 use std::str::FromStr;
 
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// What is logged where nothing is said about it.
+/// The level of an empty filter.
 const DEFAULT: LevelFilter = LevelFilter::INFO;
 
 /// The level for the whole program, and levels for parts of it.
 #[derive(Debug, Clone)]
 pub(super) struct LogFilter(pub(super) Targets);
 
-/// The text is no filter. The library would take it for the name of a part that has no events, and the
-/// log would be silent.
+/// The text is not a filter. The library would take it for the name of a part without events, and the log
+/// would be silent.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FilterError {
-    #[error("{0:?} is no level: off, error, warn, info, debug or trace, also for a part as in messenger::client=debug")]
+    #[error(
+        "{0:?} must be a level: off, error, warn, info, debug or trace, also for a part, as in messenger::client=debug"
+    )]
     NoLevel(String),
-    #[error("{0:?} can't be the name of a part, such as messenger::client")]
+    #[error("{0:?} must be the name of a part, such as messenger::client")]
     NoPart(String),
 }
 
 impl FromStr for LogFilter {
     type Err = FilterError;
 
-    /// Reads levels with commas between them: `warn,messenger::client=debug`. Space around them means
-    /// nothing.
+    /// Parses levels separated by commas, as in `warn,messenger::client=debug`. Spaces around them are
+    /// ignored.
     fn from_str(text: &str) -> Result<Self, FilterError> {
         let pieces = text.split(',').map(str::trim).filter(|piece| !piece.is_empty());
         let mut targets = Targets::new();
@@ -35,21 +37,22 @@ impl FromStr for LogFilter {
             is_empty = false;
             targets = match piece.split_once('=') {
                 Some((part, level)) => targets.with_target(part_of(part)?, level_of(level)?),
-                // One word is a level, or it is a slip of the pen: no part of ours but the whole has so short a name.
+                // A single word must be a level, or it is a mistake: no part but the whole program has a
+                // name without `::`.
                 None if piece.contains("::") || piece == env!("CARGO_PKG_NAME") => {
                     targets.with_target(part_of(piece)?, LevelFilter::TRACE)
                 }
                 None => targets.with_default(level_of(piece)?),
             };
         }
-        // An empty RUST_LOG is how people switch their own off; it must not switch ours off with it.
+        // People empty RUST_LOG to switch off the logs of other programs; it must not silence this one.
         Ok(Self(if is_empty { targets.with_default(DEFAULT) } else { targets }))
     }
 }
 
 fn level_of(text: &str) -> Result<LevelFilter, FilterError> {
     let level = text.trim();
-    // To the library nothing is a level too.
+    // The library takes an empty text for a level.
     let parsed = if level.is_empty() { None } else { level.parse().ok() };
     parsed.ok_or_else(|| FilterError::NoLevel(text.to_owned()))
 }
@@ -65,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_what_it_looks_like() {
+    fn filters_are_parsed() {
         for (text, same) in [
             ("", "info"),
             (" ", "info"),
@@ -83,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_one() {
+    fn other_texts_are_refused() {
         for text in ["\"info\"", "'info'", "inof", "warning", "info debug", "=", "=info", "messenger=", "a b=info"] {
             assert!(text.parse::<LogFilter>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The log: one event a line, on stderr.
+//! The log: one line per event, on stderr.
 
 use std::io::{self, IsTerminal};
 
@@ -10,15 +10,16 @@ use tracing_subscriber::{Layer, fmt};
 use super::filter::LogFilter;
 use super::stderr::{LogGuard, Stderr};
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Log")]
 pub struct LogSettings {
-    /// How a line looks. The log goes to stderr and never has the text of a message in it.
+    /// Format of the log, which goes to stderr. It never contains the text of a message.
     #[arg(long, env = "MESSENGER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info or debug, also for a part of the program, as in `warn,messenger::client=debug`.
+    /// Lowest level that is logged: error, warn, info or debug. A part of the program may have its own
+    /// level, as in `warn,messenger::client=debug`.
     #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     filter: LogFilter,
 }
@@ -27,15 +28,15 @@ pub struct LogSettings {
 enum LogFormat {
     /// For people.
     Text,
-    /// For programs: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
 impl LogSettings {
-    /// Starts the log of this process. Call it once, and keep what it gives until the end.
+    /// Starts the log of this process. Call it once, and keep the guard until the program ends.
     ///
     /// # Errors
-    /// If the system gives no thread to write from.
+    /// If the system refuses a thread.
     pub fn start(&self) -> io::Result<LogGuard> {
         let (stderr, guard) = Stderr::start()?;
         let lines = fmt::layer().with_writer(stderr).with_ansi(has_colours());
@@ -48,7 +49,7 @@ impl LogSettings {
     }
 }
 
-/// Whether stderr is a terminal that shows colours, and its user has not said no (<https://no-color.org>).
+/// Whether stderr is a terminal with colours, and its user has not disabled them (<https://no-color.org>).
 fn has_colours() -> bool {
     let says_no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");

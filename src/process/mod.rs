@@ -1,4 +1,4 @@
-//! What every program here needs of its process: a runtime, a log, signals, file descriptors, an exit status.
+//! The process of a program: its runtime, log, signals, file descriptors and exit status.
 
 #[cfg(target_env = "musl")]
 mod allocator;
@@ -26,14 +26,13 @@ pub use self::signals::Signals;
 pub use self::stderr::LogGuard;
 pub(crate) use self::test_panic::test_panic;
 
-/// Runs a program to its end, with a thread for each core, and turns how it ended into the exit status: 0, or 1 after one line on
-/// stderr.
+/// Runs a program on one thread per core, and returns its exit status: 0, or 1 after one line on stderr.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     run_on(Builder::new_multi_thread().worker_threads(workers), workers, name, program)
 }
 
-/// The same with one thread for everything.
+/// Runs a program on one thread, and returns its exit status: 0, or 1 after one line on stderr.
 pub fn run_on_one_thread(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     run_on(&mut Builder::new_current_thread(), 0, name, program)
 }
@@ -58,14 +57,14 @@ fn run_on(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `eprintln!` would panic where stderr is closed.
+            // `eprintln!` would panic if stderr is closed.
             let _ = writeln!(io::stderr(), "{name}: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// How many files the process may have open.
+/// The limit of open files.
 #[must_use]
 pub fn file_limit() -> usize {
     #[cfg(unix)]
@@ -75,7 +74,8 @@ pub fn file_limit() -> usize {
     usize::MAX
 }
 
-/// Lets the process have as many files open as the system permits it to: each reader is one, and the usual soft limit is 1024.
+/// Raises the limit of open files as far as the system permits. Each connection takes one, and the usual
+/// soft limit is 1024.
 pub fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "open files"),

@@ -1,9 +1,9 @@
-//! What a panic ends: the call or the connection in which it happens, and nothing else; or the program, if it cannot do without what has
-//! panicked.
+//! The scope of a panic: it ends the call or the connection in which it happens. It ends the program only
+//! if the program can't work without the task that panicked.
 //!
-//! Each is logged with its place and counted, wherever it happens. A task that the program needs hands its panic on to the task that
-//! waits for it ([`run_all`]), up to the program's own, which then ends with status 1. A lock that was held meanwhile protects something
-//! that may be half changed: whoever takes it next ends the program ([`unpoisoned`]).
+//! Every panic is logged with its place, and counted. [`run_all`] passes the panic of a needed task on to
+//! the program, which ends with status 1. A lock that was held during a panic may protect half-changed
+//! data, so the next use of the lock ends the program ([`unpoisoned`]).
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -21,10 +21,10 @@ use tracing::{dispatcher, error};
 use super::stderr;
 
 static COUNT: LazyLock<Counter> = LazyLock::new(Counter::default);
-/// The program, as its last line names it.
+/// The name of the program, for its last line.
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
-/// From now on each panic is one line of the log, and counted.
+/// From now on each panic is logged in one line, and counted.
 pub(super) fn watch(program: &str) {
     let _ = PROGRAM.set(program.to_owned());
     panic::set_hook(Box::new(note));
@@ -34,7 +34,7 @@ fn note(panic: &PanicHookInfo<'_>) {
     COUNT.inc();
     let place = panic.location().map(display);
     let reason = reason(panic.payload());
-    // Only where RUST_BACKTRACE asks for it.
+    // Captured only if RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| display(backtrace));
     if dispatcher::has_been_set() {
@@ -45,26 +45,26 @@ fn note(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// How often anything has panicked.
+/// The number of panics since the start.
 pub(crate) fn count() -> Counter {
     COUNT.clone()
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(super) fn reason(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
-/// The outcome, or `None` if it has panicked. The log has said so, and what it was at is over.
+/// Runs a future, and returns `None` if it panics. The panic is logged.
 ///
-/// Not an `async fn`: that would hold the future twice, as its argument and where it runs, and every
-/// open call would take 2 KiB more.
+/// Not an `async fn`: that would hold the future twice, as its argument and where it runs, so every open
+/// call would take 2 KiB more.
 pub(crate) fn catch_panic<T>(future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
     AssertUnwindSafe(future).catch_unwind().map(Result::ok)
 }
 
-/// Never completes, and panics when one of these tasks does: the program needs them all.
+/// Never completes, and panics when one of the tasks does: the program needs them all.
 pub(crate) async fn run_all(tasks: &mut JoinSet<()>) -> Infallible {
     while let Some(ended) = tasks.join_next().await {
         // A task is cancelled only with its set.
@@ -77,15 +77,15 @@ pub(crate) async fn run_all(tasks: &mut JoinSet<()>) -> Infallible {
     std::future::pending().await
 }
 
-/// What a lock protects. Ends the program if a panic has poisoned the lock: what it protects may be
-/// half changed.
+/// The guard of a lock. If a panic happened under the lock, the data may be half changed, and the program
+/// ends.
 pub(crate) fn unpoisoned<T>(lock: LockResult<T>) -> T {
     lock.unwrap_or_else(|_| end_poisoned())
 }
 
-/// Ends the program after a panic of whoever held a lock.
+/// Ends the program after a panic under a lock.
 pub(crate) fn end_poisoned() -> ! {
-    end("what a lock protects may be half changed by what has panicked")
+    end("a panic under a lock may have left its data half changed")
 }
 
 /// Ends the program at once, with status 1 and one line.

@@ -1,14 +1,14 @@
-//! Random numbers of the operating system, for names that nobody else may have or guess.
+//! Random numbers from the operating system, for names that must be unique and impossible to guess.
 
 use thiserror::Error;
 
-/// The operating system has failed to give random numbers.
+/// The operating system failed to provide random numbers.
 #[derive(Debug, Clone, Copy, Error)]
-#[error("the operating system gives no random numbers: {0}")]
+#[error("the operating system provides no random numbers: {0}")]
 pub struct NoRandomness(#[from] getrandom::Error);
 
-/// Sixteen random bytes as one number. There is no other source to fall back to: a generator with a
-/// seed of its own gives the same numbers in each copy of a virtual machine.
+/// A random number of 16 bytes. There is no other source to fall back to: a generator seeded by the program
+/// yields the same numbers in each copy of a virtual machine.
 pub(crate) fn random() -> Result<u128, NoRandomness> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;

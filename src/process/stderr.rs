@@ -1,8 +1,8 @@
-//! Writing the log without ever waiting for whoever reads it.
+//! Writing the log without waiting for its reader.
 //!
-//! A pipe that nobody drains is full after 64 KiB, and the next write to it waits: the whole program would stand still, its signals
-//! too. Here lines go through a bounded queue to a thread of their own; when the queue is full, the newest lines are lost, and how
-//! many is said once there is room.
+//! A pipe that nobody reads is full after 64 KiB, and then the next write blocks. The whole program would
+//! hang, with its signals. So lines go through a bounded queue to their own thread. When the queue is
+//! full, new lines are dropped, and their number is logged once there is room.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,28 +12,28 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that may wait.
+/// How many lines the queue holds.
 const QUEUE: usize = 1024;
-/// How long the end of the program waits for the last lines.
+/// How long the program waits for its last lines when it ends.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 enum Job {
     Line(Vec<u8>),
-    /// Answer when everything before this is written.
+    /// Replies when all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
-/// The queue's end into which the log writes.
+/// The sending end of the queue, as the log's writer.
 #[derive(Clone)]
 pub(super) struct Stderr {
     jobs: SyncSender<Job>,
     lost: Arc<AtomicUsize>,
 }
 
-/// Where the log of this process goes.
+/// The log of this process.
 static LOG: OnceLock<Stderr> = OnceLock::new();
 
-/// Writes the last lines when it is dropped.
+/// Waits for the last lines when it is dropped.
 #[must_use]
 pub struct LogGuard(Stderr);
 
@@ -41,7 +41,7 @@ impl Stderr {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system refuses a thread.
     pub(super) fn start() -> io::Result<(Self, LogGuard)> {
         let (jobs, queue) = sync_channel(QUEUE);
         let stderr = Self { jobs, lost: Arc::default() };
@@ -52,7 +52,7 @@ impl Stderr {
     }
 }
 
-/// A stderr that is closed or full ends nothing: what can't be written is not.
+/// Writes the lines of the queue. A closed stderr ends nothing: the lines are lost.
 fn write_all(queue: &Receiver<Job>, lost: &AtomicUsize) {
     for job in queue {
         match job {
@@ -71,7 +71,7 @@ fn write_all(queue: &Receiver<Job>, lost: &AtomicUsize) {
 }
 
 impl Write for Stderr {
-    /// One event of the log: the subscriber writes each as a whole.
+    /// Queues one event: the subscriber writes each in a single call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.jobs.try_send(Job::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Write for Stderr {
 }
 
 impl Stderr {
-    /// Waits until all lines are written, for a moment at most.
+    /// Waits a short time for all lines to be written.
     fn wait(&self) {
         let (done, written) = sync_channel(1);
         if self.jobs.try_send(Job::Flush(done)).is_ok() {
@@ -94,7 +94,7 @@ impl Stderr {
     }
 }
 
-/// Writes the last lines before the process ends by itself.
+/// Waits a short time for the last lines, before the process exits.
 pub(super) fn flush() {
     if let Some(log) = LOG.get() {
         log.wait();

@@ -1,9 +1,9 @@
-//! Panics that the tests ask for (`tests/it/panics.rs`), in programs that were built for them: without debug assertions there are none.
+//! Panics on request, for `tests/it/panics.rs`. Programs without debug assertions have none.
 
 #[cfg(not(debug_assertions))]
 pub(crate) fn test_panic(_place: &str) {}
 
-/// Panics here once if `MESSENGER_TEST_PANIC` is the name of this place; at the n-th time if it is `place:n`.
+/// Panics once if `MESSENGER_TEST_PANIC` names this place. With `place:n` it is the n-th call that panics.
 #[cfg(debug_assertions)]
 #[track_caller]
 pub(crate) fn test_panic(place: &str) {

@@ -1,4 +1,4 @@
-//! Whether the system gives this program the threads that it needs: all of them are started with it.
+//! A check that the system grants the program its threads, before the program starts.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,19 +6,20 @@ use std::thread::{Builder, JoinHandle};
 
 use thiserror::Error;
 
-/// Threads beside those that run the program: for the log, for files that are read again, and for names that
-/// are looked up.
+/// Threads besides those of the runtime: one for the log, one for reloading files, four for lookups.
 const OTHERS: usize = 6;
 
-/// There are too few threads.
+/// The system refuses threads.
 #[derive(Debug, Error)]
-#[error("the system does not give the {0} threads that are needed (ulimit -u, or the container's limit of processes)")]
+#[error(
+    "the system does not grant the {0} threads that are needed (see ulimit -u, or the process limit of the container)"
+)]
 pub(super) struct TooFewThreads(usize, #[source] io::Error);
 
-/// Has so many threads, and those beside them, for a moment: tokio panics where it gets none.
+/// Starts all threads of the program for a moment, because tokio panics if it gets none.
 ///
 /// # Errors
-/// If the system does not give them.
+/// If the system refuses one of them.
 pub(super) fn try_threads(workers: usize) -> Result<(), TooFewThreads> {
     let needed = workers + OTHERS;
     let gate = Arc::new(Mutex::new(()));
@@ -30,7 +31,7 @@ pub(super) fn try_threads(workers: usize) -> Result<(), TooFewThreads> {
     let started: io::Result<Vec<JoinHandle<()>>> = (0..needed).map(start).collect();
     drop(closed);
     for thread in started.map_err(|error| TooFewThreads(needed, error))? {
-        // Nothing in it panics.
+        // Can't fail: nothing in the thread panics.
         let _ = thread.join();
     }
     Ok(())

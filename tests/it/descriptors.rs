@@ -178,7 +178,7 @@ async fn too_few_threads_at_startup_are_one_line() {
         let mut started = program::start_after(&setup, program, &ports);
         assert_eq!(started.exit().await.code(), Some(1), "{program}: {:#?}", started.whole_log().await);
         let log = started.whole_log().await;
-        assert!(log.len() == 1 && log[0].contains("does not give the"), "{program}: {log:#?}");
+        assert!(log.len() == 1 && log[0].contains("does not grant the"), "{program}: {log:#?}");
     }
 }
 

@@ -1,8 +1,10 @@
-//! What asks a program to end, or to read its files again.
+//! Requests to end the program, or to reload its files.
 //!
-//! On Unix these are signals. SIGTERM and SIGINT mean the same: end in good order, and at once when asked again. At SIGHUP files are read
-//! again; where there are none it ends the program as SIGTERM does, as when a terminal is closed. On Windows the console says it.
+//! On Unix these are signals. The first SIGTERM or SIGINT starts an orderly shutdown, and the second one
+//! ends the program at once. SIGHUP reloads files; if there are none, it shuts the program down, as when
+//! a terminal is closed. On Windows the console sends the requests.
 
+mod stop_request;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -12,6 +14,7 @@ use std::io;
 
 use tracing::info;
 
+use self::stop_request::StopRequest;
 #[cfg(unix)]
 use self::unix as system;
 #[cfg(windows)]
@@ -21,26 +24,19 @@ pub(crate) use self::system::Hangups;
 use super::panics::{catch_panic, end};
 use super::test_panic::test_panic;
 
-/// The signals, caught from the moment this exists. A process without a handler for them ignores them where it is PID 1, as in a
-/// container.
+/// The signals, caught from its creation on. As PID 1, as in a container, a process ignores signals for
+/// which it has no handler.
 #[derive(Debug)]
-pub struct Signals(system::Signals);
-
-/// One of them.
-struct StopRequest {
-    name: &'static str,
-    /// The exit status of a program that it has ended at once.
-    status: i32,
-}
+pub struct Signals(system::Handlers);
 
 impl Signals {
-    /// Catches the signals from now on. `files_are_read` says whether the program has files that it
-    /// reads again at SIGHUP; it does not end then.
+    /// Catches the signals from now on. `files_are_read` says whether SIGHUP reloads files instead of
+    /// ending the program.
     ///
     /// # Errors
     /// If the system can't install a handler.
     pub fn catch(files_are_read: bool) -> io::Result<Self> {
-        system::Signals::catch(files_are_read).map(Self)
+        system::Handlers::catch(files_are_read).map(Self)
     }
 
     /// Completes with the first signal. From then on a second one ends the process at once.
@@ -54,7 +50,7 @@ impl Signals {
             };
             match catch_panic(second).await {
                 Some(StopRequest { status, .. }) => std::process::exit(status),
-                // Without this only SIGKILL could end a long drain.
+                // Without this task only SIGKILL could end a long drain.
                 None => end("the task that waits for a second signal has panicked"),
             }
         });

@@ -1,28 +1,28 @@
-//! Unix's signals.
+//! The signals of Unix.
 
 use std::future::pending;
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::StopRequest;
+use super::stop_request::StopRequest;
 
-/// The signals that end a program.
+/// The handlers of the signals that end the program.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct Handlers {
     terminate: Signal,
     interrupt: Signal,
     hangup: Option<Signal>,
     hangup_ends: bool,
 }
 
-/// Each SIGHUP, for what reads files again.
+/// The SIGHUPs that reload files.
 #[derive(Debug)]
 pub(crate) struct Hangups(Signal);
 
-impl Signals {
+impl Handlers {
     pub(super) fn catch(files_are_read: bool) -> io::Result<Self> {
-        // Otherwise it is left as it is: to be ignored, or to end the program without a drain.
+        // Otherwise SIGHUP keeps its disposition: it is ignored, or ends the program without a drain.
         let caught = files_are_read || hangup_is_ignored() == Some(false);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -48,7 +48,7 @@ impl Signals {
         StopRequest { name, status: 128 + kind.as_raw_value() }
     }
 
-    /// The next one that has a user behind it: of a terminal that is closed several SIGHUPs may come.
+    /// The next signal but SIGHUP, which a closing terminal may send several times.
     pub(super) async fn second(&mut self) -> StopRequest {
         self.hangup_ends = false;
         self.first().await
@@ -65,11 +65,11 @@ impl Hangups {
     }
 }
 
-/// Whether the program was started with SIGHUP ignored, as `nohup` does. `None` where the system does not tell: only Linux has
-/// `/proc` (<https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>).
+/// Whether the program was started with SIGHUP ignored, as `nohup` does. `None` where that is unknown: only
+/// Linux has `/proc` (<https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>).
 fn hangup_is_ignored() -> Option<bool> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-    // The first bit is the first signal, which is SIGHUP.
+    // The lowest bit is signal 1, which is SIGHUP.
     Some(u64::from_str_radix(ignored.trim(), 16).ok()? & 1 == 1)
 }

@@ -1,4 +1,4 @@
-//! What a console of Windows says.
+//! The console events of Windows.
 
 use std::future::pending;
 use std::io;
@@ -7,14 +7,14 @@ use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown,
 };
 
-use super::StopRequest;
+use super::stop_request::StopRequest;
 
-/// The status of a program that was ended by Ctrl-C (`STATUS_CONTROL_C_EXIT`).
+/// The exit status of a program that Ctrl-C has ended (`STATUS_CONTROL_C_EXIT`).
 const STATUS: i32 = 0xC000_013A_u32.cast_signed();
 
-/// What ends a program. After the last three Windows gives it a few seconds.
+/// The handlers of the events that end the program. After the last three Windows grants it a few seconds.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct Handlers {
     interrupt: CtrlC,
     terminate: CtrlBreak,
     close: CtrlClose,
@@ -22,11 +22,11 @@ pub(super) struct Signals {
     shutdown: CtrlShutdown,
 }
 
-/// There is no SIGHUP: files are read again when they have changed.
+/// Windows has no SIGHUP. Files are reloaded when they change.
 #[derive(Debug)]
 pub(crate) struct Hangups;
 
-impl Signals {
+impl Handlers {
     pub(super) fn catch(_files_are_read: bool) -> io::Result<Self> {
         Ok(Self {
             interrupt: ctrl_c()?,
@@ -54,7 +54,7 @@ impl Signals {
 }
 
 impl Hangups {
-    #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+    #[allow(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self)
     }

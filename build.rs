@@ -11,8 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Generates the messages and the client. The server side is written by hand (`src/server/grpc/router.rs`),
-/// because generated code can't serve its stream of shared frames.
+/// Generates the messages and the client. The server side is written by hand
+/// (`src/server/grpc/router.rs`), because generated code can't serve its stream of shared frames.
 fn compile_proto() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=messenger/proto/messenger.proto");
     let descriptors = protox::compile(["messenger.proto"], ["messenger/proto"])?;
@@ -22,11 +22,12 @@ fn compile_proto() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Records the version for `--version`, with the commit if it is known: from `MESSENGER_COMMIT`, for builds
-/// outside a repository, such as Nix builds, or from git.
+/// Records the version for `--version`, with the commit if it is known: from `MESSENGER_COMMIT`,
+/// for builds outside a repository, such as Nix builds, or from git.
 fn record_version() {
     println!("cargo::rerun-if-env-changed=MESSENGER_COMMIT");
-    // A new commit changes the file of the branch that HEAD names, and logs/HEAD, but not HEAD itself.
+    // A new commit changes the file of the branch that HEAD names, and logs/HEAD, but not HEAD
+    // itself.
     for file in ["HEAD", "logs/HEAD"] {
         let path = Path::new(".git").join(file);
         if path.exists() {

@@ -1,28 +1,62 @@
-//! A one-room messenger: a gRPC server takes messages and streams them to every reader in one order; a client keeps one stream open
-//! and gives it to people and programs over HTTP.
+//! A one-room messenger. A gRPC server takes messages and streams them to every reader in one
+//! order. A client keeps one stream open, and serves the chat to people and programs over HTTP.
 //!
-//! # Layout
+//! # Map
 //!
-//! - [`room`]: the chat itself. Order, time, retention, readers; no gRPC call and no HTTP in it. [`backend::redis`]: the same for many
-//!   servers, with the order in Redis or Valkey.
-//! - [`server`]: the room as the gRPC service `mes_grpc.MessengerServer`, with health and reflection.
-//! - [`client`]: the stream from a server, the postbox that it fills, the HTTP interface, and its page for people.
-//! - [`send_time`]: the time of a message, which is its place in the order.
-//! - [`proto`]: the interface between the two, generated from `proto/messenger.proto`.
-//! - [`net`]: ports, connections, TLS and the token. [`settings`]: flags and variables. [`process`]: log, signals, exit status.
+//! A module uses only modules below it, and no two files import each other (`.ci/circles`).
 //!
-//! The programs are `src/bin/messenger-server.rs`, `messenger-client.rs`, and `messenger.rs`, the whole chat in one process. Each
-//! reads its settings, opens its ports and calls `serve(listener, settings, shutdown)` of a half or of both; so do the tests, with
-//! port 0 and a shutdown of their own.
+//! - `src/bin/`: three programs. `messenger-server` and `messenger-client` are one half each;
+//!   `messenger` is both in one process. Each parses its settings, opens its ports, and calls
+//!   `serve(listener, settings, metrics, shutdown)`. The tests do the same with port 0.
+//! - [`server`]: the gRPC service `mes_grpc.MessengerServer`, with health and reflection.
+//! - [`client`]: the stream from a server, the messages that wait for a flush, and the HTTP
+//!   interface.
+//! - [`backend`]: where messages get their time and place, in memory or in Redis
+//!   ([`backend::redis`]).
+//! - [`room`]: the chat in memory. Order, retention and readers, without gRPC, HTTP or Redis.
+//! - [`metrics`]: the port for Prometheus.
+//! - [`net`]: TCP, TLS, HTTP connections and the token.
+//! - [`settings`], [`process`]: flags and variables; log, signals and exit status.
+//! - [`proto`], [`send_time`]: the gRPC interface, generated from
+//!   `messenger/proto/messenger.proto`; and the time of a message.
+//!
+//! # Glossary
+//!
+//! - **Room**: the one chat that all senders and readers share.
+//! - **Reader**: a `ReadMessages` stream, as a position in the log of the room.
+//! - **Position**: a message's `sendTime`, which is unique and increases in the order of the room.
+//! - **Epoch**: one unbroken history of a room. A position is valid only in its epoch.
+//! - **Log**: the newest messages of a room, which all readers share.
+//! - **Retention**: how many bytes of messages the log keeps.
+//! - **Round**: the moment in which new messages become visible, and the waiting readers are woken.
+//! - **Frames**: encoded messages in a row, ready to be sent to any reader.
+//! - **Backend**: the place where the order of a room is decided: this process, or Redis.
+//! - **Backfill**: messages that the log no longer has, read from the backend.
+//! - **Resume**: to go on after a position, without a gap or a repeat.
+//! - **Gap**: messages that a reader may have missed.
+//! - **Idempotency key**: a name for a send, which makes repeating the send safe.
+//! - **Link**: the client's one connection and stream to a server.
+//! - **Postbox**: the messages that the client keeps for the next flush.
+//! - **Flush**: `POST /getAndFlushMessages`, which takes everything out of the postbox.
+//! - **History**: the newest messages, which the client keeps for its page and `GET /messages`.
+//! - **Drain**: the time after a shutdown request in which running calls finish.
 //!
 //! # The way of a message
 //!
-//! `SendMessage` is decoded and encoded again, once, as the frame that every reader will get. [`room::Room::post`] stamps it and
-//! appends it to the log in one critical section, which is the whole order. [`room::Room::dispatch`] publishes what has come since
-//! its last round and wakes the readers; each is a position in that log, and a `ReadMessages` response that goes on from there.
+//! 1. [`server`] receives `SendMessage`, decodes it, and checks its size and idempotency key.
+//! 2. It encodes the message once, as the frame for all readers: [`room::EncodedMessage`].
+//! 3. [`backend::Backend::post`] decides its time and place, in memory or in Redis.
+//! 4. In memory, [`room::Room::post`] stamps a [`send_time::SendTime`] and appends to the log,
+//!    under one lock.
+//! 5. In Redis, a script does the same for a batch, and each server appends what the stream yields.
+//! 6. A round makes the message visible and wakes the waiting readers ([`room::Room::dispatch`]).
+//! 7. Each [`room::Reader`] takes the next frames of the log, and HTTP/2 sends them to its client.
+//! 8. The [`client`]'s link reads the message, and encodes it as JSON once.
+//! 9. The postbox keeps the JSON for the next flush, and the history keeps it for the page.
+//! 10. `POST /getAndFlushMessages` empties the postbox; `GET /messages` streams the history.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
-// A property that is broken panics, and so does a test.
+// Tests and properties fail by a panic.
 #![cfg_attr(test, allow(clippy::missing_panics_doc))]
 
 pub mod backend;

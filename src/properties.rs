@@ -1,7 +1,8 @@
-//! What must hold for any bytes from outside, as functions that panic where it does not: no crash is the least of it.
+//! What must hold for any bytes from outside, as functions that panic where it does not: no crash
+//! is the least of it.
 //!
-//! `fuzz/` searches for bytes that break one of them. The tests run each over the corpus of that search, which is kept in
-//! `fuzz/corpus`: what was found once stays found.
+//! `fuzz/` searches for bytes that break one of them. The tests run each over the corpus of that
+//! search, which is kept in `fuzz/corpus`: what was found once stays found.
 
 use std::fmt::Debug;
 use std::time::{Duration, UNIX_EPOCH};
@@ -36,7 +37,8 @@ pub const ALL: [(&str, Property); 8] = [
 /// What `2025-09-20T10:58:42.665193557Z` has.
 const TIME_LENGTH: usize = 30;
 
-/// A time that was read prints as it was written; and every time prints, in one form whose order is that of the times.
+/// A time that was read prints as it was written; and every time prints, in one form whose order is
+/// that of the times.
 pub fn send_time(input: &[u8]) {
     if let Ok(text) = std::str::from_utf8(input)
         && let Ok(time) = text.parse::<SendTime>()
@@ -66,7 +68,8 @@ pub fn send_time(input: &[u8]) {
         let printed = rfc3339(&foreign).to_string();
         assert!(printed.len() == TIME_LENGTH && printed.ends_with('Z'), "{printed}");
         match SendTime::try_from(foreign) {
-            // A fraction of more than a second is carried over where it is a position, and cut off where it is printed.
+            // A fraction of more than a second is carried over where it is a position, and cut off
+            // where it is printed.
             Ok(time) if foreign.nanos < 1_000_000_000 => {
                 assert_eq!((Timestamp::from(time), time.to_string()), (foreign, printed));
             }
@@ -76,7 +79,8 @@ pub fn send_time(input: &[u8]) {
     }
 }
 
-/// A value that was read is within its bounds, and is read again from what it prints as; else the reason is one line.
+/// A value that was read is within its bounds, and is read again from what it prints as; else the
+/// reason is one line.
 pub fn units(input: &[u8]) {
     const MIB: usize = 1 << 20;
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -99,7 +103,8 @@ pub fn units(input: &[u8]) {
     }
 }
 
-/// An address that was read is a host and a port, prints as what it is read from again, and is the origin of calls.
+/// An address that was read is a host and a port, prints as what it is read from again, and is the
+/// origin of calls.
 pub fn address(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Some(address) = reason_or(text.parse::<ServerAddr>().map_err(|error| error.to_string())) else { return };
@@ -146,8 +151,9 @@ mod tests {
             for file in inputs {
                 let input: Arc<[u8]> = std::fs::read(&file).expect("an input").into();
                 eprintln!("{}", file.display());
-                // The room's lock is shuttle's here (`room/sync.rs`). Nothing runs beside it, so one schedule is all there are; what
-                // JSON nests needs more than shuttle's small stack.
+                // The room's lock is shuttle's here (`room/sync.rs`). Nothing runs beside it, so
+                // one schedule is all there are; what JSON nests needs more than shuttle's small
+                // stack.
                 let mut config = Config::new();
                 config.stack_size = 4 << 20;
                 Runner::new(RandomScheduler::new(1), config).run(move || property(&input));

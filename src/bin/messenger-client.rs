@@ -8,8 +8,8 @@ use messenger::net;
 use messenger::process::{self, LogSettings, Signals};
 use messenger::{client, metrics, settings};
 
-/// The client of a one-room messenger. It keeps one stream from the gRPC server open, and serves the chat
-/// over HTTP: a page at GET /, POST /sendMessage and POST /getAndFlushMessages.
+/// The client of a one-room messenger. It keeps one stream from the gRPC server open, and serves
+/// the chat over HTTP: a page at GET /, POST /sendMessage and POST /getAndFlushMessages.
 ///
 /// Every setting is a flag and an environment variable; the flag wins.
 #[derive(Debug, Parser)]
@@ -21,16 +21,17 @@ struct Cli {
     metrics: metrics::Settings,
     #[command(flatten)]
     log: LogSettings,
-    /// Check the client that runs on this machine with these settings, and exit with 0 if it serves.
+    /// Check the client that runs on this machine with these settings, and exit with 0 if it
+    /// serves.
     #[arg(long, help_heading = "Options")]
     health_check: bool,
 }
 
 fn main() -> ExitCode {
     match settings::parse::<Cli>() {
-        // Every call passes through the one connection to the server, so more threads would only hand
-        // calls to each other. Measured on 2 cores (`bench client`), two threads take 1.1 to 1.6 times the
-        // CPU time per call, and are slower.
+        // Every call passes through the one connection to the server, so more threads would only
+        // hand calls to each other. Measured on 2 cores (`bench client`), two threads take 1.1 to
+        // 1.6 times the CPU time per call, and are slower.
         Ok(cli) => process::run_on_one_thread("messenger-client", run(cli)),
         Err(status) => status,
     }

@@ -8,8 +8,8 @@ use messenger::net;
 use messenger::process::{self, LogSettings, Signals};
 use messenger::{metrics, server, settings};
 
-/// The gRPC server of a one-room messenger. It takes messages with SendMessage, and streams them to every
-/// reader of ReadMessages in one order.
+/// The gRPC server of a one-room messenger. It takes messages with SendMessage, and streams them to
+/// every reader of ReadMessages in one order.
 ///
 /// Every setting is a flag and an environment variable; the flag wins.
 #[derive(Debug, Parser)]
@@ -21,7 +21,8 @@ struct Cli {
     metrics: metrics::Settings,
     #[command(flatten)]
     log: LogSettings,
-    /// Check the server that runs on this machine with these settings, and exit with 0 if it serves.
+    /// Check the server that runs on this machine with these settings, and exit with 0 if it
+    /// serves.
     #[arg(long, help_heading = "Options")]
     health_check: bool,
 }

@@ -10,8 +10,9 @@ use messenger::process::{self, LogSettings, Signals};
 use messenger::{client, metrics, server, settings};
 use tokio::sync::watch;
 
-/// The whole chat in one process: the gRPC server of a one-room messenger, and a client that serves the chat
-/// over HTTP. The two talk over a TCP connection, as messenger-server and messenger-client do.
+/// The whole chat in one process: the gRPC server of a one-room messenger, and a client that serves
+/// the chat over HTTP. The two talk over a TCP connection, as messenger-server and messenger-client
+/// do.
 ///
 /// Every setting is a flag and an environment variable; the flag wins.
 #[derive(Debug, Parser)]
@@ -39,8 +40,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     net::start_lookups()?;
     process::raise_file_limit();
     let signals = Signals::catch(cli.server.reads_files() || cli.http.reads_files())?;
-    // Both ports open before anything runs: either the whole chat is there, or one line names the port
-    // that can't be opened.
+    // Both ports open before anything runs: either the whole chat is there, or one line names the
+    // port that can't be opened.
     let server = net::listen(SocketAddr::new(cli.server.server_bind, cli.server.server_port))?;
     let http = net::listen(SocketAddr::new(cli.http.http_bind, cli.http.http_port))?;
     let metrics_listener = cli.metrics.listen()?;

@@ -66,7 +66,8 @@ impl Share {
     pub fn cover(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let more = bytes.saturating_sub(self.bytes);
         let Pool { limit, taken, .. } = &*self.budget.0;
-        // Of two users that race for the last bytes both may be refused; neither waits for the other.
+        // Of two users that race for the last bytes both may be refused; neither waits for the
+        // other.
         if taken.fetch_add(more, Ordering::Relaxed) + more > *limit {
             taken.fetch_sub(more, Ordering::Relaxed);
             return Err(Exhausted { limit: *limit });

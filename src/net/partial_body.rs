@@ -1,7 +1,7 @@
 //! A body that arrives piece by piece.
 
-/// The part of a body that has arrived, copied into memory of its own. A piece kept as it was received
-/// would pin the whole buffer that it was read into.
+/// The part of a body that has arrived, copied into memory of its own. A piece kept as it was
+/// received would pin the whole buffer that it was read into.
 #[derive(Debug, Default)]
 pub struct PartialBody(Vec<u8>);
 

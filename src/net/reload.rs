@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use crate::process::{Hangups, test_panic};
 use crate::settings::{File, FileError};
 
-/// How often the files are checked. Renewed certificates are there weeks before the old ones expire;
-/// this interval is for people who wait for the change.
+/// How often the files are checked. Renewed certificates are there weeks before the old ones
+/// expire; this interval is for people who wait for the change.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A value made from files. An error at the start ends the program; an error after a change is a
@@ -48,7 +48,8 @@ pub trait Reload: Send + Sync {
     /// Whether there are files to reload.
     fn has_files(&self) -> bool;
 
-    /// Reloads the files if they have changed, or in any case if it is `forced`. Blocks on the disk.
+    /// Reloads the files if they have changed, or in any case if it is `forced`. Blocks on the
+    /// disk.
     fn refresh(&self, forced: bool);
 }
 
@@ -163,8 +164,8 @@ pub async fn reload_on_change(mut all: Vec<Arc<dyn Reload>>) {
 /// A request to refresh, forced or not, and the channel that reports its end.
 type Refresh = (bool, oneshot::Sender<()>);
 
-/// Starts the thread that refreshes, because a slow disk must not delay the chat. It starts with the
-/// program, because the system may refuse a thread later.
+/// Starts the thread that refreshes, because a slow disk must not delay the chat. It starts with
+/// the program, because the system may refuse a thread later.
 fn start_thread(all: Vec<Arc<dyn Reload>>) -> io::Result<SyncSender<Refresh>> {
     let (requests, queue) = sync_channel::<Refresh>(1);
     std::thread::Builder::new().name("files".to_owned()).spawn(move || {

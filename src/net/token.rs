@@ -19,8 +19,8 @@ const TOKEN_MAX: usize = 4096;
 
 const SCHEME: &[u8] = b"Bearer ";
 
-/// The token, as a header value. It is marked as sensitive, so that `Debug` does not show it and HTTP/2
-/// does not compress it.
+/// The token, as a header value. It is marked as sensitive, so that `Debug` does not show it and
+/// HTTP/2 does not compress it.
 #[derive(Debug, Clone)]
 pub struct Token(HeaderValue);
 
@@ -89,7 +89,8 @@ impl Token {
         self.0.clone()
     }
 
-    /// Compares in constant time: the duration depends on the length of the token, and on nothing else.
+    /// Compares in constant time: the duration depends on the length of the token, and on nothing
+    /// else.
     fn is(&self, token: &[u8]) -> bool {
         self.0.as_bytes()[SCHEME.len()..].ct_eq(token).into()
     }

@@ -12,8 +12,8 @@ const DEFAULT: LevelFilter = LevelFilter::INFO;
 #[derive(Debug, Clone)]
 pub(super) struct LogFilter(pub(super) Targets);
 
-/// The text is not a filter. The library would take it for the name of a part without events, and the log
-/// would be silent.
+/// The text is not a filter. The library would take it for the name of a part without events, and
+/// the log would be silent.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FilterError {
     #[error(
@@ -27,8 +27,8 @@ pub(super) enum FilterError {
 impl FromStr for LogFilter {
     type Err = FilterError;
 
-    /// Parses levels separated by commas, as in `warn,messenger::client=debug`. Spaces around them are
-    /// ignored.
+    /// Parses levels separated by commas, as in `warn,messenger::client=debug`. Spaces around them
+    /// are ignored.
     fn from_str(text: &str) -> Result<Self, FilterError> {
         let pieces = text.split(',').map(str::trim).filter(|piece| !piece.is_empty());
         let mut targets = Targets::new();
@@ -37,15 +37,16 @@ impl FromStr for LogFilter {
             is_empty = false;
             targets = match piece.split_once('=') {
                 Some((part, level)) => targets.with_target(part_of(part)?, level_of(level)?),
-                // A single word must be a level, or it is a mistake: no part but the whole program has a
-                // name without `::`.
+                // A single word must be a level, or it is a mistake: no part but the whole program
+                // has a name without `::`.
                 None if piece.contains("::") || piece == env!("CARGO_PKG_NAME") => {
                     targets.with_target(part_of(piece)?, LevelFilter::TRACE)
                 }
                 None => targets.with_default(level_of(piece)?),
             };
         }
-        // People empty RUST_LOG to switch off the logs of other programs; it must not silence this one.
+        // People empty RUST_LOG to switch off the logs of other programs; it must not silence this
+        // one.
         Ok(Self(if is_empty { targets.with_default(DEFAULT) } else { targets }))
     }
 }

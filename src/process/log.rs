@@ -18,8 +18,8 @@ pub struct LogSettings {
     #[arg(long, env = "MESSENGER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// Lowest level that is logged: error, warn, info or debug. A part of the program may have its own
-    /// level, as in `warn,messenger::client=debug`.
+    /// Lowest level that is logged: error, warn, info or debug. A part of the program may have its
+    /// own level, as in `warn,messenger::client=debug`.
     #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     filter: LogFilter,
 }
@@ -49,7 +49,8 @@ impl LogSettings {
     }
 }
 
-/// Whether stderr is a terminal with colours, and its user has not disabled them (<https://no-color.org>).
+/// Whether stderr is a terminal with colours, and its user has not disabled them
+/// (<https://no-color.org>).
 fn has_colours() -> bool {
     let says_no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");

@@ -26,7 +26,8 @@ pub use self::signals::Signals;
 pub use self::stderr::LogGuard;
 pub(crate) use self::test_panic::test_panic;
 
-/// Runs a program on one thread per core, and returns its exit status: 0, or 1 after one line on stderr.
+/// Runs a program on one thread per core, and returns its exit status: 0, or 1 after one line on
+/// stderr.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     run_on(Builder::new_multi_thread().worker_threads(workers), workers, name, program)
@@ -74,8 +75,8 @@ pub fn file_limit() -> usize {
     usize::MAX
 }
 
-/// Raises the limit of open files as far as the system permits. Each connection takes one, and the usual
-/// soft limit is 1024.
+/// Raises the limit of open files as far as the system permits. Each connection takes one, and the
+/// usual soft limit is 1024.
 pub fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "open files"),

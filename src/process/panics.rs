@@ -1,9 +1,9 @@
-//! The scope of a panic: it ends the call or the connection in which it happens. It ends the program only
-//! if the program can't work without the task that panicked.
+//! The scope of a panic: it ends the call or the connection in which it happens. It ends the
+//! program only if the program can't work without the task that panicked.
 //!
-//! Every panic is logged with its place, and counted. [`run_all`] passes the panic of a needed task on to
-//! the program, which ends with status 1. A lock that was held during a panic may protect half-changed
-//! data, so the next use of the lock ends the program ([`unpoisoned`]).
+//! Every panic is logged with its place, and counted. [`run_all`] passes the panic of a needed task
+//! on to the program, which ends with status 1. A lock that was held during a panic may protect
+//! half-changed data, so the next use of the lock ends the program ([`unpoisoned`]).
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -58,8 +58,8 @@ pub(super) fn reason(payload: &(dyn Any + Send)) -> &str {
 
 /// Runs a future, and returns `None` if it panics. The panic is logged.
 ///
-/// Not an `async fn`: that would hold the future twice, as its argument and where it runs, so every open
-/// call would take 2 KiB more.
+/// Not an `async fn`: that would hold the future twice, as its argument and where it runs, so every
+/// open call would take 2 KiB more.
 pub(crate) fn catch_panic<T>(future: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
     AssertUnwindSafe(future).catch_unwind().map(Result::ok)
 }
@@ -77,8 +77,8 @@ pub(crate) async fn run_all(tasks: &mut JoinSet<()>) -> Infallible {
     std::future::pending().await
 }
 
-/// The guard of a lock. If a panic happened under the lock, the data may be half changed, and the program
-/// ends.
+/// The guard of a lock. If a panic happened under the lock, the data may be half changed, and the
+/// program ends.
 pub(crate) fn unpoisoned<T>(lock: LockResult<T>) -> T {
     lock.unwrap_or_else(|_| end_poisoned())
 }

@@ -7,8 +7,8 @@ use thiserror::Error;
 #[error("the operating system provides no random numbers: {0}")]
 pub struct NoRandomness(#[from] getrandom::Error);
 
-/// A random number of 16 bytes. There is no other source to fall back to: a generator seeded by the program
-/// yields the same numbers in each copy of a virtual machine.
+/// A random number of 16 bytes. There is no other source to fall back to: a generator seeded by the
+/// program yields the same numbers in each copy of a virtual machine.
 pub(crate) fn random() -> Result<u128, NoRandomness> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;

@@ -1,8 +1,8 @@
 //! Writing the log without waiting for its reader.
 //!
-//! A pipe that nobody reads is full after 64 KiB, and then the next write blocks. The whole program would
-//! hang, with its signals. So lines go through a bounded queue to their own thread. When the queue is
-//! full, new lines are dropped, and their number is logged once there is room.
+//! A pipe that nobody reads is full after 64 KiB, and then the next write blocks. The whole program
+//! would hang, with its signals. So lines go through a bounded queue to their own thread. When the
+//! queue is full, new lines are dropped, and their number is logged once there is room.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,7 +3,8 @@
 #[cfg(not(debug_assertions))]
 pub(crate) fn test_panic(_place: &str) {}
 
-/// Panics once if `MESSENGER_TEST_PANIC` names this place. With `place:n` it is the n-th call that panics.
+/// Panics once if `MESSENGER_TEST_PANIC` names this place. With `place:n` it is the n-th call that
+/// panics.
 #[cfg(debug_assertions)]
 #[track_caller]
 pub(crate) fn test_panic(place: &str) {

@@ -6,7 +6,8 @@ use std::thread::{Builder, JoinHandle};
 
 use thiserror::Error;
 
-/// Threads besides those of the runtime: one for the log, one for reloading files, four for lookups.
+/// Threads besides those of the runtime: one for the log, one for reloading files, four for
+/// lookups.
 const OTHERS: usize = 6;
 
 /// The system refuses threads.

@@ -1,8 +1,9 @@
-//! Settings that are valid only together: clap parses the flags one by one, and a function checks them.
+//! Settings that are valid only together: clap parses the flags one by one, and a function checks
+//! them.
 
-/// Implements clap's traits for `$made`, a group of arguments. clap parses `$flags`, and `$check` makes
-/// `$made` from them, or returns the error as one line. `$check` also gets all parsed arguments, for
-/// settings of other groups.
+/// Implements clap's traits for `$made`, a group of arguments. clap parses `$flags`, and `$check`
+/// makes `$made` from them, or returns the error as one line. `$check` also gets all parsed
+/// arguments, for settings of other groups.
 macro_rules! settings_group {
     ($made:ty, $flags:ty, $check:expr) => {
         impl clap::FromArgMatches for $made {

@@ -1,4 +1,5 @@
-//! Settings from flags and environment variables: how they are parsed, and the errors about bad values.
+//! Settings from flags and environment variables: how they are parsed, and the errors about bad
+//! values.
 //!
 //! The settings themselves are defined by the modules that use them.
 
@@ -31,8 +32,9 @@ pub const VERSION: &str = env!("MESSENGER_VERSION");
 /// Parses the settings of this program.
 ///
 /// # Errors
-/// The exit status, after the output: 0 after `--help` and `--version`; 2 after one line on stderr, which
-/// names the variable, the flag and the bad value. The value of a secret setting is never shown.
+/// The exit status, after the output: 0 after `--help` and `--version`; 2 after one line on stderr,
+/// which names the variable, the flag and the bad value. The value of a secret setting is never
+/// shown.
 pub fn parse<S: Parser>() -> Result<S, ExitCode> {
     // The help shows no values of variables: even one that is not secret may contain a password by
     // mistake.
@@ -57,8 +59,8 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return not_utf8(command);
     }
-    // For unknown arguments and surplus values, clap's own message shows the value. It may be part of a
-    // secret, such as a URL with a space in it.
+    // For unknown arguments and surplus values, clap's own message shows the value. It may be part
+    // of a secret, such as a URL with a space in it.
     match error.kind() {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {}
         ErrorKind::UnknownArgument => return unknown(context(ContextKind::InvalidArg).unwrap_or_default()),
@@ -91,14 +93,14 @@ fn is_secret(argument: &Arg) -> bool {
     argument.is_hide_env_values_set()
 }
 
-/// The value of a setting that is not secret, without the part before an `@`, which may be a password
-/// all the same.
+/// The value of a setting that is not secret, without the part before an `@`, which may be a
+/// password all the same.
 pub(crate) fn shown(value: &str) -> String {
     value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
 
-/// The error for an unknown argument. It shows at most the name of a flag, because anything else may be
-/// a secret, or its second half.
+/// The error for an unknown argument. It shows at most the name of a flag, because anything else
+/// may be a secret, or its second half.
 fn unknown(argument: &str) -> String {
     let name = argument.split('=').next().unwrap_or_default();
     let letters = name.trim_start_matches('-');

@@ -26,8 +26,8 @@ struct Client {
     log: process::LogSettings,
 }
 
-/// A value is accepted, or refused in one line that names the flag and the value. The line does not show
-/// the value of a secret. The input is the number of the flag and the value.
+/// A value is accepted, or refused in one line that names the flag and the value. The line does not
+/// show the value of a secret. The input is the number of the flag and the value.
 pub fn flag(input: &[u8]) {
     let Some((&number, value)) = input.split_first() else { return };
     // The system does not permit null bytes.

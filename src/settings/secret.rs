@@ -18,8 +18,8 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Takes the value of an environment variable, if it is set. Secrets have no flags, because every user
-    /// of a machine can see the flags of its programs.
+    /// Takes the value of an environment variable, if it is set. Secrets have no flags, because
+    /// every user of a machine can see the flags of its programs.
     ///
     /// # Errors
     /// One line that names the variable.

@@ -8,9 +8,9 @@ use http::Uri;
 use http::uri::Scheme;
 use thiserror::Error;
 
-/// The address of a server, as `host:port`. The host is a name, an IPv4 address, or an IPv6 address in
-/// brackets, which may have a zone (`[fe80::1%eth0]`). The prefix `https://` asks for TLS, and `http://`
-/// changes nothing; after a prefix, the address may end with a slash.
+/// The address of a server, as `host:port`. The host is a name, an IPv4 address, or an IPv6 address
+/// in brackets, which may have a zone (`[fe80::1%eth0]`). The prefix `https://` asks for TLS, and
+/// `http://` changes nothing; after a prefix, the address may end with a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddr {
     host: String,
@@ -34,8 +34,8 @@ impl ServerAddr {
         &self.host
     }
 
-    /// The name that must be in the server's certificate: the host without the zone, which has a meaning
-    /// only on this machine.
+    /// The name that must be in the server's certificate: the host without the zone, which has a
+    /// meaning only on this machine.
     #[must_use]
     pub fn name(&self) -> &str {
         self.host.split('%').next().unwrap_or_default()

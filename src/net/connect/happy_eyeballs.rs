@@ -1,5 +1,5 @@
-//! Connecting to one of several addresses, in the spirit of "Happy Eyeballs" (RFC 8305). An attempt that
-//! takes long is joined by an attempt at the next address, and the first that succeeds wins.
+//! Connecting to one of several addresses, in the spirit of "Happy Eyeballs" (RFC 8305). An attempt
+//! that takes long is joined by an attempt at the next address, and the first that succeeds wins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,8 @@ use super::lookup::lookup;
 /// How long the latest attempt runs alone before the next one joins it (RFC 8305, 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the first of a host's addresses that accepts a connection. The caller sets the timeout.
+/// Connects to the first of a host's addresses that accepts a connection. The caller sets the
+/// timeout.
 ///
 /// # Errors
 /// If the host has no address, or no address accepts a connection.
@@ -25,8 +26,8 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     connected.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
 }
 
-/// Orders addresses for a race: both families alternate, each in the resolver's order. `shunned`, where a
-/// connection has failed before, is the last.
+/// Orders addresses for a race: both families alternate, each in the resolver's order. `shunned`,
+/// where a connection has failed before, is the last.
 pub(crate) fn order(addresses: Vec<SocketAddr>, shunned: Option<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
     let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
@@ -102,7 +103,8 @@ mod tests {
         assert_eq!(order(Vec::new(), None), []);
     }
 
-    /// An attempt at a port from 100 on hangs, one from 10 on fails at once, and all others succeed.
+    /// An attempt at a port from 100 on hangs, one from 10 on fails at once, and all others
+    /// succeed.
     async fn attempt(address: SocketAddr) -> Result<u16, u16> {
         match address.port() {
             100.. => std::future::pending().await,

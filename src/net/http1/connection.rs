@@ -1,9 +1,9 @@
-//! Serving a connection of HTTP/1.1: how long it is kept, how it is closed, and what a handler may know
-//! of the peer.
+//! Serving a connection of HTTP/1.1: how long it is kept, how it is closed, and what a handler may
+//! know of the peer.
 //!
 //! A connection between two requests is closed after [`Patience::idle`]. Programs often poll once a
-//! minute, and load balancers drop connections after one. With a minute here too, some requests would
-//! meet the close. Peers that honour `Keep-Alive` close earlier themselves.
+//! minute, and load balancers drop connections after one. With a minute here too, some requests
+//! would meet the close. Peers that honour `Keep-Alive` close earlier themselves.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,8 @@ use crate::net::{ConnectionError, Drain, Socket, handshake};
 
 /// The largest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// A peer that reads nothing of its response for this long is cut off, at the latest after twice as long.
+/// A peer that reads nothing of its response for this long is cut off, at the latest after twice as
+/// long.
 const STUCK_LIMIT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Shorter than [`Patience::idle`], so that a peer that honours it never meets the close.
@@ -46,17 +47,18 @@ struct Patience {
     idle: Duration,
     /// For the rest of its head, after the first byte.
     head: Duration,
-    /// For the peer's close, after ours. What the peer sends meanwhile is discarded: if it stayed unread,
-    /// TCP would reset the connection, and the peer would see an error instead of the close.
+    /// For the peer's close, after ours. What the peer sends meanwhile is discarded: if it stayed
+    /// unread, TCP would reset the connection, and the peer would see an error instead of the
+    /// close.
     close: Duration,
 }
 
 const PATIENCE: Patience =
     Patience { idle: Duration::from_secs(95), head: Duration::from_mins(1), close: Duration::from_secs(2) };
 
-/// Serves an accepted connection until its peer closes it or waits too long. Once the drain begins, the
-/// connection ends with the response to its last request. Each request has the [`Peer`] among its
-/// extensions.
+/// Serves an accepted connection until its peer closes it or waits too long. Once the drain begins,
+/// the connection ends with the response to its last request. Each request has the [`Peer`] among
+/// its extensions.
 ///
 /// # Errors
 /// [`ConnectionError`], for a connection that did not end in good order.
@@ -119,8 +121,8 @@ where
     ended
 }
 
-/// A service that gives each request the [`Peer`], and whose responses announce how long the connection
-/// is kept.
+/// A service that gives each request the [`Peer`], and whose responses announce how long the
+/// connection is kept.
 struct WithPeer<S> {
     service: S,
     peer: Peer,

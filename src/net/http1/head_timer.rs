@@ -1,5 +1,5 @@
-//! The timer for the head of a request. hyper has one timeout for the wait before the head and for the
-//! head itself; here the second one begins with the first byte.
+//! The timer for the head of a request. hyper has one timeout for the wait before the head and for
+//! the head itself; here the second one begins with the first byte.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,8 +9,8 @@ use hyper::rt::{Sleep, Timer};
 
 use super::read_ahead::Peer;
 
-/// Gives hyper a sleep for each head. hyper asks for one before it reads the head, and polls it after
-/// each read.
+/// Gives hyper a sleep for each head. hyper asks for one before it reads the head, and polls it
+/// after each read.
 pub(super) struct HeadTimer {
     peer: Peer,
     head: Duration,

@@ -39,8 +39,8 @@ pub fn requested_host<B>(request: &Request<B>) -> Result<Option<&str>, BadHost> 
     Ok(request.uri().host().or(host))
 }
 
-/// Strips the port. Takes every character of a host (RFC 3986), because some networks have names that
-/// DNS does not permit.
+/// Strips the port. Takes every character of a host (RFC 3986), because some networks have names
+/// that DNS does not permit.
 fn without_port(host: &str) -> Option<&str> {
     let in_name = |byte| u8::is_ascii_alphanumeric(&byte) || b"-._~!$&'()*+,;=%".contains(&byte);
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

@@ -51,8 +51,8 @@ pub(super) fn read_ahead(socket: Socket) -> (ObservedSocket<ReadAhead>, Peer) {
 }
 
 impl Peer {
-    /// Completes when the peer has closed its side of the connection. Either it is gone, which the next
-    /// write shows, or it still reads. To be called while a response is being written.
+    /// Completes when the peer has closed its side of the connection. Either it is gone, which the
+    /// next write shows, or it still reads. To be called while a response is being written.
     pub async fn closed(&self) {
         self.0.awaited.store(true, Ordering::Relaxed);
         poll_fn(|cx| {

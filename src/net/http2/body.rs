@@ -72,8 +72,8 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-/// Sends the body of a request as fast as the server's flow control permits. If the server ends the call
-/// first, its response says why.
+/// Sends the body of a request as fast as the server's flow control permits. If the server ends the
+/// call first, its response says why.
 pub(super) async fn send(body: Body, mut stream: SendStream<Bytes>) {
     let mut body = pin!(body);
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {

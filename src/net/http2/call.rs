@@ -15,9 +15,9 @@ use tower_service::Service;
 use super::body::ResponseBody;
 use super::connection::Connection;
 
-/// How long a call may still get a response that arrived before the socket was closed. Normally HTTP/2
-/// ends all calls with the connection. About one in thousands, started in the moment in which the server
-/// sent GOAWAY and closed, never ended.
+/// How long a call may still get a response that arrived before the socket was closed. Normally
+/// HTTP/2 ends all calls with the connection. About one in thousands, started in the moment in
+/// which the server sent GOAWAY and closed, never ended.
 const LAST_RESPONSES: Duration = Duration::from_millis(100);
 
 /// Why a call got no response.
@@ -53,8 +53,8 @@ impl Service<Request<Body>> for Connection {
     type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, CallError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        // Always ready: a call waits for its slot itself. An error here would reach the caller without
-        // the information that nothing was sent.
+        // Always ready: a call waits for its slot itself. An error here would reach the caller
+        // without the information that nothing was sent.
         Poll::Ready(Ok(()))
     }
 

@@ -13,8 +13,9 @@ use crate::net::{CloseSignal, Reloaded, Token};
 
 /// An open connection. It is cloned for each user; a generated client takes it as its transport.
 ///
-/// It never reconnects by itself: the reader of the message stream must know that a message is sent over
-/// the same connection, or not at all. It closes when the last clone is dropped and its calls have ended.
+/// It never reconnects by itself: the reader of the message stream must know that a message is sent
+/// over the same connection, or not at all. It closes when the last clone is dropped and its calls
+/// have ended.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) session: Session,
@@ -43,8 +44,8 @@ impl Clone for Connection {
 }
 
 impl Connection {
-    /// Waits until the server has a free stream and reads, and returns a user of the connection whose
-    /// next call starts at once. Until then nothing of that call has been sent.
+    /// Waits until the server has a free stream and reads, and returns a user of the connection
+    /// whose next call starts at once. Until then nothing of that call has been sent.
     pub async fn reserve(&self) -> Self {
         let slot = Some(self.session.enter().await);
         Self { slot, ..self.clone() }
@@ -105,12 +106,12 @@ impl Connection {
         self.session.liveness().unresponsive()
     }
 
-    /// Completes when no further call can start: the server refused one on this connection, or the socket
-    /// is closed.
+    /// Completes when no further call can start: the server refused one on this connection, or the
+    /// socket is closed.
     ///
-    /// After a refusal the open calls may go on without end: a proxy sends GOAWAY after some calls or
-    /// some time, and waits for the last stream to end. When the socket closes, HTTP/2 ends the open
-    /// calls, except after a panic under its own lock. Nothing would wake them then.
+    /// After a refusal the open calls may go on without end: a proxy sends GOAWAY after some calls
+    /// or some time, and waits for the last stream to end. When the socket closes, HTTP/2 ends the
+    /// open calls, except after a panic under its own lock. Nothing would wake them then.
     pub async fn retired(&self) {
         let mut retired = self.retired.subscribe();
         tokio::select! {

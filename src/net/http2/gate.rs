@@ -1,8 +1,8 @@
 //! When a call may start on an HTTP/2 connection.
 //!
-//! h2 queues without a bound: whatever a server does not read stays in memory, and so does each call that
-//! is cancelled meanwhile. So a call enters h2 only when the server has a free stream for it and reads
-//! what is written. Until then nothing of the call has been sent.
+//! h2 queues without a bound: whatever a server does not read stays in memory, and so does each
+//! call that is cancelled meanwhile. So a call enters h2 only when the server has a free stream for
+//! it and reads what is written. Until then nothing of the call has been sent.
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -56,8 +56,8 @@ pub enum Backpressure {
 }
 
 impl Gate {
-    /// Returns the gate, and a receiver that sees when nobody uses the connection any more. The caller
-    /// notifies `room` when the server's settings change.
+    /// Returns the gate, and a receiver that sees when nobody uses the connection any more. The
+    /// caller notifies `room` when the server's settings change.
     pub(super) fn new(write_state: WriteState, room: Arc<Notify>) -> (Arc<Self>, watch::Receiver<()>) {
         let (used, users) = watch::channel(());
         let gate = Self {

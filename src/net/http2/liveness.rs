@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use crate::net::Activity;
 
-/// How often the connection is checked. Time is counted in checks and not by the clock: a moment in which
-/// this process was not scheduled says nothing about the server.
+/// How often the connection is checked. Time is counted in checks and not by the clock: a moment in
+/// which this process was not scheduled says nothing about the server.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Our own server is pinged after this much silence.

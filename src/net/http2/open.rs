@@ -1,4 +1,5 @@
-//! Opening a connection to a server: TCP, TLS and HTTP/2, at the first of its addresses that answers.
+//! Opening a connection to a server: TCP, TLS and HTTP/2, at the first of its addresses that
+//! answers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,12 +22,12 @@ use crate::process::test_panic;
 
 /// The limit for TCP to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The limit for all addresses together, with TLS and the server's preface. TLS takes two round trips,
-/// and much computation where many clients come back to a server at once.
+/// The limit for all addresses together, with TLS and the server's preface. TLS takes two round
+/// trips, and much computation where many clients come back to a server at once.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// For connections to a server. TCP probes, and not HTTP/2 pings, because other implementations end the
-/// connection of a client that pings an idle stream more often than every five minutes
+/// For connections to a server. TCP probes, and not HTTP/2 pings, because other implementations end
+/// the connection of a client that pings an idle stream more often than every five minutes
 /// (`too_many_pings`).
 const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     idle: Duration::from_secs(15),
@@ -76,8 +77,8 @@ impl Connection {
         Self::open_with(server, &Credentials::default(), None).await
     }
 
-    /// Resolves the host and opens a connection to the first of its addresses that answers. `shunned`,
-    /// where a connection has failed before, is the last address that is tried.
+    /// Resolves the host and opens a connection to the first of its addresses that answers.
+    /// `shunned`, where a connection has failed before, is the last address that is tried.
     ///
     /// # Errors
     /// [`ConnectError`], which names the server.
@@ -90,7 +91,8 @@ impl Connection {
         let addresses = addresses.map_err(|error| ConnectError::Resolve(server.clone(), error))?;
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let attempt = |address| open_at(address, server, credentials, deadline);
-        // A peer that accepts a connection may be the server, so its error says more than a refusal.
+        // A peer that accepts a connection may be the server, so its error says more than a
+        // refusal.
         let says_more = |error: &ConnectError| !matches!(error, ConnectError::Connect(..));
         match race(order(addresses, shunned), attempt, says_more).await {
             Some(opened) => opened,
@@ -106,8 +108,8 @@ async fn open_at(
     deadline: Instant,
 ) -> Result<Connection, ConnectError> {
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        // While nobody listens on a local port, the kernel may choose that port for our end, and connect
-        // us to ourselves.
+        // While nobody listens on a local port, the kernel may choose that port for our end, and
+        // connect us to ourselves.
         Ok(Ok(stream)) if stream.local_addr().ok() == stream.peer_addr().ok() => {
             Err(io::ErrorKind::ConnectionRefused.into())
         }
@@ -182,8 +184,8 @@ async fn handshake(
     })
 }
 
-/// Whether the first bytes may be the TLS alert to a plaintext client. Read as a frame of HTTP/2, its
-/// length is about a megabyte.
+/// Whether the first bytes may be the TLS alert to a plaintext client. Read as a frame of HTTP/2,
+/// its length is about a megabyte.
 fn wants_tls(server: &ServerAddr, error: &h2::Error) -> bool {
     !server.is_tls() && error.reason() == Some(h2::Reason::FRAME_SIZE_ERROR)
 }

@@ -25,7 +25,8 @@ pub(super) struct ServerPreface {
 }
 
 impl ServerPreface {
-    /// A socket that reports the server's preface. The receiver fails if the socket is dropped before.
+    /// A socket that reports the server's preface. The receiver fails if the socket is dropped
+    /// before.
     pub(super) fn watch(socket: Socket) -> (ObservedSocket<Self>, oneshot::Receiver<()>) {
         let (received, preface) = oneshot::channel();
         let observer = Self { header: Vec::with_capacity(FRAME_HEADER), received: Some(received) };
@@ -37,8 +38,8 @@ impl ServerPreface {
             return;
         }
         self.header.extend(bytes.iter().take(FRAME_HEADER - self.header.len()));
-        // The header is length, type, flags and stream, which is 0 for the connection itself. Any other
-        // first frame makes h2 fail, which reports the reason.
+        // The header is length, type, flags and stream, which is 0 for the connection itself. Any
+        // other first frame makes h2 fail, which reports the reason.
         if let [_, _, _, kind, _, stream @ ..] = &self.header[..]
             && stream.len() == 4
             && let Some(received) = self.received.take()

@@ -21,9 +21,9 @@ use super::preface::ServerPreface;
 use crate::net::Activity;
 use crate::net::transport::observed::ObservedSocket;
 
-/// How much the server may send ahead on a stream. With the default of 64 KiB a busy stream waits for its
-/// window, and a reader that falls behind in small frames is cut. This client always drains its stream,
-/// so a large window costs nothing.
+/// How much the server may send ahead on a stream. With the default of 64 KiB a busy stream waits
+/// for its window, and a reader that falls behind in small frames is cut. This client always drains
+/// its stream, so a large window costs nothing.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 /// How much the server may send ahead on all streams together.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -32,7 +32,8 @@ const HEADERS_MAX: u32 = 16 * 1024;
 /// How long a connection without users may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The calls over one connection. It closes when the last clone is dropped and its calls have ended.
+/// The calls over one connection. It closes when the last clone is dropped and its calls have
+/// ended.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     requests: SendRequest<Bytes>,
@@ -41,7 +42,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Starts the session, and returns it with the future that drives it, which the caller must spawn.
+    /// Starts the session, and returns it with the future that drives it, which the caller must
+    /// spawn.
     ///
     /// # Errors
     /// If the socket fails at once.

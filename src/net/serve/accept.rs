@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use crate::net::KeepalivePolicy;
 
-/// The pause after a failed accept. The usual cause is that no file descriptor is left, and then the
-/// next attempt fails too until a connection closes.
+/// The pause after a failed accept. The usual cause is that no file descriptor is left, and then
+/// the next attempt fails too until a connection closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Tells a connection when to finish.
@@ -22,8 +22,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Drain(watch::Receiver<bool>);
 
 impl Drain {
-    /// Completes when the drain begins: from then on a connection takes no further request, and closes
-    /// when the running ones have ended.
+    /// Completes when the drain begins: from then on a connection takes no further request, and
+    /// closes when the running ones have ended.
     pub async fn begun(&mut self) {
         // An error means that the listener is gone, which ends its connections too.
         let _ = self.0.wait_for(|begun| *begun).await;
@@ -33,8 +33,8 @@ impl Drain {
 /// How many connections a port takes, and how long they may take to end.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at once. A connection above the limit is closed as soon as it is accepted; otherwise
-    /// it would wait for another one to end, without knowing why.
+    /// Connections at once. A connection above the limit is closed as soon as it is accepted;
+    /// otherwise it would wait for another one to end, without knowing why.
     pub connections: usize,
     /// The time that connections get to end after the shutdown.
     pub drain: Duration,
@@ -58,9 +58,9 @@ impl ConnectionMetrics {
     }
 }
 
-/// Serves the connections of `listener`, each in its own task, until `shutdown` completes. Then the port
-/// closes, `begin_drain` is called, and the connections get until the drain limit to finish. Those that
-/// have not finished by then are dropped.
+/// Serves the connections of `listener`, each in its own task, until `shutdown` completes. Then the
+/// port closes, `begin_drain` is called, and the connections get until the drain limit to finish.
+/// Those that have not finished by then are dropped.
 ///
 /// `serve` gets a connection and the [`Drain`] that it must obey.
 pub async fn serve_connections<F>(
@@ -93,8 +93,8 @@ pub async fn serve_connections<F>(
                 connections.spawn(serve(stream, Drain(draining.subscribe())));
                 metrics.accepted.inc();
             }
-            // Finished connections leave the set at once, or it would grow without bound. A panic is
-            // logged and counted where it happens.
+            // Finished connections leave the set at once, or it would grow without bound. A panic
+            // is logged and counted where it happens.
             Some(_) = connections.join_next() => {}
         }
         metrics.open.set(i64::try_from(connections.len()).unwrap_or(i64::MAX));
@@ -112,7 +112,8 @@ pub async fn serve_connections<F>(
 /// A listener that pauses after a failed accept.
 struct RetryingListener {
     listener: TcpListener,
-    /// Kept here and not in `accept`, which is cancelled and called again whenever a connection ends.
+    /// Kept here and not in `accept`, which is cancelled and called again whenever a connection
+    /// ends.
     next_try: Instant,
     failing: bool,
 }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// How many connections the kernel queues until they are accepted: a thousand clients that reconnect at
-/// once after a restart must not be refused. Linux caps it at `net.core.somaxconn`, 4096 by default.
+/// How many connections the kernel queues until they are accepted: a thousand clients that
+/// reconnect at once after a restart must not be refused. Linux caps it at `net.core.somaxconn`,
+/// 4096 by default.
 const BACKLOG: u32 = 4096;
 
 /// A port could not be opened.
@@ -18,8 +19,8 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Opens `address` for listening; port 0 takes any free port. The port of a program that has just ended
-/// is free at once.
+/// Opens `address` for listening; port 0 takes any free port. The port of a program that has just
+/// ended is free at once.
 ///
 /// # Errors
 /// [`ListenError`], which names the address: it is in use, not of this machine, or not permitted.

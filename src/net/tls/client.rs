@@ -36,8 +36,8 @@ struct Signed {
 }
 
 impl Connector {
-    /// Trusts servers whose certificate is signed by a CA in this file. `identity` is for servers that ask
-    /// for a certificate. `protocol` is for ALPN, if ALPN has a name for the protocol.
+    /// Trusts servers whose certificate is signed by a CA in this file. `identity` is for servers
+    /// that ask for a certificate. `protocol` is for ALPN, if ALPN has a name for the protocol.
     ///
     /// # Errors
     /// [`FileError`], which names the bad file.
@@ -59,8 +59,8 @@ impl Connector {
         Ok(Self(Trust::Signed(config)))
     }
 
-    /// Connects to the server of `acceptor`, on this machine: trusts its certificate, and shows the same
-    /// one if the server asks for a certificate.
+    /// Connects to the server of `acceptor`, on this machine: trusts its certificate, and shows the
+    /// same one if the server asks for a certificate.
     #[must_use]
     pub fn to_own(acceptor: Arc<Acceptor>, protocol: &'static [u8]) -> Self {
         Self(Trust::Pinned(acceptor, protocol))

@@ -54,7 +54,8 @@ fn time(input: &mut &[u8]) -> Option<SystemTime> {
     let (tag, text) = next(input)?;
     let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
     let (century, rest) = match tag {
-        // "Where YY is greater than or equal to 50, the year SHALL be interpreted as 19YY" (RFC 5280).
+        // "Where YY is greater than or equal to 50, the year SHALL be interpreted as 19YY" (RFC
+        // 5280).
         UTC_TIME if text >= "50" => ("19", text),
         UTC_TIME => ("20", text),
         GENERALIZED_TIME => text.split_at_checked(2)?,

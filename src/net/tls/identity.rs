@@ -125,8 +125,8 @@ fn is_encrypted(pem: &[u8]) -> bool {
     has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
-/// What is wrong with a file that does not parse. The parser's own message quotes a line, which may be a
-/// private key that has lost its line ends.
+/// What is wrong with a file that does not parse. The parser's own message quotes a line, which may
+/// be a private key that has lost its line ends.
 fn not_pem(error: &PemError) -> String {
     let what = match error {
         PemError::IllegalSectionStart { .. } => "the first line of a section does not end with -----",

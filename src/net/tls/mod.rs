@@ -1,11 +1,12 @@
-//! TLS under both interfaces: versions 1.2 and 1.3, with certificates from files that are reloaded when
-//! they change.
+//! TLS under both interfaces: versions 1.2 and 1.3, with certificates from files that are reloaded
+//! when they change.
 //!
-//! rustls does the protocol, and graviola the cryptography. The alternatives ring and aws-lc-rs need a C
-//! compiler, which nothing else here does, and the one built on `RustCrypto` calls itself experimental.
-//! graviola is the formally verified assembler of s2n-bignum with Rust around it, by an author of rustls.
-//! It is young, we know of no audit, and it panics on processors that lack the features in `NEEDED`. So
-//! nothing of it runs before `provider` has checked them, or while TLS is off.
+//! rustls does the protocol, and graviola the cryptography. The alternatives ring and aws-lc-rs
+//! need a C compiler, which nothing else here does, and the one built on `RustCrypto` calls itself
+//! experimental. graviola is the formally verified assembler of s2n-bignum with Rust around it, by
+//! an author of rustls. It is young, we know of no audit, and it panics on processors that lack the
+//! features in `NEEDED`. So nothing of it runs before `provider` has checked them, or while TLS is
+//! off.
 
 mod client;
 mod der;
@@ -89,8 +90,8 @@ fn provider() -> Result<Arc<CryptoProvider>, String> {
 
 type Detect = fn() -> bool;
 
-/// The processor features that graviola's own check, which panics, requires: x86-64 since about 2014, and
-/// 64-bit ARM with the cryptographic extensions.
+/// The processor features that graviola's own check, which panics, requires: x86-64 since about
+/// 2014, and 64-bit ARM with the cryptographic extensions.
 #[cfg(target_arch = "x86_64")]
 const NEEDED: [(&str, Detect); 8] = [
     ("aes", || std::arch::is_x86_feature_detected!("aes")),

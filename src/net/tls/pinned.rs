@@ -1,9 +1,10 @@
 //! Trust in one certificate, by comparison: the health check and the client in the server's process
 //! connect to a server whose files they have.
 //!
-//! No CA need have signed the server's certificate, and no name in it need be the address on which this
-//! machine reaches it. rustls calls such verifiers dangerous, because they may forget a check. The ones
-//! here compare whole certificates, and leave it to rustls to check that the peer has the key.
+//! No CA need have signed the server's certificate, and no name in it need be the address on which
+//! this machine reaches it. rustls calls such verifiers dangerous, because they may forget a check.
+//! The ones here compare whole certificates, and leave it to rustls to check that the peer has the
+//! key.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(super) struct PinnedServer {
     pub(super) provider: Arc<CryptoProvider>,
 }
 
-/// Accepts a client whose certificate is signed by a CA, or is the server's own: only the server and its
-/// operator have its key.
+/// Accepts a client whose certificate is signed by a CA, or is the server's own: only the server
+/// and its operator have its key.
 #[derive(Debug)]
 pub(super) struct SignedOrPinnedClient {
     pub(super) signed: Arc<dyn ClientCertVerifier>,

@@ -30,9 +30,9 @@ struct Loaded {
 }
 
 impl Acceptor {
-    /// Shows this identity. With a `client_ca`, every client must have a certificate signed by a CA in
-    /// that file. A peer that asks by ALPN for other protocols than `protocol` is refused; one that does
-    /// not use ALPN gets `protocol`.
+    /// Shows this identity. With a `client_ca`, every client must have a certificate signed by a CA
+    /// in that file. A peer that asks by ALPN for other protocols than `protocol` is refused; one
+    /// that does not use ALPN gets `protocol`.
     ///
     /// # Errors
     /// [`FileError`], which names the bad file.

@@ -35,8 +35,9 @@ impl AsyncRead for Socket {
                     && error.kind() == io::ErrorKind::InvalidData
                     && matches!(**stream, TlsStream::Client(_))
                 {
-                    // With TLS 1.3 the client completes the handshake before the server has looked at
-                    // its certificate, so a refusal arrives here. The HTTP libraries drop the reason.
+                    // With TLS 1.3 the client completes the handshake before the server has looked
+                    // at its certificate, so a refusal arrives here. The HTTP libraries drop the
+                    // reason.
                     warn!(%error, "server closed TLS");
                 }
                 read

@@ -1,6 +1,6 @@
-//! Detecting peers that vanish without closing their connections: a machine that loses power, a network
-//! that fails, a NAT that forgets. By default the kernel probes after two hours of silence, and
-//! retransmits for a quarter of an hour. All that time the peer occupies its place.
+//! Detecting peers that vanish without closing their connections: a machine that loses power, a
+//! network that fails, a NAT that forgets. By default the kernel probes after two hours of silence,
+//! and retransmits for a quarter of an hour. All that time the peer occupies its place.
 
 use std::io;
 use std::time::Duration;
@@ -17,14 +17,14 @@ pub(crate) struct KeepalivePolicy {
     pub(crate) interval: Duration,
     /// How many probes may stay unanswered. Windows has a fixed number.
     pub(crate) probes: u32,
-    /// How long sent data and probes may stay unacknowledged, on systems that have such a timeout. It
-    /// also covers a peer that acknowledges probes but has no room for data.
+    /// How long sent data and probes may stay unacknowledged, on systems that have such a timeout.
+    /// It also covers a peer that acknowledges probes but has no room for data.
     pub(crate) unacknowledged: Duration,
 }
 
 impl KeepalivePolicy {
-    /// For accepted connections: a peer that vanishes is detected within 90 s. The last 60 s bridge a
-    /// short network outage, such as a phone that changes its cell.
+    /// For accepted connections: a peer that vanishes is detected within 90 s. The last 60 s bridge
+    /// a short network outage, such as a phone that changes its cell.
     pub(crate) const ACCEPTED: Self = Self {
         idle: Duration::from_secs(30),
         interval: Duration::from_secs(10),

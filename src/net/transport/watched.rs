@@ -91,8 +91,8 @@ impl Activity {
         !progressed && self.0.blocked.load(Ordering::Relaxed)
     }
 
-    /// Completes when a write was pending for `limit` without any progress, at the latest after twice
-    /// that time.
+    /// Completes when a write was pending for `limit` without any progress, at the latest after
+    /// twice that time.
     pub async fn stuck(&self, limit: Duration) {
         loop {
             tokio::time::sleep(limit).await;

@@ -1,8 +1,8 @@
 //! Requests to end the program, or to reload its files.
 //!
-//! On Unix these are signals. The first SIGTERM or SIGINT starts an orderly shutdown, and the second one
-//! ends the program at once. SIGHUP reloads files; if there are none, it shuts the program down, as when
-//! a terminal is closed. On Windows the console sends the requests.
+//! On Unix these are signals. The first SIGTERM or SIGINT starts an orderly shutdown, and the
+//! second one ends the program at once. SIGHUP reloads files; if there are none, it shuts the
+//! program down, as when a terminal is closed. On Windows the console sends the requests.
 
 mod stop_request;
 #[cfg(unix)]
@@ -24,14 +24,14 @@ pub(crate) use self::system::Hangups;
 use super::panics::{catch_panic, end};
 use super::test_panic::test_panic;
 
-/// The signals, caught from its creation on. As PID 1, as in a container, a process ignores signals for
-/// which it has no handler.
+/// The signals, caught from its creation on. As PID 1, as in a container, a process ignores signals
+/// for which it has no handler.
 #[derive(Debug)]
 pub struct Signals(system::Handlers);
 
 impl Signals {
-    /// Catches the signals from now on. `files_are_read` says whether SIGHUP reloads files instead of
-    /// ending the program.
+    /// Catches the signals from now on. `files_are_read` says whether SIGHUP reloads files instead
+    /// of ending the program.
     ///
     /// # Errors
     /// If the system can't install a handler.

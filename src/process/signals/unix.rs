@@ -22,7 +22,8 @@ pub(crate) struct Hangups(Signal);
 
 impl Handlers {
     pub(super) fn catch(files_are_read: bool) -> io::Result<Self> {
-        // Otherwise SIGHUP keeps its disposition: it is ignored, or ends the program without a drain.
+        // Otherwise SIGHUP keeps its disposition: it is ignored, or ends the program without a
+        // drain.
         let caught = files_are_read || hangup_is_ignored() == Some(false);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -65,8 +66,9 @@ impl Hangups {
     }
 }
 
-/// Whether the program was started with SIGHUP ignored, as `nohup` does. `None` where that is unknown: only
-/// Linux has `/proc` (<https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>).
+/// Whether the program was started with SIGHUP ignored, as `nohup` does. `None` where that is
+/// unknown: only Linux has `/proc`
+/// (<https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>).
 fn hangup_is_ignored() -> Option<bool> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;

@@ -12,7 +12,8 @@ use super::stop_request::StopRequest;
 /// The exit status of a program that Ctrl-C has ended (`STATUS_CONTROL_C_EXIT`).
 const STATUS: i32 = 0xC000_013A_u32.cast_signed();
 
-/// The handlers of the events that end the program. After the last three Windows grants it a few seconds.
+/// The handlers of the events that end the program. After the last three Windows grants it a few
+/// seconds.
 #[derive(Debug)]
 pub(super) struct Handlers {
     interrupt: CtrlC,

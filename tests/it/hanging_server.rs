@@ -257,7 +257,7 @@ async fn a_server_that_reads_nothing_costs_no_resources() {
     let not_sent = "the server does not read what is sent to it: the message was not sent";
     assert!(answers[&(503, not_sent.to_owned())] > SENDS / 2, "{answers:?}");
     client.unready("the server does not read what is sent to it").await;
-    client.program.line("the server takes nothing of what is sent to it").await;
+    client.program.line("the server reads nothing of what the client sends").await;
 }
 
 /// The bound of 12 s after which a hanging server is left, with a margin for a busy machine.

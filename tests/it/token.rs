@@ -126,8 +126,8 @@ async fn the_client_sends_the_token_and_logs_a_refusal() {
     until("the message", async || web::flush(http).await.iter().any(|seen| seen.time == time).then_some(())).await;
 
     for (variables, line) in [
-        (&[("MESSENGER_TOKEN", "another-token"), trace][..], "the server does not take the token"),
-        (&[trace], "the server asks for a token, and none is set"),
+        (&[("MESSENGER_TOKEN", "another-token"), trace][..], "error=the token in authorization is wrong"),
+        (&[trace], "error=authorization: Bearer <token> is missing"),
     ] {
         let (mut wrong, http) = client(address, variables).await;
         wrong.line(line).await;
@@ -232,7 +232,7 @@ async fn a_malformed_token_is_one_line_and_never_printed() {
     let two = directory.write("two", "the-secret-token and more");
     for (variables, expected) in [
         (&[("MESSENGER_TOKEN", "")][..], "MESSENGER_TOKEN: the token is empty"),
-        (&[("MESSENGER_TOKEN", "the-secret-token and more")], "MESSENGER_TOKEN: the token is not 1 to 4096 visible"),
+        (&[("MESSENGER_TOKEN", "the-secret-token and more")], "MESSENGER_TOKEN: the token must be 1 to 4096 visible"),
         (&[("MESSENGER_TOKEN_FILE", empty.as_str())], "MESSENGER_TOKEN_FILE (--token-file) is"),
         (&[("MESSENGER_TOKEN_FILE", two.as_str())], "must be 1 to 4096 visible ASCII characters"),
         (&[("MESSENGER_TOKEN_FILE", "/no/such/file")], "No such file"),

@@ -7,23 +7,26 @@
 //! work.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Ready, poll_fn, ready};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Either, Limited};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use messenger::net::{self, ConnectionLimits, ConnectionMetrics, Drain};
 use messenger::process::{self, Signals};
 use messenger::proto::{
@@ -46,12 +49,24 @@ type Answer = Response<Either<tonic::body::Body, Messages>>;
 #[derive(Clone)]
 struct Chat {
     room: Arc<Room>,
+    as_tasks: bool,
 }
 
 /// The endless body of `ReadMessages`: the bytes of the room's log as they are.
 struct Messages {
     reader: Reader,
     is_over: bool,
+}
+
+/// One call of a connection.
+type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The executor of one connection's calls. hyper usually runs each call as a task of its own. By
+/// default this one keeps them for the task of the connection, as the messenger's server does.
+#[derive(Clone)]
+struct Calls {
+    as_tasks: bool,
+    begun: Arc<Mutex<Vec<Call>>>,
 }
 
 fn main() -> ExitCode {
@@ -65,7 +80,8 @@ async fn run() -> anyhow::Result<()> {
     let listener = net::listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
     let room = Arc::new(Room::new(room::Limits { retention: RETENTION, keys: 500_000 })?);
     let limits = ConnectionLimits { connections: 100_000, drain: Duration::from_millis(1500) };
-    let chat = Chat { room: Arc::clone(&room) };
+    let chat =
+        Chat { room: Arc::clone(&room), as_tasks: std::env::args().any(|arg| arg == "tasks") };
     let connections = net::serve_connections(
         listener,
         signals.shutdown(),
@@ -83,11 +99,12 @@ async fn run() -> anyhow::Result<()> {
 
 /// Serves one connection, with the limits of `src/server/http2/connection.rs`.
 async fn serve(stream: TcpStream, mut drain: Drain, chat: Chat) {
+    let calls = Calls { as_tasks: chat.as_tasks, begun: Arc::default() };
     let service = service_fn(move |request| {
         let chat = chat.clone();
         async move { Ok::<_, Infallible>(chat.call(request).await) }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(calls.clone())
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(25))
         .keep_alive_timeout(Duration::from_secs(10))
@@ -101,15 +118,44 @@ async fn serve(stream: TcpStream, mut drain: Drain, chat: Chat) {
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drain.begun() => {
+    let mut drain = pin!(drain.begun().fuse());
+    let mut running = FuturesUnordered::new();
+    let result = poll_fn(|cx| {
+        if drain.as_mut().poll(cx).is_ready() {
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
-    if let Err(error) = result {
+        loop {
+            // Before the connection, so that the answers of all calls leave in one write.
+            while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let begun = calls.take();
+            if begun.is_empty() {
+                return Poll::Pending;
+            }
+            running.extend(begun);
+        }
+    });
+    if let Err(error) = result.await {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+impl Calls {
+    /// The calls that have begun since the last call of this function.
+    fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
+    fn execute(&self, call: F) {
+        if self.as_tasks {
+            tokio::spawn(call);
+        } else {
+            self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(call));
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub fn find(messenger: &str, wanted: &[String]) -> Result<(Vec<Peer>, Vec<Absent
             own(&format!("tonic {}", locked("tonic"))),
         ),
         rust_peer("hybrid", "peer-hybrid", crates(["hyper", "tonic"])),
+        rust_peer("hybrid-tasks", "peer-hybrid", crates(["hyper", "tonic"]))
+            .map(|peer| Peer { command: peer.command + " tasks", ..peer }),
         built_peer("Go grpc-go", "go"),
         built_peer("C++ gRPC", "cpp"),
         python(),

@@ -27,12 +27,13 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use messenger::backend::{Backend, PostError};
 use messenger::net::{self, ConnectionLimits, ConnectionMetrics, Drain};
 use messenger::process::{self, Signals};
 use messenger::proto::{
     EPOCH, IDEMPOTENCY_KEY, POSITION, SERVICE, SendMessageRequest, SendMessageResponse,
 };
-use messenger::room::{self, Draft, Frames, Reader, Room, Start};
+use messenger::room::{EncodedMessage, Frames, Posted, Reader, Room, RoomLimits, Start};
 use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::server::{Grpc, UnaryService};
@@ -78,7 +79,8 @@ async fn run() -> anyhow::Result<()> {
     process::raise_file_limit();
     let signals = Signals::catch(false)?;
     let listener = net::listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-    let room = Arc::new(Room::new(room::Limits { retention: RETENTION, keys: 500_000 })?);
+    let limits = RoomLimits { retention: RETENTION, keys: 500_000 };
+    let (Backend::Memory(room), driver) = Backend::new(None, limits)? else { return Ok(()) };
     let limits = ConnectionLimits { connections: 100_000, drain: Duration::from_millis(1500) };
     let chat =
         Chat { room: Arc::clone(&room), as_tasks: std::env::args().any(|arg| arg == "tasks") };
@@ -92,7 +94,7 @@ async fn run() -> anyhow::Result<()> {
     );
     tokio::select! {
         () = connections => {}
-        () = room.dispatch(|_| {}) => {}
+        () = driver.run(|_| {}) => {}
     }
     Ok(())
 }
@@ -203,20 +205,20 @@ impl UnaryService<SendMessageRequest> for Chat {
 
     fn call(&mut self, request: tonic::Request<SendMessageRequest>) -> Self::Future {
         let (metadata, _, SendMessageRequest { author, text }) = request.into_parts();
-        let message = Draft::new(author, text);
+        let message = EncodedMessage::new(author, text);
         if message.outgoing_size() > MAX_MESSAGE {
             return ready(Err(Status::resource_exhausted("author and text are too long")));
         }
         let key = metadata.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
         let time = match key {
-            Some(key) => self.room.post_once(key, message).map(room::Posted::time),
+            Some(key) => self.room.post_once(key, message).map(Posted::time),
             None => self.room.post(message),
         };
         ready(match time {
             Ok(time) => {
                 Ok(tonic::Response::new(SendMessageResponse { send_time: Some(time.into()) }))
             }
-            Err(error) => Err(error.into()),
+            Err(rejection) => Err(PostError::from(rejection).into()),
         })
     }
 }

@@ -29,8 +29,15 @@ pub(crate) use self::test_panic::test_panic;
 /// Runs a program on one thread per core, and returns its exit status: 0, or 1 after one line on
 /// stderr.
 pub fn run(name: &str, program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = worker_threads();
     run_on(Builder::new_multi_thread().worker_threads(workers), workers, name, program)
+}
+
+/// The number of worker threads: `TOKIO_WORKER_THREADS` as in tokio's own default, or one per core.
+fn worker_threads() -> usize {
+    let set = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|text| text.parse().ok());
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    set.filter(|workers| *workers > 0).unwrap_or_else(cores)
 }
 
 /// Runs a program on one thread, and returns its exit status: 0, or 1 after one line on stderr.

@@ -1,8 +1,9 @@
-//! The time of a message, which is also its place in the order.
+//! The time of a message, which is also its position in the order.
 //!
-//! Two rules make it both. Times strictly increase, whatever the clock does. And they increase *as text*: protobuf's JSON form
-//! prints 0, 3, 6 or 9 fraction digits, and `Z` sorts after the digits, so a time with fewer digits would sort after a later one
-//! of the same second. A [`SendTime`] is therefore never a multiple of 1000 ns, and always prints with 9 digits.
+//! Times strictly increase, whatever the clock does, and they increase *as text* too. protobuf's
+//! JSON form prints 0, 3, 6 or 9 fraction digits, and `Z` sorts after the digits, so a time with
+//! fewer digits would sort after a later one of the same second. A [`SendTime`] is therefore never
+//! a multiple of 1000 ns, and always prints with 9 digits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,30 +16,34 @@ use thiserror::Error;
 const LAST_SECOND: i64 = 253_402_300_799;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// When the server accepted a message, in nanoseconds since the Unix epoch. Holds until the year 2554.
+/// When the server accepted a message, in nanoseconds since the Unix epoch. The last value is in
+/// the year 2554.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SendTime(u64);
 
 impl SendTime {
-    /// The next time in a strictly increasing sequence: `now`, or just after `self` where the clock stands still or steps back.
+    /// The next time in a strictly increasing sequence: `now`, or just after `self` if the clock
+    /// stands still or steps back.
     ///
     /// # Errors
-    /// [`ClockError`] if the clock, or `self`, has come to the end of what a time can name.
+    /// [`ClockError`] if there is no later time.
     pub fn next(self, now: SystemTime) -> Result<Self, ClockError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(now.as_nanos()).map_err(|_| ClockError)?;
         let nanos = nanos.max(self.0.checked_add(1).ok_or(ClockError)?);
-        // A multiple of 1000 would print with 6 digits or fewer. The last nanosecond of all is none.
+        // A multiple of 1000 would print with 6 digits or fewer. `u64::MAX` is not one, so this
+        // does not overflow.
         Ok(Self(if nanos.is_multiple_of(1000) { nanos + 1 } else { nanos }))
     }
 
-    /// So long before this time, and not before 1970.
+    /// The time `duration` before this one, but not before 1970.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The time that stands for these microseconds since the Unix epoch: 1 ns later, so that it prints with 9 digits.
+    /// The time for these microseconds since the Unix epoch. It is 1 ns later, so that it prints
+    /// with 9 digits.
     #[must_use]
     pub fn of_micros(micros: u64) -> Self {
         Self(micros.saturating_mul(1000).saturating_add(1))
@@ -57,12 +62,13 @@ impl SendTime {
     }
 }
 
-/// The clock shows no time that a message can have. Times that wrap, or stand still, would be a lie about the order.
+/// The clock is past the last [`SendTime`]. A time that wraps or stands still would break the
+/// order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the server's clock is past the year 2554, which is the last that a sendTime can name: it must be set right")]
+#[error("the server's clock is past the year 2554, the last year of a sendTime: set the clock")]
 pub struct ClockError;
 
-/// The text is no time that a message can have.
+/// The text or timestamp is not a time that a message can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a time like 2025-09-20T10:58:42.665193557Z is expected")]
 pub struct SendTimeError;
@@ -70,12 +76,12 @@ pub struct SendTimeError;
 impl FromStr for SendTime {
     type Err = SendTimeError;
 
-    /// The form in which it is printed, or with fewer digits.
+    /// Parses the printed form, also with fewer digits.
     fn from_str(text: &str) -> Result<Self, SendTimeError> {
         let time = humantime::parse_rfc3339(text).map_err(|_| SendTimeError)?;
         let nanos = time.duration_since(UNIX_EPOCH).map_err(|_| SendTimeError)?.as_nanos();
         let time = u64::try_from(nanos).map(Self).map_err(|_| SendTimeError)?;
-        // humantime takes a leap second and a tenth digit too, for the time just before, and a point with no digits.
+        // humantime also accepts a leap second, a tenth digit, and a point without digits.
         let written = text.strip_suffix('Z').filter(|written| !written.ends_with('.')).ok_or(SendTimeError)?;
         time.to_string().starts_with(written).then_some(time).ok_or(SendTimeError)
     }
@@ -100,15 +106,16 @@ impl From<SendTime> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with 9 fraction digits: the one form in which a time leaves this project as text.
+/// Prints RFC 3339 in UTC with 9 fraction digits. All programs print times in this form.
 impl fmt::Display for SendTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         rfc3339(&Timestamp::from(*self)).fmt(f)
     }
 }
 
-/// The same form for a time that another implementation of the interface has sent, and that may be anything: what RFC 3339 cannot
-/// name (before 1970, after 9999, a fraction out of range) becomes the nearest that it can.
+/// Prints a time from another implementation, which may be any value, in the same form. A value
+/// that RFC 3339 cannot express (before 1970, after 9999, a fraction out of range) becomes the
+/// nearest one that it can.
 #[must_use]
 pub fn rfc3339(time: &Timestamp) -> impl fmt::Display + use<> {
     let seconds = u64::try_from(time.seconds.min(LAST_SECOND)).unwrap_or_default();
@@ -148,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn never_wraps_and_never_stands_still() {
+    fn ends_with_an_error_and_not_a_wrap() {
         let last = SendTime::default().next(at(u64::MAX)).expect("the last time there is");
         assert_eq!(last.as_nanos(), u64::MAX);
         assert_eq!(last.next(at(0)), Err(ClockError));
@@ -156,7 +163,7 @@ mod tests {
             let now = at(u64::MAX) + Duration::from_nanos(past);
             assert_eq!(SendTime::default().next(now), Err(ClockError), "{past} ns past the last");
         }
-        // And goes on when the clock is right again.
+        // It continues when the clock is right again.
         assert!(SendTime::default().next(at(5)).is_ok());
     }
 

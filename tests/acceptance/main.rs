@@ -1,8 +1,9 @@
 //! What the assignment asks of a server and its clients, whoever wrote them.
 //!
-//! The room under test is named by `MESSENGER_TEST_SERVER_ADDR`, `MESSENGER_TEST_CLIENT1_ADDR` and `MESSENGER_TEST_CLIENT2_ADDR`
-//! (host:port); with none of them set, this program starts a room of its own. It has its own `main`, because it also runs alone in
-//! an image where there is no cargo; it takes cargo's arguments for tests, and `-k PATTERN`.
+//! The room under test is named by `MESSENGER_TEST_SERVER_ADDR`, `MESSENGER_TEST_CLIENT1_ADDR` and
+//! `MESSENGER_TEST_CLIENT2_ADDR` (host:port); with none of them set, this program starts a room of
+//! its own. It has its own `main`, because it also runs alone in an image where there is no cargo;
+//! it takes cargo's arguments for tests, and `-k PATTERN`.
 #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 mod arguments;
@@ -79,7 +80,8 @@ fn unusable(error: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Runs the tests one after the other: a flush takes away what another test's messages would be found by.
+/// Runs the tests one after the other: a flush takes away what another test's messages would be
+/// found by.
 async fn run_all(tests: &[Test], room: &Room) -> Vec<(&'static str, String)> {
     let mut failures = Vec::new();
     for test in tests {

@@ -23,7 +23,8 @@ use super::Test;
 
 /// How long the programs under test may take to start.
 const START: Duration = Duration::from_secs(30);
-/// How long anything may take that needs a moment. Generous, because it only shows when a test fails.
+/// How long anything may take that needs a moment. Generous, because it only shows when a test
+/// fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -42,7 +43,8 @@ fn needs_clients(tests: &[Test]) -> bool {
     tests.iter().any(|test| test.name.starts_with("test_client"))
 }
 
-/// Where the environment says that the room is. `None` where it says nothing; else all is there that these tests need.
+/// Where the environment says that the room is. `None` where it says nothing; else all is there
+/// that these tests need.
 pub fn addresses(tests: &[Test]) -> Result<Option<Vec<ServerAddr>>, String> {
     let values = VARIABLES.map(|name| (name, std::env::var_os(name)));
     if values.iter().all(|(_, value)| value.is_none()) {
@@ -70,7 +72,8 @@ pub async fn find(addresses: Option<Vec<ServerAddr>>, tests: &[Test]) -> anyhow:
     eventually(START, "the server answers", async || room.server.send("acceptance", "are you there?").await).await?;
     if needs_clients(tests) {
         for client in &room.clients {
-            // That a client answers does not mean that its stream is open: its own message must have come around.
+            // That a client answers does not mean that its stream is open: its own message must
+            // have come around.
             eventually(START, &format!("the client at {} is ready", client.address), async || {
                 let tag = tag();
                 client.send(&tag, "are you there?").await?;
@@ -125,12 +128,14 @@ async fn eventually<T>(limit: Duration, what: &str, attempt: impl AsyncFn() -> a
     done.map_err(|_| last.context(format!("waited {limit:?} until {what}")))
 }
 
-/// A name that nobody else in the room has. Messages are told apart by what their author begins with.
+/// A name that nobody else in the room has. Messages are told apart by what their author begins
+/// with.
 pub fn tag() -> String {
     format!("test-{:016x}", fastrand::u64(..))
 }
 
-/// A message as it is seen from anywhere. Times are compared as times: others may print them with fewer digits.
+/// A message as it is seen from anywhere. Times are compared as times: others may print them with
+/// fewer digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
     pub author: String,
@@ -169,8 +174,8 @@ impl Server {
             let _ = seen.send(Err(error));
         });
         let mut reader = Reader { messages, tag: tag.to_owned(), early: VecDeque::new() };
-        // Response headers are no sign that can be waited for, because some servers send them with the first message only. So
-        // messages are sent until one comes through.
+        // Response headers are no sign that can be waited for, because some servers send them with
+        // the first message only. So messages are sent until one comes through.
         let hello = format!("hello {}", self::tag());
         let opening = async {
             loop {

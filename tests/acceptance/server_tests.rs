@@ -31,7 +31,8 @@ pub fn ensure_now(time: SystemTime) -> Outcome {
     Ok(())
 }
 
-/// Times strictly increase in the order of the stream, nothing comes twice, and each sender's messages come as it sent them.
+/// Times strictly increase in the order of the stream, nothing comes twice, and each sender's
+/// messages come as it sent them.
 pub fn ensure_order(order: &[Message], sent: &[Vec<Message>]) -> Outcome {
     for pair in order.windows(2) {
         ensure!(pair[0].time < pair[1].time, "the times do not increase: {pair:?}");
@@ -47,7 +48,8 @@ pub fn ensure_order(order: &[Message], sent: &[Vec<Message>]) -> Outcome {
 }
 
 async fn test_server_send_returns_the_time(room: Room) -> Outcome {
-    // The type is checked by decoding: seconds and nanoseconds of a Timestamp, or there would be no time close to now.
+    // The type is checked by decoding: seconds and nanoseconds of a Timestamp, or there would be no
+    // time close to now.
     ensure_now(room.server.send(&tag(), "what time is it?").await?.time)
 }
 

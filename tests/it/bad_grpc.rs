@@ -1,4 +1,5 @@
-//! Bad input over gRPC gets the conventional status, with what is wrong in its message, and changes nothing.
+//! Bad input over gRPC gets the conventional status, with what is wrong in its message, and changes
+//! nothing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Behind nginx with `deploy/nginx.conf`, messages pass at once, silent streams stay open, and a restart of nginx loses
-//! nothing.
+//! Behind nginx with `deploy/nginx.conf`, messages pass at once, silent streams stay open, and a
+//! restart of nginx loses nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -169,13 +169,15 @@ async fn each_message_passes_without_waiting_for_the_next() {
     let mut events = soon("the stream", Events::open(nginx.http, &last)).await.unwrap();
     let mut foreign = reader(&mut grpc(nginx.grpc).await).await;
     let mut direct = server.grpc().await;
-    // Each message is awaited everywhere before the next one is sent: a proxy that buffers would wait forever.
+    // Each message is awaited everywhere before the next one is sent: a proxy that buffers would
+    // wait forever.
     for number in 0..20 {
         let time = post(&mut direct, "bob", &number.to_string()).await;
         assert_eq!(events.next().await.unwrap(), time);
         assert_eq!(foreign.next().await.time, time);
     }
-    // The largest message passes both ways. A larger one is refused by the server or the client, not by nginx.
+    // The largest message passes both ways. A larger one is refused by the server or the client,
+    // not by nginx.
     let large = "x".repeat((4 << 20) - 100);
     let time = send(nginx.http, "alice", &large).await;
     assert_eq!(foreign.next().await.time, time);

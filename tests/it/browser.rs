@@ -1,4 +1,5 @@
-//! The page in a real browser: people chat through restarts of the server and of the client, and any text is shown as text.
+//! The page in a real browser: people chat through restarts of the server and of the client, and
+//! any text is shown as text.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -72,7 +73,8 @@ async fn two_people_talk_while_servers_and_clients_restart() {
     let (mut other_client, _) = client(server_address, port, &[("MESSENGER_HTTP_HOSTS", ELSEWHERE)]).await;
 
     let alice = open(&driver, one).await;
-    // Under the name of another machine, as on a phone: over plain HTTP, browsers give such a page fewer rights.
+    // Under the name of another machine, as on a phone: over plain HTTP, browsers give such a page
+    // fewer rights.
     let bob = driver.open(&format!("http://{ELSEWHERE}:{port}/")).await;
     bob.wait(CONNECTED).await;
     assert_eq!(bob.get("isSecureContext").await, false);
@@ -357,7 +359,8 @@ async fn ten_thousand_messages_do_not_stutter() {
         "the oldest are gone: {count} are left"
     );
     assert_eq!(page.get("document.getElementById('older').hidden").await, false);
-    // A frame takes 17 ms on an idle machine. On a busy one a single task may be late, but not half of all frames.
+    // A frame takes 17 ms on an idle machine. On a busy one a single task may be late, but not half
+    // of all frames.
     let tasks = page.get("tasks").await;
     let frames = page.get("frames_.sort((one, other) => one - other).map(Math.round)").await;
     let frames: Vec<u64> = frames.as_array().unwrap().iter().filter_map(Value::as_u64).collect();

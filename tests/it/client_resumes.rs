@@ -1,4 +1,5 @@
-//! A client resumes a stream that was cut, so its users miss nothing. Where it cannot, it reports a gap.
+//! A client resumes a stream that was cut, so its users miss nothing. Where it cannot, it reports a
+//! gap.
 
 use crate::support;
 use crate::support::proxy::{Mode, proxy};

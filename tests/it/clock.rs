@@ -1,5 +1,5 @@
-//! `sendTime` increases while the clock of the server steps back, and positions and keys stay valid. Past the last
-//! representable time the server refuses messages.
+//! `sendTime` increases while the clock of the server steps back, and positions and keys stay
+//! valid. Past the last representable time the server refuses messages.
 //!
 //! libfaketime gives the server a clock that is set by a file.
 

@@ -1,5 +1,5 @@
-//! Server and clients may start in any order. The first message that is sent through a client is in the buffer of every
-//! client that answered before, within 0.1 s of the answer.
+//! Server and clients may start in any order. The first message that is sent through a client is in
+//! the buffer of every client that answered before, within 0.1 s of the answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// How soon after its answer a message is in the buffers. Clients that did not wait for their stream would miss it for
-/// good, so single times may be longer on a busy machine.
+/// How soon after its answer a message is in the buffers. Clients that did not wait for their
+/// stream would miss it for good, so single times may be longer on a busy machine.
 const BOUND: Duration = Duration::from_millis(100);
 
 /// Flushes until a message is there, which must have this time, and returns how long that took.
@@ -92,8 +92,8 @@ fn tries() -> usize {
     std::env::var("MESSENGER_COLD_STARTS").map_or(50, |tries| tries.parse().expect("a number"))
 }
 
-/// Starts a server and clients after random delays. As soon as all of them answer, sends a message through the first
-/// client, and checks that every client has it.
+/// Starts a server and clients after random delays. As soon as all of them answer, sends a message
+/// through the first client, and checks that every client has it.
 async fn cold_start(backend: Backend, mut random: fastrand::Rng, clients: usize) -> Result<(), String> {
     let mut delay = || DELAYS[random.usize(..DELAYS.len())];
     let delays: Vec<f64> = (0..=clients).map(|_| delay()).collect();

@@ -1,5 +1,5 @@
-//! Both programs limit their connections. A connection above the limit is closed at once, the others are served, and a
-//! closed connection makes room for another.
+//! Both programs limit their connections. A connection above the limit is closed at once, the
+//! others are served, and a closed connection makes room for another.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A program without free file descriptors serves its connections, and accepts others once some close. A program that
-//! cannot start another thread runs on.
+//! A program without free file descriptors serves its connections, and accepts others once some
+//! close. A program that cannot start another thread runs on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -160,7 +160,8 @@ async fn a_client_without_free_descriptors_serves_its_connections() {
     server.stop().await;
 }
 
-/// The limit of processes does not apply to root, so the programs run as a user without other processes.
+/// The limit of processes does not apply to root, so the programs run as a user without other
+/// processes.
 const NOBODY: &str = "setpriv --reuid 61234 --clear-groups";
 
 fn require_limits() {

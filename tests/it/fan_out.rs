@@ -1,4 +1,5 @@
-//! With a thousand readers and four senders at full speed, every reader gets every message once and in one order.
+//! With a thousand readers and four senders at full speed, every reader gets every message once and
+//! in one order.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +13,8 @@ pub fn tests() -> Vec<Trial> {
 }
 
 const READERS: usize = 1_000;
-/// Half of the readers share connections with this many streams, more than HTTP/2 libraries allow by default.
+/// Half of the readers share connections with this many streams, more than HTTP/2 libraries allow
+/// by default.
 const PER_CONNECTION: usize = 250;
 const SENDERS: usize = 4;
 const EACH: usize = 100;

@@ -1,4 +1,5 @@
-//! Each message is in exactly one answer of `POST /getAndFlushMessages`, in chat order, with any number of concurrent flushes.
+//! Each message is in exactly one answer of `POST /getAndFlushMessages`, in chat order, with any
+//! number of concurrent flushes.
 
 use std::collections::HashSet;
 use std::sync::Arc;

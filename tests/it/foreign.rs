@@ -1,5 +1,5 @@
-//! Other implementations of the interface work with both halves: a Python server with our client, Python clients with our
-//! server.
+//! Other implementations of the interface work with both halves: a Python server with our client,
+//! Python clients with our server.
 //!
 //! `MESSENGER_TEST_PYTHON` names a Python other than `python3`.
 #![allow(clippy::pedantic, clippy::unwrap_used, missing_docs)]
@@ -137,8 +137,8 @@ async fn collect(client: &support::Running, count: usize) -> Vec<Message> {
     all
 }
 
-/// grpcio sends the response headers with the first message. A client that waits for them without a bound never sends
-/// that message.
+/// grpcio sends the response headers with the first message. A client that waits for them without a
+/// bound never sends that message.
 async fn server_first_message_after_a_cold_start() {
     let python = python();
     let (mut server, address) = foreign_server(python, 0).await;

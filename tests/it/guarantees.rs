@@ -1,4 +1,5 @@
-//! docs/guarantees.md names the module of each guarantee, and no module of `tests/it` is missing there.
+//! docs/guarantees.md names the module of each guarantee, and no module of `tests/it` is missing
+//! there.
 
 use std::collections::BTreeSet;
 use std::path::Path;

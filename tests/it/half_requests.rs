@@ -1,5 +1,5 @@
-//! All incomplete requests together take a bounded memory for a bounded time. Requests above the bound are refused as not
-//! accepted, and small messages still pass.
+//! All incomplete requests together take a bounded memory for a bounded time. Requests above the
+//! bound are refused as not accepted, and small messages still pass.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -77,7 +77,8 @@ async fn incomplete_grpc_requests_hold_bounded_memory() {
             }
         }
     }
-    // Twice the sixteen, because a growing buffer is copied, and as much for the log and its deliveries. Not sixty-four.
+    // Twice the sixteen, because a growing buffer is copied, and as much for the log and its
+    // deliveries. Not sixty-four.
     let grown = server.peak().saturating_sub(before);
     assert!(grown < (2 * ROOM + 2 * ROOM + 16) * MIB, "grew by {grown} bytes");
 }

@@ -1,5 +1,5 @@
-//! A server that hangs or refuses everything does not harm its client: each send is answered at its deadline with what is
-//! known, and neither memory nor processor time grows.
+//! A server that hangs or refuses everything does not harm its client: each send is answered at its
+//! deadline with what is known, and neither memory nor processor time grows.
 #![allow(clippy::pedantic, clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -47,7 +47,8 @@ const SENDS: usize = 200;
 /// The deadline of each send, and the bound of its answer on a busy machine.
 const DEADLINE: Duration = Duration::from_millis(1500);
 const LATE: Duration = Duration::from_secs(4);
-/// The bounds of two waves of sends. Without bounds in the client they took gigabytes and a whole processor.
+/// The bounds of two waves of sends. Without bounds in the client they took gigabytes and a whole
+/// processor.
 const MEMORY: usize = 32 * MIB;
 const PROCESSOR: Duration = Duration::from_secs(4);
 

@@ -1,4 +1,5 @@
-//! The standard health service answers for the server and for its service, and reflection describes the interface.
+//! The standard health service answers for the server and for its service, and reflection describes
+//! the interface.
 
 use crate::support::suite::tests;
 use crate::support::{Running, server, soon};

@@ -1,4 +1,5 @@
-//! Frames that break the rules of HTTP/2 and excessive headers end only their own connection or stream.
+//! Frames that break the rules of HTTP/2 and excessive headers end only their own connection or
+//! stream.
 
 use crate::support::raw_http2::Outcome::{Ends, Resets};
 use crate::support::raw_http2::*;

@@ -1,4 +1,5 @@
-//! Attacks over HTTP/1.1: the client serves the others, memory is bounded, nothing panics, and the client shuts down.
+//! Attacks over HTTP/1.1: the client serves the others, memory is bounded, nothing panics, and the
+//! client shuts down.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +29,8 @@ pub fn tests() -> Vec<Trial> {
 const CONNECTION: usize = 20 * KIB;
 /// The memory of a busy connection: hyper reads up to 400 KiB ahead.
 const READ_BUFFER: usize = 512 * KIB;
-/// The growth of the client for everything else: the messages of the bystanders, and what the allocator keeps.
+/// The growth of the client for everything else: the messages of the bystanders, and what the
+/// allocator keeps.
 const FLOOD: usize = 8 * MIB;
 
 async fn connect(address: SocketAddr) -> TcpStream {
@@ -97,8 +99,8 @@ async fn malformed_requests_are_refused() {
 }
 
 async fn ambiguous_request_lengths_are_refused() {
-    // With chunks and a length, a proxy that uses the other one sees a second request. RFC 9112, 6.1: the server may answer,
-    // and must close the connection.
+    // With chunks and a length, a proxy that uses the other one sees a second request. RFC 9112,
+    // 6.1: the server may answer, and must close the connection.
     let client = Besieged::client().await;
     let mut stream = connect(client.address).await;
     let body = r#"{"author":"alice","text":"hey"}"#;

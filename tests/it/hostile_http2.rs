@@ -1,5 +1,5 @@
-//! Attacks over HTTP/2, written frame by frame: the server serves the others, memory is bounded, nothing panics, and the
-//! server shuts down.
+//! Attacks over HTTP/2, written frame by frame: the server serves the others, memory is bounded,
+//! nothing panics, and the server shuts down.
 
 use std::time::Duration;
 
@@ -23,10 +23,12 @@ pub fn tests() -> Vec<Trial> {
 
 /// Enough frames that growth with each of them shows beside the buffers of a connection.
 const COUNT: u32 = 100_000;
-/// The growth of the server during floods that leave nothing behind: buffers, and what h2 remembers of a thousand calls
-/// (`MAX_ENDED_EARLY`, `MAX_CANCELLED_CALLS` in `src/server/http2/connection.rs`). 80 bytes for each frame would exceed it.
+/// The growth of the server during floods that leave nothing behind: buffers, and what h2 remembers
+/// of a thousand calls (`MAX_ENDED_EARLY`, `MAX_CANCELLED_CALLS` in
+/// `src/server/http2/connection.rs`). 80 bytes for each frame would exceed it.
 const FLOOD: usize = 8 * MIB;
-/// The memory of an open call: 1 to 3 KiB, as the comment of `CALLS` says, and more in a debug build.
+/// The memory of an open call: 1 to 3 KiB, as the comment of `CALLS` says, and more in a debug
+/// build.
 const CALL: usize = 4 * KIB;
 
 type Frames = Box<dyn Iterator<Item = Vec<u8>> + Send>;

@@ -1,4 +1,5 @@
-//! A reader gets every message that is accepted after its headers, and none from before. The headers come at once.
+//! A reader gets every message that is accepted after its headers, and none from before. The
+//! headers come at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

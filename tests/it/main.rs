@@ -1,6 +1,7 @@
 //! The tests of the promises in `docs/guarantees.md`: one module for each promise.
 //!
-//! Each module lists its tests in `tests()`. A test whose tool is missing counts as ignored, and fails with `CI=true`.
+//! Each module lists its tests in `tests()`. A test whose tool is missing counts as ignored, and
+//! fails with `CI=true`.
 #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 mod any_text;

@@ -1,5 +1,5 @@
-//! One connection takes thousands of concurrent calls. All are served, stopped readers harm only themselves, and cancelled
-//! calls leave nothing behind.
+//! One connection takes thousands of concurrent calls. All are served, stopped readers harm only
+//! themselves, and cancelled calls leave nothing behind.
 
 use std::task::Poll;
 
@@ -71,7 +71,8 @@ async fn cancelled_calls_do_not_delay_the_next() {
     let (server, address) = server().await;
     let (mut requests, mut connection) = http2::connect(address).await;
     let mut reader = support::reader(&mut support::grpc(address).await).await;
-    // As from a proxy whose client leaves. Far more cancelled calls are an attack, and end the connection.
+    // As from a proxy whose client leaves. Far more cancelled calls are an attack, and end the
+    // connection.
     server.signal("STOP");
     let calls: Vec<_> = (0..READERS / 2).map(|_| http2::begin(&mut requests, "ReadMessages")).collect();
     std::future::poll_fn(|cx| Poll::Ready(connection.poll_unpin(cx).is_pending())).await;

@@ -1,5 +1,5 @@
-//! A message that the gRPC library of a reader would refuse (more than 4 MiB encoded) is refused. The largest accepted
-//! message reaches every reader.
+//! A message that the gRPC library of a reader would refuse (more than 4 MiB encoded) is refused.
+//! The largest accepted message reaches every reader.
 
 use crate::support::suite::tests_of_each_backend;
 use crate::support::{Backend, client, http, post};

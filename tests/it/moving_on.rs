@@ -1,5 +1,5 @@
-//! A client with several servers of a room moves to another when its own is gone, without a gap or a repeat. It tries every
-//! address of a name.
+//! A client with several servers of a room moves to another when its own is gone, without a gap or
+//! a repeat. It tries every address of a name.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! A message is never in the room twice. If a connection breaks between the acceptance and its answer, the client repeats
-//! the send with the same key in the same epoch. Where it cannot, it reports an unknown outcome.
+//! A message is never in the room twice. If a connection breaks between the acceptance and its
+//! answer, the client repeats the send with the same key in the same epoch. Where it cannot, it
+//! reports an unknown outcome.
 
 use crate::support;
 use crate::support::proxy::{Mode, proxy};

@@ -52,7 +52,8 @@ async fn concurrent_senders_make_one_order(backend: Backend) {
         for client in &clients {
             assert_eq!(client.collect(SENDERS * EACH).await, order, "a client");
         }
-        // Every message once, with the time of its answer, and the messages of each sender in their order.
+        // Every message once, with the time of its answer, and the messages of each sender in their
+        // order.
         let place: HashMap<&Message, usize> =
             order.iter().enumerate().map(|(place, message)| (message, place)).collect();
         assert_eq!(place.len(), SENDERS * EACH);

@@ -1,5 +1,6 @@
-//! The OpenAPI document matches the client: it lists every route, and each operation gives exactly the listed answers with
-//! their types, headers and bodies. schemathesis, which generates requests from the document, finds no mismatch.
+//! The OpenAPI document matches the client: it lists every route, and each operation gives exactly
+//! the listed answers with their types, headers and bodies. schemathesis, which generates requests
+//! from the document, finds no mismatch.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -120,7 +121,8 @@ impl Document {
         self.seen.insert((format!("{method} {path}"), answer.status));
     }
 
-    /// Checks the parts of JSON Schema that the document uses. schemathesis checks all of it, with patterns.
+    /// Checks the parts of JSON Schema that the document uses. schemathesis checks all of it, with
+    /// patterns.
     fn check_value(&self, what: &str, schema: &Value, value: &Value) {
         let schema = self.resolve(schema);
         for (keyword, rule) in schema.as_object().expect("a schema") {

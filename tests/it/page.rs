@@ -1,5 +1,5 @@
-//! The page and its event stream over HTTP: headers, resumption, gaps, limits and the shutdown. `browser.rs` tests the page
-//! in a browser.
+//! The page and its event stream over HTTP: headers, resumption, gaps, limits and the shutdown.
+//! `browser.rs` tests the page in a browser.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -230,7 +230,8 @@ async fn cut_event_streams_resume_without_a_gap_or_a_repeat() {
     const READERS: usize = 4;
     const MESSAGES: usize = 4_000;
     let server = server(&[]);
-    // Cuts between the pages and the client, and in every second round between the client and the server.
+    // Cuts between the pages and the client, and in every second round between the client and the
+    // server.
     for between in [false, true] {
         let upstream = proxy(server.address);
         let client = client(upstream.address, &[]);

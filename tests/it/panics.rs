@@ -1,5 +1,6 @@
-//! A panic in a call or a connection ends only that, and is logged and counted. A panic in a task that the program needs, or
-//! under the lock of the room, ends the program with status 1 and one line.
+//! A panic in a call or a connection ends only that, and is logged and counted. A panic in a task
+//! that the program needs, or under the lock of the room, ends the program with status 1 and one
+//! line.
 //!
 //! Programs that are built with debug assertions panic on request (`src/process/test_panic.rs`).
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! A send that is repeated with its idempotency key is in the room once, and every answer is the same.
+//! A send that is repeated with its idempotency key is in the room once, and every answer is the
+//! same.
 
 use crate::support::suite::{tests, tests_of_each_backend};
 use crate::support::{Backend, Grpc, post, server};

@@ -1,4 +1,5 @@
-//! A request is one message however it is cut into frames, and whatever happens to the calls beside it.
+//! A request is one message however it is cut into frames, and whatever happens to the calls beside
+//! it.
 
 use crate::support::suite::tests;
 use crate::support::{http2, server};
@@ -49,7 +50,8 @@ async fn incomplete_and_cancelled_calls_do_not_delay_others() {
         let (answer, mut stream) = http2::begin(&mut requests, "SendMessage");
         stream.send_data(Bytes::from_static(b"\0\0\0"), false).unwrap();
         half.push((answer, stream));
-        // Together more than the window of the connection. Each call is cancelled, or refused before it is complete.
+        // Together more than the window of the connection. Each call is cancelled, or refused
+        // before it is complete.
         let (answer, mut stream) = http2::begin(&mut requests, ["SendMessage", "Unknown"][number % 2]);
         let mut body = vec![0; MIB / 4];
         body[1] = 1;

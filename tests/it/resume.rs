@@ -1,5 +1,5 @@
-//! A reader resumes after a position, or begins when it began to wait. It gets everything since then, once and in order, or is
-//! told of a gap.
+//! A reader resumes after a position, or begins when it began to wait. It gets everything since
+//! then, once and in order, or is told of a gap.
 
 use std::time::{Duration, Instant};
 

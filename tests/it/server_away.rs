@@ -1,5 +1,5 @@
-//! A send without a server waits up to its deadline and then fails. It never delays a flush, and no message is in the room
-//! twice.
+//! A send without a server waits up to its deadline and then fails. It never delays a flush, and no
+//! message is in the room twice.
 
 use ::http::{HeaderMap, Response};
 use prost_types::Timestamp;
@@ -196,8 +196,8 @@ async fn sends_during_a_shutdown_are_accepted_once_or_refused(backend: Backend) 
     }
 }
 
-/// Starts a server that takes this many messages on a connection and then sends GOAWAY, as proxies do, while streams stay
-/// open. With none it refuses every message without a GOAWAY.
+/// Starts a server that takes this many messages on a connection and then sends GOAWAY, as proxies
+/// do, while streams stay open. With none it refuses every message without a GOAWAY.
 fn sends_goaway_after(listener: TcpListener, messages: usize) {
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {

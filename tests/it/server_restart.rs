@@ -1,4 +1,5 @@
-//! The client survives a shutdown or a kill of its server at any moment: it keeps its buffer, and finds the next server.
+//! The client survives a shutdown or a kill of its server at any moment: it keeps its buffer, and
+//! finds the next server.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime};
@@ -50,7 +51,8 @@ async fn a_client_survives_restarts_at_random_moments() {
         })
         .await;
         assert_increasing(&got);
-        // A server that shuts down has delivered what it acknowledged; a killed one may lose its last messages.
+        // A server that shuts down has delivered what it acknowledged; a killed one may lose its
+        // last messages.
         if round % 2 == 1 {
             assert_eq!(got[0].time, before, "the buffer survived the server");
         }
@@ -59,7 +61,8 @@ async fn a_client_survives_restarts_at_random_moments() {
         texts.sort();
         texts.dedup();
         assert_eq!(texts.len(), got.len(), "none twice");
-        // The client sends to the next server only once its stream there is open, so nothing is missing.
+        // The client sends to the next server only once its stream there is open, so nothing is
+        // missing.
         for time in acknowledged.iter().filter(|time| **time > gone) {
             assert!(
                 got.iter().any(|message| message.time == *time),

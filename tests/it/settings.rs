@@ -1,5 +1,5 @@
-//! A bad setting is one line on stderr with the variable and the value, and exit status 2, before any port opens. A port in
-//! use is one line and exit status 1.
+//! A bad setting is one line on stderr with the variable and the value, and exit status 2, before
+//! any port opens. A port in use is one line and exit status 1.
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -1,5 +1,6 @@
-//! After SIGTERM or SIGINT streams end with `UNAVAILABLE`, running calls finish, and the exit status is 0, in under three
-//! seconds even when a peer never reads. A second signal ends the program at once.
+//! After SIGTERM or SIGINT streams end with `UNAVAILABLE`, running calls finish, and the exit
+//! status is 0, in under three seconds even when a peer never reads. A second signal ends the
+//! program at once.
 
 use std::time::{Duration, Instant};
 
@@ -55,8 +56,8 @@ async fn both_signals_end_streams_with_a_status(backend: Backend) {
 
 async fn peers_that_never_read_do_not_delay_the_shutdown(backend: Backend) {
     let (mut server, address) = backend.program(&[]).await;
-    // A reader that has stopped with more messages than any buffer takes, a silent connection, and a stream of another
-    // service.
+    // A reader that has stopped with more messages than any buffer takes, a silent connection, and
+    // a stream of another service.
     let stopped = reader(&mut grpc(address).await).await;
     let mut sender = grpc(address).await;
     for _ in 0..30 {

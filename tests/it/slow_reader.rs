@@ -1,4 +1,5 @@
-//! A reader that stops reading delays nobody and takes no memory. It gets all messages late, or its stream ends with a status.
+//! A reader that stops reading delays nobody and takes no memory. It gets all messages late, or its
+//! stream ends with a status.
 
 use crate::support::suite::tests_of_each_backend;
 use crate::support::{Backend, Message, assert_increasing, grpc, post, reader};
@@ -33,7 +34,8 @@ async fn a_stopped_reader_delays_nobody_and_is_told(backend: Backend) {
     let before = server.resident();
 
     let mut order: Vec<Message> = Vec::new();
-    // In rounds far below the retention, because readers may be slower than senders on a busy machine.
+    // In rounds far below the retention, because readers may be slower than senders on a busy
+    // machine.
     for round in 0..MESSAGES / ROUND {
         let sends = senders.iter_mut().enumerate().map(|(sender, grpc)| async move {
             for number in round * ROUND / 4..(round + 1) * ROUND / 4 {
@@ -51,8 +53,8 @@ async fn a_stopped_reader_delays_nobody_and_is_told(backend: Backend) {
     let grown = server.peak().saturating_sub(before);
     assert!(grown < RETENTION + 12 * MIB, "grew by {grown} bytes while {} were sent", MESSAGES * TEXT);
 
-    // The stopped reader gets the messages on their way, without a gap, and then a reset. `foreign.rs` tests how a gRPC library
-    // reports the reset.
+    // The stopped reader gets the messages on their way, without a gap, and then a reset.
+    // `foreign.rs` tests how a gRPC library reports the reset.
     let (got, status) = stopped.rest().await;
     let status = status.expect("not a clean end");
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");

@@ -1,5 +1,6 @@
-//! 30,000 texts of two bytes reach a reader that lags behind. HTTP/2 libraries end connections with too many small DATA
-//! frames, so the server must not send them, and the client must not end its own stream for them.
+//! 30,000 texts of two bytes reach a reader that lags behind. HTTP/2 libraries end connections with
+//! too many small DATA frames, so the server must not send them, and the client must not end its
+//! own stream for them.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A stopped reader pins its last slice of the log for at most an eighth of the retention after the log has dropped it, and is
-//! then told. So the memory of the server does not grow with stopped readers, wherever they stop.
+//! A stopped reader pins its last slice of the log for at most an eighth of the retention after the
+//! log has dropped it, and is then told. So the memory of the server does not grow with stopped
+//! readers, wherever they stop.
 
 use crate::support;
 use crate::support::suite::tests;
@@ -79,7 +80,8 @@ async fn a_reader_that_takes_nothing_is_told_of_the_shutdown() {
 }
 
 async fn idle_readers_leave_the_window_of_their_connection() {
-    // More readers than the default window of a connection has bytes, which is 64 KiB for all streams.
+    // More readers than the default window of a connection has bytes, which is 64 KiB for all
+    // streams.
     const READERS: usize = 66_000;
     let (_server, address) = program::server(&[]).await;
     let socket = TcpStream::connect(address).await.unwrap();

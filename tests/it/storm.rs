@@ -1,4 +1,5 @@
-//! Thousands of connections that break leave no open file and no memory behind, and readers do not notice them.
+//! Thousands of connections that break leave no open file and no memory behind, and readers do not
+//! notice them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,7 +23,8 @@ const CONNECTIONS: usize = 4000;
 const GUSTS: usize = 40;
 /// The memory after the first storm is what a busy program needs. Growth in the others is a leak.
 const STORMS: usize = 4;
-/// The bound of that growth. A kilobyte for each connection would be twice this, and the usual spread is a third of it.
+/// The bound of that growth. A kilobyte for each connection would be twice this, and the usual
+/// spread is a third of it.
 const LEFT: usize = 6 * 1024 * 1024;
 /// The spread of four storms after which the memory counts as settled.
 const SETTLED: usize = 512 * 1024;

@@ -1,4 +1,5 @@
-//! The chat works over TLS. Peers with a wrong certificate are refused and told, and certificates are reloaded.
+//! The chat works over TLS. Peers with a wrong certificate are refused and told, and certificates
+//! are reloaded.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -196,7 +197,8 @@ async fn client_certificates_are_required_when_configured() {
 
 async fn health_checks_work_over_tls() {
     let files = files();
-    // The health check needs neither the CA, nor the name in the certificate, nor a client certificate.
+    // The health check needs neither the CA, nor the name in the certificate, nor a client
+    // certificate.
     let own = files.directory.identity("own", &ca("its own").sign(&["somewhere.example"]));
     let clients = files.directory.write("clients.pem", &files.ca.certificate);
     let tls = [("MESSENGER_TLS_CERT", own.0.as_str()), ("MESSENGER_TLS_KEY", own.1.as_str())];

@@ -1,4 +1,5 @@
-//! With a token, every call over gRPC and HTTP needs it, except health checks. No log has the token.
+//! With a token, every call over gRPC and HTTP needs it, except health checks. No log has the
+//! token.
 
 use std::net::SocketAddr;
 

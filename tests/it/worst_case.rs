@@ -1,4 +1,5 @@
-//! With all limits reached at once, the server takes no more memory than the sum in docs/limits.md, and still serves others.
+//! With all limits reached at once, the server takes no more memory than the sum in docs/limits.md,
+//! and still serves others.
 
 use std::net::SocketAddr;
 

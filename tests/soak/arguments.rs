@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Breaks a chat at random, and checks that no message is lost without notice, repeated, or out of order.
+/// Breaks a chat at random, and checks that no message is lost without notice, repeated, or out of
+/// order.
 ///
 /// Without any of its own flags a soak runs in a short form, for `cargo test`.
 #[derive(Debug, Parser)]

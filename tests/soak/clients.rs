@@ -1,4 +1,4 @@
-//! Clients: real programs, each with a network of its own, whose messages are fetched over HTTP.
+//! Client programs, each behind its own network. Their messages are fetched over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::support::PATIENCE;
 use crate::support::program::{self, Program};
 use crate::world::{World, now};
 
-/// HTTP calls that keep their connections.
+/// An HTTP client with kept connections.
 pub type Http = HttpClient<HttpConnector, Full<Bytes>>;
 
 /// Pauses between two flushes, in milliseconds.
@@ -31,9 +31,9 @@ pub struct Client {
     pub name: String,
     pub reader: ReaderId,
     pub network: Arc<Network>,
-    /// How long it tries to send a message.
+    /// The send deadline.
     deadline: &'static str,
-    /// Where the program listens, and how many there were before it; nowhere while there is none.
+    /// The number and the address of the running program; `None` while there is none.
     pub address: watch::Sender<Option<(u32, SocketAddr)>>,
     world: Arc<World>,
     program: Program,
@@ -48,7 +48,7 @@ struct Message {
 }
 
 impl Client {
-    /// Starts a client; it reads when this returns.
+    /// Starts a client, and waits until it reads.
     pub async fn start(world: &Arc<World>, name: String, network: Arc<Network>, deadline: &'static str) -> Self {
         let (program, address) = start(&network, deadline).await;
         let reader = world.note(|ledger| ledger.reader(&name, now()));
@@ -57,7 +57,8 @@ impl Client {
         Self { name, reader, network, deadline, address, world: Arc::clone(world), program, flushes }
     }
 
-    /// Kills the program and starts another, whose record begins anew: what it had not given away is gone with it.
+    /// Kills the program and starts another, with a new record: the buffer is lost with the
+    /// process.
     pub async fn kill(&mut self) {
         self.world.journal.note(&self.name, "killed");
         let generation = self.address.send_replace(None).map_or(0, |(generation, _)| generation + 1);
@@ -73,12 +74,12 @@ impl Client {
         self.address.send_replace(Some((generation, address)));
     }
 
-    /// Its own last words, for a failure that has to do with it.
+    /// The last lines of its log, for a failure that involves it.
     pub fn last_lines(&mut self) -> String {
         format!("what {} says of it:\n{}", self.name, self.program.last_lines(12))
     }
 
-    /// Stops the program for so long.
+    /// Stops the program for this time.
     pub async fn stop(&self, time: Duration) {
         self.world.journal.note(&self.name, format!("stopped for {time:?}"));
         self.program.signal("STOP");
@@ -87,7 +88,7 @@ impl Client {
     }
 }
 
-/// Starts the program and waits until its stream is open: every message from then on is for it.
+/// Starts the program, and waits until its stream is open.
 async fn start(network: &Network, deadline: &str) -> (Program, SocketAddr) {
     let servers: Vec<String> = network.servers.iter().map(ToString::to_string).collect();
     let servers = servers.join(",");
@@ -108,7 +109,8 @@ async fn flush_forever(world: Arc<World>, name: String, reader: ReaderId, addres
         match post(&http, address, "/getAndFlushMessages", Bytes::new()).await {
             Ok((200, headers, body)) => {
                 let count = |header| headers.get(header).map_or(0, |count| count.to_str().unwrap().parse().unwrap());
-                // Wherever among these messages it is: before those of the next life of the server.
+                // The gap is somewhere among these messages, before those of the next life of the
+                // server.
                 match count("messenger-gaps") {
                     0 => {}
                     gaps => world.note(|ledger| ledger.gap(reader, gaps)),
@@ -135,7 +137,7 @@ pub fn http() -> Http {
     HttpClient::builder(TokioExecutor::new()).build_http()
 }
 
-/// A call, and its status, headers and body.
+/// Makes a call, and returns its status, headers and body.
 pub async fn post(
     http: &Http,
     address: SocketAddr,

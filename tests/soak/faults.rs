@@ -1,4 +1,4 @@
-//! What is done to the processes: the server is killed and returns, is stopped and continued; so are clients.
+//! Faults of processes: servers and clients are killed and restarted, stopped and continued.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use crate::support::program::{Program, server_at};
 use crate::support::{self, Grpc, PATIENCE, soon};
 use crate::world::{World, now};
 
-/// The server, one life after the other.
+/// The server through all its lives.
 #[derive(Debug)]
 pub struct Server {
     world: Arc<World>,
     program: Program,
-    /// A good network to it.
+    /// A network to it without faults.
     direct: Grpc,
-    /// When it was seen to listen.
+    /// The time at which it was seen to listen.
     back: Instant,
 }
 
 impl Server {
-    /// Starts it for its first life, or for the next.
+    /// Starts the process.
     pub async fn start(world: &Arc<World>) -> Self {
         world.note(|ledger| ledger.life(now()));
         let program = server_at(world.servers[0]).await;
@@ -39,7 +39,7 @@ impl Server {
         Self { world: Arc::clone(world), program, direct, back }
     }
 
-    /// A message that nothing can happen to but a kill.
+    /// Sends a message over the network without faults.
     pub async fn mark(&mut self) -> Time {
         let id = self.world.sending(0);
         let time = support::post(&mut self.direct, "mark", &id.text(0)).await;
@@ -66,8 +66,9 @@ impl Server {
         *self = Self::start(&self.world).await;
     }
 
-    /// How long each of the clients takes from the server's return until it reads again; without those that meet another fault
-    /// meanwhile. `before` is how they were before the server was killed. More than `most` is too much.
+    /// Measures how long each client takes from the return of the server until it reads again,
+    /// except clients with another fault meanwhile. `before` are their states before the kill. More
+    /// than `most` fails the soak.
     pub async fn return_times(
         &mut self,
         clients: &[Arc<Mutex<Client>>],
@@ -108,12 +109,12 @@ impl Server {
     }
 }
 
-/// How the network of each client is now: see [`crate::network::Network::undisturbed`].
+/// The state of the network of each client: see [`crate::network::Network::undisturbed`].
 pub fn states(clients: &[Arc<Mutex<Client>>]) -> Vec<Option<u64>> {
     clients.iter().map(|client| client.try_lock().ok().and_then(|client| client.network.undisturbed())).collect()
 }
 
-/// Something that is done to a process.
+/// A fault of a process.
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
     StopServer,
@@ -123,7 +124,7 @@ pub enum Act {
     KillClientOfAStoppedServer,
 }
 
-/// A pack of cards: each act comes once before any comes again.
+/// A shuffled pack: each act comes once before any is repeated.
 #[derive(Debug, Default)]
 pub struct Acts(Vec<Act>);
 
@@ -137,7 +138,7 @@ impl Acts {
     }
 }
 
-/// What is done to processes besides kills of the server, counted.
+/// Counts of the faults other than kills of the server.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Done {
     pub stops: u64,
@@ -145,7 +146,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// Does it. What takes time goes on in `running`.
+    /// Performs an act. Slow parts continue in `running`.
     pub async fn act(
         &mut self,
         act: Act,
@@ -154,7 +155,7 @@ impl Done {
         random: &mut fastrand::Rng,
         running: &mut JoinSet<()>,
     ) {
-        // The first one is left in peace: how soon it reads again is measured at each return of the server.
+        // The first client has no faults, so its return can be measured each time.
         let client = Arc::clone(&clients[random.usize(1..clients.len())]);
         let time = Duration::from_millis(random.u64(50..1200));
         let kill = async |running: &mut JoinSet<()>| {

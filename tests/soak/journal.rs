@@ -1,16 +1,16 @@
-//! What was done to whom and when, for the description of what went wrong.
+//! A journal of the faults, for the report of a failure.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How much of it is told.
+/// The time before a failure that is reported.
 const TOLD: Duration = Duration::from_secs(8);
 
-/// Where there is one.
+/// The name of the only server.
 pub const SERVER: &str = "the one server";
 
-/// Whether the faults of this one are everybody's.
+/// Whether the faults of this process affect everybody.
 fn is_everybodys(whom: &str) -> bool {
     whom.starts_with("the ")
 }
@@ -26,7 +26,7 @@ impl Journal {
         Self { start: Instant::now(), faults: Mutex::default() }
     }
 
-    /// Notes that something is done to `whom` from now on.
+    /// Notes a fault of `whom`.
     pub fn note(&self, whom: &str, what: impl Into<String>) {
         let now = Instant::now();
         let mut faults = self.faults.lock().expect("no panic");
@@ -36,7 +36,8 @@ impl Journal {
         }
     }
 
-    /// The last faults, one a line: those that are everybody's, and of those who have a part in `story`; of all, if it names nobody.
+    /// The last faults, one per line: those that affect everybody, and those of the names in
+    /// `story`, or of all if it has none.
     pub fn tell(&self, story: &str) -> String {
         let faults = self.faults.lock().expect("no panic");
         let named = faults.iter().any(|(_, whom, _)| story.contains(whom));

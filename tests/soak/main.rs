@@ -1,8 +1,9 @@
-//! Chats whose networks and processes are broken at random: no message is lost without notice, none comes twice,
-//! and all readers see one order.
+//! Chats whose networks and processes are broken at random: no message is lost without notice, none
+//! comes twice, and all readers see one order.
 //!
-//! Every message has a text of its own. What every reader has seen is checked against what the senders were told and
-//! what the other readers have ([`record`]): some of it with each message, the rest at moments of calm.
+//! Every message has a text of its own. What every reader has seen is checked against what the
+//! senders were told and what the other readers have ([`record`]): some of it with each message,
+//! the rest at moments of calm.
 //!
 //! `cargo test` runs a short form with a new seed each time. The soaks themselves:
 //! `cargo test --release --test soak -- --servers 1 --seed 7` and `… --servers 3 --seed 7`.
@@ -40,7 +41,8 @@ const PROGRESS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
-    // One after the other: a soak needs the whole machine, and it watches for panics in the whole process.
+    // One after the other: a soak needs the whole machine, and it watches for panics in the whole
+    // process.
     arguments.tests.test_threads = Some(1);
     let is_short = arguments.is_short();
     let mut trials = record_tests::tests();

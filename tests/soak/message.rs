@@ -1,11 +1,11 @@
-//! The messages of the soak. What they are can be told from their texts.
+//! The messages of the soak, which are recognised by their texts.
 
 use std::fmt;
 
-/// A `sendTime` in its one form with 9 digits, which sorts as the time does.
+/// A `sendTime` as text with 9 digits, which sorts by time.
 pub type Time = String;
 
-/// The name of a message: who sent it, and its number there. Texts are made from it, and no two are the same.
+/// The sender of a message and its number there, which make a unique text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     pub sender: u16,
@@ -19,12 +19,12 @@ impl fmt::Display for Id {
 }
 
 impl Id {
-    /// The text of this message, with so many further bytes.
+    /// The text of this message with padding.
     pub fn text(self, padding: usize) -> String {
         format!("{self} {padding} {}", "x".repeat(padding))
     }
 
-    /// The message that this is the whole text of.
+    /// The message with this text.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, ' ');
         let (sender, number) = parts.next()?.split_once('/')?;

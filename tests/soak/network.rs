@@ -1,4 +1,4 @@
-//! The network of one user: a way to each server of the room.
+//! The network of one user, with a proxy to each server of the room.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,13 @@ use crate::world::World;
 
 #[derive(Debug)]
 pub struct Network {
-    /// Where its user reaches each of the servers.
+    /// The addresses of the servers for this user.
     pub servers: Vec<SocketAddr>,
     proxies: Vec<Proxy>,
 }
 
 impl World {
-    /// A network of the user called `name` in which everything is broken now and then.
+    /// Creates a network with random faults for the user `name`.
     pub fn bad_network(&self, name: &str, random: &mut fastrand::Rng) -> Network {
         let way = |server: &SocketAddr| {
             let calm = self.calm.subscribe();
@@ -25,12 +25,12 @@ impl World {
 }
 
 impl Network {
-    /// One in which nothing is broken, to these servers.
+    /// Creates a network without faults.
     pub fn good(servers: Vec<SocketAddr>) -> Self {
         Self { servers, proxies: Vec::new() }
     }
 
-    /// A number that stays the same as long as no fault begins; `None` while there is one.
+    /// A number that changes with each fault; `None` during a fault.
     pub fn undisturbed(&self) -> Option<u64> {
         self.proxies.iter().map(Proxy::undisturbed).sum()
     }

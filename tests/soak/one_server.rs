@@ -1,5 +1,5 @@
-//! One server, which is killed again and again and returns at once or a while later; clients and gRPC readers, each
-//! behind a bad network of its own; senders of all kinds.
+//! One server that is killed repeatedly and restarts at once or later, clients and gRPC readers
+//! behind bad networks, and senders of all kinds.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const CLIENTS: usize = 5;
 const READERS: usize = 6;
 const PACE: Pace = Pace { pause: Duration::from_millis(25), peace: Duration::from_millis(700) };
 
-/// Runs the soak until there was enough of everything.
+/// Runs the soak until it had enough cuts and kills.
 pub async fn run(arguments: OneServer, is_short: bool) -> Result<(), String> {
     let soak = Soak::begin(arguments.seed).await;
     let (totals, world) = (Arc::clone(&soak.totals), Arc::clone(&soak.world));
@@ -28,13 +28,13 @@ pub async fn run(arguments: OneServer, is_short: bool) -> Result<(), String> {
     crate::watch(name, is_short, &world, || totals.line(&world), soak.run(&arguments)).await
 }
 
-/// What the lines say besides what the ledger and the network know.
+/// Totals besides those of the ledger and the network.
 #[derive(Debug)]
 struct Totals {
     start: Instant,
     kills: AtomicU64,
     done: std::sync::Mutex<Done>,
-    /// How long clients took to read again after the server's return.
+    /// The times until clients read again after the return of the server.
     returns: std::sync::Mutex<Vec<Duration>>,
 }
 
@@ -44,12 +44,12 @@ struct Soak {
     server: Server,
     clients: Vec<Arc<Mutex<Client>>>,
     random: fastrand::Rng,
-    /// What is being done to clients.
+    /// Running faults of clients.
     running: JoinSet<()>,
 }
 
 impl Soak {
-    /// Starts everything. All readers read when this returns, and nothing is broken yet.
+    /// Starts all processes, and waits until all readers read.
     async fn begin(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let world = World::new(vec![(Ipv4Addr::LOCALHOST, support::fixed_port()).into()], PACE);
@@ -57,11 +57,11 @@ impl Soak {
         let server = Server::start(&world).await;
         let mut clients = Vec::new();
         for number in 0..CLIENTS {
-            // The first one has a good network.
+            // The first client has a network without faults.
             let name = format!("client {}", ["Ada", "Ben", "Cem", "Dov", "Eva"][number]);
             let network =
                 if number == 0 { Network::good(world.servers.clone()) } else { world.bad_network(&name, &mut random) };
-            // Some give a message up long before the server returns.
+            // Some deadlines are shorter than the absence of the server.
             let deadline = ["5s", "300ms"][number % 2];
             clients.push(Arc::new(Mutex::new(Client::start(&world, name, Arc::new(network), deadline).await)));
         }
@@ -93,7 +93,7 @@ impl Soak {
         Self { world, totals: Arc::new(totals), server, clients, random, running: JoinSet::new() }
     }
 
-    /// One life of the server after the other, until there was enough of everything.
+    /// Runs one life of the server after the other.
     async fn run(mut self, arguments: &OneServer) {
         let mut acts = Acts::default();
         let mut acknowledged = 0;
@@ -117,7 +117,7 @@ impl Soak {
                 return;
             }
             self.world.calm.send_replace(false);
-            // In the middle of everything, and before the next moment of calm.
+            // During other faults.
             self.sleep(50..800).await;
             self.kill(arguments.return_within).await;
         }
@@ -130,7 +130,7 @@ impl Soak {
     async fn kill(&mut self, return_within: Duration) {
         let before = faults::states(&self.clients);
         let stopped = self.random.u8(..4) == 0;
-        // Long enough, now and then, that clients have become used to its being away.
+        // Sometimes long enough for clients to reach their longest backoff.
         let range = if self.random.u8(..4) == 0 { 500..4000 } else { 0..300 };
         let away = self.random.u64(range);
         self.server.kill(stopped, Duration::from_millis(away)).await;
@@ -139,7 +139,7 @@ impl Soak {
         self.totals.returns.lock().unwrap().extend(times);
     }
 
-    /// A moment of calm, in which everybody comes to the same message, and all records are compared.
+    /// Pauses all faults until everybody has the same message, and compares the records.
     async fn check(&mut self) {
         self.world.calm.send_replace(true);
         while self.running.join_next().await.is_some() {}

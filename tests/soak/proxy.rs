@@ -1,4 +1,4 @@
-//! A TCP proxy that is a bad network: it delays, stalls, half-opens and cuts the connections through it, at random.
+//! A TCP proxy with random faults: it delays, stalls, half-opens and cuts connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use crate::journal::Journal;
 use crate::support;
 
-/// The longest stall, half-open connection, or time of delays.
+/// The longest fault.
 const LONGEST: Duration = Duration::from_millis(1500);
 
-/// What has been done, of each kind.
+/// Counts of the faults.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub cuts: AtomicU64,
@@ -27,17 +27,17 @@ pub struct Counters {
     pub delays: AtomicU64,
 }
 
-/// What happens to what comes from one side.
+/// The fault of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// Each piece waits so long.
+    /// Each read is delayed by this time.
     Delay(Duration),
-    /// Nothing is read, until it goes on.
+    /// Nothing is read until the fault ends.
     Stall,
-    /// It is read, and goes nowhere: the far end believes that it has arrived.
+    /// Bytes are read and dropped, so the sender believes that they arrived.
     Swallow,
-    /// So many bytes still pass, and then the connection is cut: within a frame, mostly.
+    /// After this many bytes the connection is cut, mostly within a frame.
     CutAfter(usize),
 }
 
@@ -53,17 +53,17 @@ struct Shared {
     server: SocketAddr,
     counters: Arc<Counters>,
     journal: Arc<Journal>,
-    /// Mean time from the beginning of a connection, or from the end of a fault, to the next fault.
+    /// The mean time until the next fault.
     peace: Duration,
-    /// While it is true there are no new faults, and those that are end.
+    /// While it is true, running faults end and no new ones begin.
     calm: watch::Receiver<bool>,
-    /// How many faults have begun ...
+    /// The number of faults that have begun.
     faults: AtomicU64,
-    /// ... and have not ended.
+    /// The number of running faults.
     active: AtomicU64,
 }
 
-/// Starts a proxy to `server` for the user called `name`.
+/// Starts a proxy to `server` for the user `name`.
 pub fn proxy(
     name: &str,
     server: SocketAddr,
@@ -101,20 +101,20 @@ pub fn proxy(
 }
 
 impl Proxy {
-    /// A number that stays the same as long as no fault begins; `None` while there is one.
+    /// A number that changes with each fault; `None` during a fault.
     pub fn undisturbed(&self) -> Option<u64> {
         let faults = self.shared.faults.load(Ordering::SeqCst);
         (self.shared.active.load(Ordering::SeqCst) == 0).then_some(faults)
     }
 }
 
-/// One connection, from its beginning to its end.
+/// Carries one connection.
 async fn carry(client: TcpStream, shared: Arc<Shared>, mut random: fastrand::Rng) {
     let Ok(server) = TcpStream::connect(shared.server).await else { return reset(&client) };
     for socket in [&client, &server] {
         let _ = socket.set_nodelay(true);
     }
-    // Where it ends in a reset, what is still on the way is gone; otherwise it may arrive.
+    // A reset drops bytes on their way, and a close may deliver them.
     if random.bool() {
         [&client, &server].into_iter().for_each(reset);
     }
@@ -127,17 +127,17 @@ async fn carry(client: TcpStream, shared: Arc<Shared>, mut random: fastrand::Rng
     }
 }
 
-/// Closing this socket will be a reset.
+/// Makes the close of this socket a reset.
 fn reset(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// One fault after the other, until one of them cuts the connection.
+/// Runs one fault after the other, until one cuts the connection.
 async fn trouble(shared: &Shared, random: &mut fastrand::Rng, up: &watch::Sender<Mode>, down: &watch::Sender<Mode>) {
     let mut calm = shared.calm.clone();
     loop {
         let _ = calm.wait_for(|calm| !calm).await;
-        // Many short times and a few long ones, so that the first bytes of a connection have their faults too.
+        // Mostly short times, so that the first bytes of a connection meet faults too.
         let peace = shared.peace.mul_f64(-(1.0 - random.f64()).ln());
         tokio::select! {
             () = tokio::time::sleep(peace) => {}
@@ -146,7 +146,7 @@ async fn trouble(shared: &Shared, random: &mut fastrand::Rng, up: &watch::Sender
         let _fault = Fault::begin(shared);
         let (side, other) = if random.bool() { (up, down) } else { (down, up) };
         let direction = if std::ptr::eq(side, up) { "to the server" } else { "from the server" };
-        // Many short ones here too: those who wait for an answer then have not given up yet.
+        // Mostly short faults, which end before the deadline of a call.
         let length = LONGEST.mul_f64(random.f64().powi(2));
         let (counters, journal) = (&shared.counters, &shared.journal);
         let note = |what: &str| journal.note(&shared.name, format!("{what} {direction}"));
@@ -199,7 +199,7 @@ async fn trouble(shared: &Shared, random: &mut fastrand::Rng, up: &watch::Sender
     }
 }
 
-/// A fault that is going on.
+/// A running fault, counted until it is dropped.
 struct Fault<'a>(&'a Shared);
 
 impl<'a> Fault<'a> {
@@ -216,7 +216,7 @@ impl Drop for Fault<'_> {
     }
 }
 
-/// Carries what comes from one side to the other, until one of them is gone.
+/// Carries the bytes of one direction until one side closes.
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 64 * 1024];
     let mut rest: Option<usize> = None;

@@ -1,4 +1,4 @@
-//! Readers that speak gRPC themselves: each goes on where its stream was cut, and now and then gives a stream up of its own accord.
+//! gRPC readers that resume after each cut, and sometimes close their streams themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::network::Network;
 use crate::record::{ReaderId, Time};
 use crate::world::World;
 
-/// How long opening a stream may take before it is tried anew. More than the longest fault.
+/// The time to open a stream before a retry, longer than the longest fault.
 const OPENING: Duration = Duration::from_secs(5);
 
 pub struct Reader {
     name: String,
-    /// Where it can read.
+    /// The servers that it can reach.
     servers: Vec<ServerAddr>,
-    /// Where it does.
+    /// The index of its server.
     at: usize,
     world: Arc<World>,
     random: fastrand::Rng,
-    /// From its first stream on: who it is in the ledger, and the epoch and time up to which it has everything.
+    /// Its record, epoch and position, once it had a stream.
     place: Option<(ReaderId, String, Time)>,
 }
 
-/// Starts a reader at the first server of this network. `opened` hears of its first stream.
+/// Starts a reader at the first server of this network, and reports its first stream to `opened`.
 pub fn start(
     world: &Arc<World>,
     name: String,
@@ -42,7 +42,7 @@ pub fn start(
     let mut reader = Reader { name, servers, at: 0, world: Arc::clone(world), random, place: None };
     let mut opened = Some(opened);
     tokio::spawn(async move {
-        // Its network is there as long as it is.
+        // The network lives as long as the reader.
         let _network = network;
         let mut kept = None;
         loop {
@@ -55,7 +55,7 @@ pub fn start(
                 }
                 _ => tokio::time::sleep(Duration::from_millis(reader.random.u64(5..50))).await,
             }
-            // At the same server, or wherever else the room is.
+            // At the same server or at another one of the room.
             let next = reader.random.usize(..reader.servers.len());
             if std::mem::replace(&mut reader.at, next) != next {
                 kept = None;
@@ -65,7 +65,7 @@ pub fn start(
 }
 
 impl Reader {
-    /// Opens a stream over this connection or a new one.
+    /// Opens a stream over the connection or a new one.
     async fn open(&mut self, kept: Option<Connection>) -> Option<(Connection, Streaming<ReadMessagesResponse>)> {
         let server = &self.servers[self.at];
         let connection = match kept {
@@ -83,7 +83,7 @@ impl Reader {
                 self.opened(response.metadata());
                 Some((connection, response.into_inner()))
             }
-            // The connection broke, or the caller of this has no more time.
+            // The connection broke, or the time is over.
             Err(status)
                 if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) =>
             {
@@ -96,7 +96,7 @@ impl Reader {
         }
     }
 
-    /// Looks at where a stream begins.
+    /// Checks where a stream begins.
     fn opened(&mut self, headers: &MetadataMap) {
         let get = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (Some(epoch), Some(position), resumed) = (get(EPOCH), get(POSITION), get(RESUMED)) else {
@@ -122,7 +122,8 @@ impl Reader {
         }
     }
 
-    /// Reads until the stream is cut, or it has had enough of it; then the connection is still good.
+    /// Reads until the stream is cut, or until the reader closes it; returns whether the connection
+    /// is still good.
     async fn read(&mut self, mut stream: Streaming<ReadMessagesResponse>) -> bool {
         let enough = tokio::time::sleep(Duration::from_millis(self.random.u64(0..4000)));
         tokio::pin!(enough);

@@ -1,15 +1,20 @@
-//! What is known of the room, and what every reader has seen of it. All checks of the soak are here, without a socket in them.
+//! What is known of the room, and what every reader has seen of it. All checks of the soak are
+//! here, without a socket in them.
 //!
-//! - *One order*: a text has one time wherever it is seen, a time has one text, and in each record the times increase.
+//! - *One order*: a text has one time wherever it is seen, a time has one text, and in each record
+//!   the times increase.
 //! - *No repeat*: that, and texts are unique.
-//! - *No loss*: a message that is in the room (because its sender was told so, or because some reader has it) is in each record that
+//! - *No loss*: a message that is in the room (because its sender was told so, or because some
+//!   reader has it) is in each record that
 //!   begins before it and goes on after it. The end of a life of the server may take messages along, and then the reader must have been
 //!   told of a gap between the last message of that life and the first of the next.
 //! - *Nothing invented*: what was surely refused is nowhere, and neither is what nobody sent.
 //! - *No false alarm*: there are not more gaps than lives of the server that have ended.
-//! - *One epoch a life*: there are not more of them than lives, and nobody comes back to one that is over.
+//! - *One epoch a life*: there are not more of them than lives, and nobody comes back to one that
+//!   is over.
 //!
-//! Where many servers have their room in an engine, it is the room whose lives are counted: one ends where the engine loses messages.
+//! Where many servers have their room in an engine, it is the room whose lives are counted: one
+//! ends where the engine loses messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -169,7 +174,8 @@ impl Ledger {
             _ => {}
         }
         self.acknowledged.insert(message, time.clone());
-        // All readers are already past it, and none has it. If none has a later one of its life, it went with that, and they know.
+        // All readers are already past it, and none has it. If none has a later one of its life, it
+        // went with that, and they know.
         if time <= self.checked && !self.times.contains_key(&message) {
             if time < self.newest[self.life_of(&time)] {
                 let reader = "every reader".to_owned();
@@ -291,8 +297,9 @@ impl Ledger {
                 if *time <= record.begin || fresh.binary_search(time).is_ok() {
                     continue;
                 }
-                // What follows in the record: of the same life, this one is missing; of a later one, it may have gone with the server,
-                // and that the reader was told of a gap is checked where the next message came.
+                // What follows in the record: of the same life, this one is missing; of a later
+                // one, it may have gone with the server, and that the reader was told of a gap is
+                // checked where the next message came.
                 let Some(next) = fresh.get(fresh.partition_point(|other| other < time)) else { break };
                 if life_of(&self.lives, next) == life_of(&self.lives, time) {
                     let acknowledged = self.acknowledged.contains_key(message);

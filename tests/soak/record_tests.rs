@@ -1,4 +1,5 @@
-//! The soak finds what it is for: each thing that must not be is seen in the records, and what may be is not taken for it.
+//! Tests of the checks: each violation is found in the records, and what is allowed is not
+//! reported.
 
 use crate::message::Id;
 use crate::record::{Ledger, ReaderId};
@@ -25,12 +26,12 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Times as in the room: seconds of one minute.
+/// The time at this second of a minute.
 fn at(second: u32) -> String {
     format!("2026-01-01T00:00:{second:02}.000000001Z")
 }
 
-/// A room with two readers, in whose first life so many messages were sent, at the seconds from 1 on.
+/// A ledger with two readers, and a first life with this many messages at the seconds from 1 on.
 fn room(messages: u32) -> (Ledger, [ReaderId; 2], Vec<Id>) {
     let mut ledger = Ledger::new();
     ledger.life(at(0));
@@ -39,7 +40,7 @@ fn room(messages: u32) -> (Ledger, [ReaderId; 2], Vec<Id>) {
     (ledger, readers, ids)
 }
 
-/// A reader gets these messages, each at the second of its place.
+/// Records these messages for a reader, each at the second of its place.
 fn gets(ledger: &mut Ledger, reader: ReaderId, ids: &[Id], places: &[u32]) {
     for place in places {
         ledger.received(reader, ids[*place as usize - 1], at(*place));

@@ -1,5 +1,5 @@
-//! Senders: through a client, over gRPC, and over gRPC with a key. Each sends one message after the other and writes down what it was
-//! told of each.
+//! Senders over HTTP, over gRPC, and over gRPC with a key. Each sends one message after the other,
+//! and records the answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,22 +17,22 @@ use crate::network::Network;
 use crate::record::{Id, Time};
 use crate::world::World;
 
-/// How long a gRPC call may take. More than most faults, less than some.
+/// The deadline of a gRPC call, longer than most faults.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How long a message is sent again under its key: less than the server remembers it in any case.
+/// How long a send is repeated with its key, shorter than the server keeps keys.
 const AGAIN: Duration = Duration::from_secs(8);
-/// Before the next try, where nobody is there to take it.
+/// The pause before a retry without a server.
 const AWAY: Duration = Duration::from_millis(20);
 
-/// What a sender was told.
+/// The outcome for the sender.
 #[derive(Debug)]
 enum Told {
     Accepted(Time),
-    /// It is surely not in the room.
+    /// The message is not in the room.
     Refused,
-    /// Nor will it be: the epoch that it was meant for is over.
+    /// The message is not in the room, and its epoch is over.
     Over,
-    /// It may or may not be there.
+    /// The message may or may not be in the room.
     Unknown,
 }
 
@@ -46,17 +46,18 @@ impl World {
     }
 }
 
-/// A text for the message: mostly short, and some that are longer than a segment of the server's log, or than a window.
+/// A text for the message: mostly short, sometimes longer than a segment of the log or than a
+/// window.
 fn text(id: Id, random: &mut fastrand::Rng) -> String {
     id.text(if random.u8(..50) == 0 { random.usize(..150_000) } else { random.usize(..40) })
 }
 
-/// Between two messages of a sender.
+/// The pause between two messages of a sender.
 async fn pause(world: &World, random: &mut fastrand::Rng) {
     tokio::time::sleep(world.pace.pause.mul_f64(random.f64())).await;
 }
 
-/// Sends through the client called `name`.
+/// Sends over HTTP through the client `name`.
 pub fn over_http(
     world: &Arc<World>,
     sender: u16,
@@ -112,7 +113,8 @@ pub fn over_grpc(world: &Arc<World>, sender: u16, random: fastrand::Rng) {
     });
 }
 
-/// Sends over gRPC through a bad network, each message under a key, again and again until it is accepted or its epoch is over.
+/// Sends over gRPC through a bad network, each message under a key, again and again until it is
+/// accepted or its epoch is over.
 pub fn with_keys(world: &Arc<World>, sender: u16, random: fastrand::Rng) {
     let mut caller = Caller::new(world, format!("sender {sender} with keys"), random);
     tokio::spawn(async move {
@@ -125,7 +127,7 @@ pub fn with_keys(world: &Arc<World>, sender: u16, random: fastrand::Rng) {
                 match caller.call(&text, Some((&format!("{sender}-{}", id.number), &epoch))).await {
                     Told::Unknown if start.elapsed() < AGAIN => unknown = true,
                     Told::Refused if start.elapsed() < AGAIN => tokio::time::sleep(AWAY).await,
-                    // It says nothing about the tries before.
+                    // The refusal tells nothing about earlier tries.
                     Told::Refused | Told::Over if unknown => break Told::Unknown,
                     told => break told,
                 }
@@ -136,7 +138,7 @@ pub fn with_keys(world: &Arc<World>, sender: u16, random: fastrand::Rng) {
     });
 }
 
-/// Makes gRPC calls over a connection, and when it is gone over another, to any server of the room.
+/// Makes gRPC calls, and reconnects to any server of the room when the connection is gone.
 struct Caller {
     world: Arc<World>,
     name: String,
@@ -151,7 +153,7 @@ impl Caller {
         Self { world: Arc::clone(world), name, network, random, connection: None }
     }
 
-    /// One try, with a key and the epoch that it is meant for, if there is one.
+    /// Sends once, with a key and its epoch, if there is one.
     async fn call(&mut self, text: &str, key: Option<(&str, &str)>) -> Told {
         let (server, connection) = loop {
             if let Some(open) = self.connection.take() {

@@ -1,35 +1,35 @@
-//! What is found in the records that must not be, and how it is told.
+//! Violations in the records, and their reports.
 
 use std::fmt;
 
 use crate::message::{Id, Time};
 
-/// What must not be.
+/// A violation of a guarantee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// The record goes on after this message, and has it not.
+    /// The record continues after this message without it.
     Loss { reader: String, message: Id, time: Time, acknowledged: bool },
-    /// The record goes from one life of the server to a later one, and nobody told the reader that something may be missing.
+    /// The record continues in a later life of the server without a reported gap.
     UnflaggedGap { reader: String, last: Time, next: Time },
-    /// The reader was told more often than anything can have been missing.
+    /// The reader was told of more gaps than lives have ended.
     FalseGap { reader: String, gaps: u64, lives: u64 },
-    /// A reader got a message that it has.
+    /// A reader got a message twice.
     Repeat { reader: String, message: Id, time: Time },
-    /// A message is in the room a second time.
+    /// A message is in the room twice.
     Twice { reader: String, message: Id, first: Time, again: Time },
-    /// A message comes after a later one.
+    /// A message follows a later one.
     Inversion { reader: String, message: Id, time: Time, after: Time },
-    /// Two messages with one time.
+    /// Two messages have the same time.
     TwoAtOnce { reader: String, message: Id, other: Id, time: Time },
-    /// Its sender was told another time, or a time that is before that of its message before.
+    /// The answer had another time, or one before the previous message of its sender.
     WrongTime { message: Id, told: Time, is: Time },
-    /// Its sender was told that it is surely not in the room.
+    /// The sender was told that this message was not accepted.
     Refused { reader: String, message: Id, time: Time },
-    /// Nobody has sent this.
+    /// No sender has sent this.
     Invented { reader: String, message: Id, time: Time },
-    /// There are more epochs than lives of the room.
+    /// The room had more epochs than lives.
     NewEpoch { reader: String, epoch: String, epochs: usize, lives: usize },
-    /// The reader has been in a later epoch.
+    /// The reader returned to an earlier epoch.
     OldEpoch { reader: String, epoch: String },
 }
 

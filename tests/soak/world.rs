@@ -1,4 +1,4 @@
-//! What all parts of the soak share.
+//! The state that all parts of the soak share.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,21 +13,21 @@ use crate::support::PATIENCE;
 
 #[derive(Debug)]
 pub struct World {
-    /// Where the servers of the room are, each in all of its lives.
+    /// The addresses of the servers, the same in all their lives.
     pub servers: Vec<SocketAddr>,
     pub pace: Pace,
-    /// The epoch of the room's current life, as it says itself.
+    /// The current epoch of the room.
     pub epoch: watch::Sender<String>,
-    /// While it is true the network is a good one.
+    /// While it is true, networks have no faults.
     pub calm: watch::Sender<bool>,
     pub counters: Arc<Counters>,
     pub journal: Arc<Journal>,
     ledger: Mutex<Ledger>,
-    /// The first thing that was wrong, and what was going on.
+    /// The first failure with its journal.
     failure: watch::Sender<Option<String>>,
 }
 
-/// How much goes on.
+/// The rates of messages and faults.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// The longest pause between two messages of a sender.
@@ -50,7 +50,7 @@ impl World {
         })
     }
 
-    /// The ledger, to write something down: what is wrong with it ends the soak.
+    /// Records something in the ledger. A violation fails the soak.
     pub fn note<T>(&self, note: impl FnOnce(&mut Ledger) -> T) -> T {
         let mut ledger = self.ledger();
         let result = note(&mut ledger);
@@ -62,8 +62,8 @@ impl World {
         result
     }
 
-    /// Once nothing is broken any more: waits until everybody has come to the message at `mark`, and compares all records. `said` is what else
-    /// is to be told of those who do not come.
+    /// Waits, without faults, until everybody has the message at `mark`, and compares all records.
+    /// `said` adds to the report of those who do not come.
     pub async fn compare(&self, mark: &Time, said: impl FnOnce() -> String) {
         let start = Instant::now();
         loop {
@@ -85,7 +85,7 @@ impl World {
         self.note(|ledger| ledger.sending(sender))
     }
 
-    /// A reader got a message, whose text says which one it is.
+    /// Records a message of a reader by its text.
     pub fn received(&self, reader: ReaderId, text: &str, time: Time) {
         match Id::parse(text) {
             Some(id) => self.note(|ledger| ledger.received(reader, id, time)),
@@ -97,7 +97,7 @@ impl World {
         self.ledger.lock().expect("no panic")
     }
 
-    /// Something is wrong. The first time counts.
+    /// Fails the soak. Only the first failure counts.
     pub fn fail(&self, what: &str) {
         self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
@@ -108,7 +108,7 @@ impl World {
         });
     }
 
-    /// A task that has panicked does nothing any more, and nobody would miss it.
+    /// Fails the soak with any panic, because a task that has panicked is silent.
     pub fn fail_with_any_panic(self: &Arc<Self>) {
         let (world, usual) = (Arc::clone(self), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |panic| {
@@ -117,14 +117,14 @@ impl World {
         }));
     }
 
-    /// Completes when something is wrong.
+    /// Waits for a failure.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         failure.wait_for(Option::is_some).await.expect("a world").clone().unwrap_or_default()
     }
 }
 
-/// The time now, as the server's clock has it too.
+/// The current time, in the format of the server.
 pub fn now() -> Time {
     humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
 }

@@ -1,5 +1,5 @@
-//! Redis is killed, hangs, and returns with all or less of its data. Acknowledged messages are there, or every reader is told
-//! of the loss.
+//! Redis is killed, hangs, and returns with all or less of its data. Acknowledged messages are
+//! there, or every reader is told of the loss.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -179,8 +179,8 @@ async fn a_hang_leaves_an_unknown_outcome_that_a_key_resolves() {
     assert_eq!(times, [first, second, third], "the stream is the same, and each message is there once");
 }
 
-/// Checks with two readers from before, one of them at an idle server: both are told of the gap, all servers are in the same
-/// new epoch, and times increase.
+/// Checks with two readers from before, one of them at an idle server: both are told of the gap,
+/// all servers are in the same new epoch, and times increase.
 async fn everybody_is_told(engine: &Engine, servers: &[Running], before: Vec<(Reader, String, Vec<Message>)>) {
     let last_before = before[0].2.last().expect("a message").time.clone();
     let mut epochs = Vec::new();

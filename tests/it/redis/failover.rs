@@ -1,5 +1,5 @@
-//! Sentinels promote a replica after the death of the master, and the room continues there with everything that was
-//! acknowledged with replicas.
+//! Sentinels promote a replica after the death of the master, and the room continues there with
+//! everything that was acknowledged with replicas.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! A position is valid at every server as far back as the stream in Redis reaches, beyond the retention of the server.
+//! A position is valid at every server as far back as the stream in Redis reaches, beyond the
+//! retention of the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,7 +114,8 @@ async fn a_long_wait_receives_the_whole_stream() {
     let engine = Engine::start(&[]);
     let first = of(&engine);
     let Posted { messages, .. } = posted(&first, 96).await;
-    // A server that has seen the beginning of the epoch, and one that cannot know that nothing was before.
+    // A server that has seen the beginning of the epoch, and one that cannot know that nothing was
+    // before.
     for (server, complete) in [(first, "true"), (of(&engine), "false")] {
         let mut request = Request::new(());
         request.metadata_mut().insert(WAITING, "999999999999".parse().unwrap());
@@ -245,7 +247,8 @@ async fn streams_that_open_while_redis_hangs_ask_few_questions() {
     support::until("the engine", async || open(0, PATIENCE).await.ok()).await;
     let asked = asked() - before;
     assert!(asked < 200, "asked {asked} times for {} streams", 2 * STREAMS);
-    // On a busy machine a few of a thousand take longer than a stream may take to open. They try again.
+    // On a busy machine a few of a thousand take longer than a stream may take to open. They try
+    // again.
     let streams =
         (0..STREAMS).map(|number| support::until("a stream", async move || open(number, PATIENCE).await.ok()));
     futures_util::future::join_all(streams).await;
@@ -263,13 +266,14 @@ async fn paused_backfills_delay_nobody_and_continue_later() {
     let mut reader = after(&mut server.grpc().await, &epoch, &begin).await;
     assert_same(&reader.take(48).await, &messages);
     for mut reader in stopped {
-        // Its messages were dropped for others, and are read from Redis again, even from within a message.
+        // Its messages were dropped for others, and are read from Redis again, even from within a
+        // message.
         assert_same(&reader.take(48).await, &messages);
     }
 }
 
-/// Many readers are slower than one part in 3 s: none is ended as long as it takes something. A reader that takes nothing is
-/// ended.
+/// Many readers are slower than one part in 3 s: none is ended as long as it takes something. A
+/// reader that takes nothing is ended.
 async fn a_slow_backfill_continues_and_a_stopped_one_ends() {
     const CONNECTIONS: usize = 3;
     const READERS: u32 = 100;

@@ -1,4 +1,5 @@
-//! While Redis hangs, a bounded number of bytes waits for it. Further messages are refused at once as not accepted.
+//! While Redis hangs, a bounded number of bytes waits for it. Further messages are refused at once
+//! as not accepted.
 
 use std::time::Duration;
 

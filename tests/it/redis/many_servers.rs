@@ -1,4 +1,5 @@
-//! Many servers of one room in Redis give one order, and positions and keys are valid at each of them.
+//! Many servers of one room in Redis give one order, and positions and keys are valid at each of
+//! them.
 
 use std::collections::HashMap;
 
@@ -238,8 +239,8 @@ async fn a_foreign_entry_in_the_stream_is_skipped() {
     assert_eq!(reader.take(2).await.into_iter().map(|message| message.time).collect::<Vec<_>>(), [first, second]);
 }
 
-/// Format 1 has author and text in fields of their own, the time of the last message as a number, and
-/// another digest with a key.
+/// Format 1 has author and text in fields of their own, the time of the last message as a number,
+/// and another digest with a key.
 async fn messages_and_keys_of_format_1_are_understood() {
     const EPOCH_1: &str = "0123456789abcdef";
     const STATE: &str = "{messenger}:state";

@@ -1,4 +1,5 @@
-//! With `MESSENGER_REDIS_DURABILITY=disk` a message is acknowledged once it is on the disk of Redis.
+//! With `MESSENGER_REDIS_DURABILITY=disk` a message is acknowledged once it is on the disk of
+//! Redis.
 //!
 //! Most of the tests need `WAITAOF`, which Redis has since 7.2, and Valkey.
 

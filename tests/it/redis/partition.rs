@@ -1,4 +1,5 @@
-//! The network between servers and Redis is partitioned and healed. Packets vanish without an error.
+//! The network between servers and Redis is partitioned and healed. Packets vanish without an
+//! error.
 //!
 //! Needs root, `ip` and redis-server.
 

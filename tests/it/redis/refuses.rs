@@ -1,5 +1,6 @@
-//! Redis answers with errors: senders get its words, the server retries after seconds and logs once, and the room works again
-//! when the reason is gone. A refused message is in no stream, and a repetition with its key is accepted once.
+//! Redis answers with errors: senders get its words, the server retries after seconds and logs
+//! once, and the room works again when the reason is gone. A refused message is in no stream, and a
+//! repetition with its key is accepted once.
 
 use std::net::SocketAddr;
 use std::time::Duration;

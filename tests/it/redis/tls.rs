@@ -1,4 +1,5 @@
-//! Redis over TLS: the room is the same, a wrong certificate gets no message, and errors are logged.
+//! Redis over TLS: the room is the same, a wrong certificate gets no message, and errors are
+//! logged.
 
 use crate::support;
 use crate::support::certificates::{Directory, ca, directory};
@@ -73,8 +74,8 @@ async fn a_server_shows_its_certificate_when_redis_asks() {
     let (certificate, key) = (files.path("server.pem"), files.path("server.key"));
     chats(&of(&url, &files, &["--redis-tls-cert", &certificate, "--redis-tls-key", &key])).await;
     let ca = files.path("ca.pem");
-    // The first write races with Redis' alert and with the end of the connection. The log has the alert
-    // whichever comes first.
+    // The first write races with Redis' alert and with the end of the connection. The log has the
+    // alert whichever comes first.
     for _ in 0..10 {
         let variables =
             [("MESSENGER_SERVER_PORT", "0"), ("MESSENGER_REDIS_URL", &url), ("MESSENGER_REDIS_TLS_CA", &ca)];

@@ -1,4 +1,5 @@
-//! A real browser, driven over WebDriver (<https://www.w3.org/TR/webdriver2/>) by Chromium's own chromedriver.
+//! A real browser, driven over WebDriver (<https://www.w3.org/TR/webdriver2/>) by Chromium's own
+//! chromedriver.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -187,7 +188,8 @@ impl Browser {
         base64::engine::general_purpose::STANDARD.decode(picture.as_str().expect("base64")).expect("base64")
     }
 
-    /// The new lines of the console. Failed requests are left out: with the client away they are expected.
+    /// The new lines of the console. Failed requests are left out: with the client away they are
+    /// expected.
     pub async fn console(&self) -> Vec<String> {
         let lines = self.command(Method::POST, "/se/log", Some(json!({"type": "browser"}))).await;
         let lines = lines.as_array().expect("lines").iter().filter(|line| line["source"] != "network");

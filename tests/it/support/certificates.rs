@@ -1,4 +1,5 @@
-//! Certificates, made for each test in a directory of its own, with keys and signatures by graviola.
+//! Certificates, made for each test in a directory of its own, with keys and signatures by
+//! graviola.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -125,7 +126,8 @@ fn certificate(
 ) -> String {
     const ECDSA_WITH_SHA256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
     let algorithm = der(0x30, &der(OID, &ECDSA_WITH_SHA256));
-    // The first bit is zero, so the number is positive, and the second is not, so it has no leading zero byte.
+    // The first bit is zero, so the number is positive, and the second is not, so it has no leading
+    // zero byte.
     let serial = ((fastrand::u64(..) >> 1) | (1 << 62)).to_be_bytes();
     let contents = [
         der(0xa0, &der(INTEGER, &[2])),

@@ -1,4 +1,5 @@
-//! Calls over plain HTTP/2, for what no gRPC library does: stop reading, cut a message anywhere, or leave in the middle.
+//! Calls over plain HTTP/2, for what no gRPC library does: stop reading, cut a message anywhere, or
+//! leave in the middle.
 
 use std::net::SocketAddr;
 
@@ -38,7 +39,8 @@ pub fn begin(requests: &mut SendRequest<Bytes>, method: &str) -> (ResponseFuture
     requests.send_request(request.body(()).expect("a request"), false).expect("a call")
 }
 
-/// Makes a call as gRPC libraries do: the message in one frame, and the end of the stream in another.
+/// Makes a call as gRPC libraries do: the message in one frame, and the end of the stream in
+/// another.
 pub fn call(requests: &mut SendRequest<Bytes>, method: &str, body: Bytes) -> ResponseFuture {
     let (response, mut stream) = begin(requests, method);
     stream.send_data(body, false).expect("a call");

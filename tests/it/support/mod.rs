@@ -1,4 +1,5 @@
-//! What the tests share: servers and clients on free ports, readers, HTTP calls, and the real programs.
+//! What the tests share: servers and clients on free ports, readers, HTTP calls, and the real
+//! programs.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 mod backend;
@@ -77,8 +78,8 @@ pub fn free_port() -> TcpListener {
     listen(0)
 }
 
-/// Listens on a port of ours. A program that another test has just started may hold a copy of the old socket for a moment,
-/// so this tries until the port is free.
+/// Listens on a port of ours. A program that another test has just started may hold a copy of the
+/// old socket for a moment, so this tries until the port is free.
 pub fn listen(port: u16) -> TcpListener {
     let start = std::time::Instant::now();
     loop {
@@ -95,8 +96,8 @@ pub async fn listen_again(port: u16) -> TcpListener {
     until("the port", async || net::listen((Ipv4Addr::LOCALHOST, port).into()).ok()).await
 }
 
-/// A port at which a server can restart. It is below the range of ephemeral ports: an outgoing connection could otherwise
-/// take the port while the server is away.
+/// A port at which a server can restart. It is below the range of ephemeral ports: an outgoing
+/// connection could otherwise take the port while the server is away.
 pub fn fixed_port() -> u16 {
     loop {
         let port = fastrand::u16(10_000..30_000);
@@ -170,7 +171,8 @@ impl Running {
         http::flush(self.address).await
     }
 
-    /// Waits until the stream of this client is open: sends a message, and flushes until it is there.
+    /// Waits until the stream of this client is open: sends a message, and flushes until it is
+    /// there.
     pub async fn ready(&self) {
         let time = self.send("test", "are you there?").await;
         until("the client's own message", async || {
@@ -256,8 +258,8 @@ impl Reader {
     }
 }
 
-/// The status with the code that gRPC defines for a reset stream, which tonic sets only with its own transport.
-/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>
+/// The status with the code that gRPC defines for a reset stream, which tonic sets only with its
+/// own transport. <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>
 fn with_code(status: Status) -> Status {
     match net::http2_error(&status).and_then(h2::Error::reason) {
         Some(h2::Reason::ENHANCE_YOUR_CALM) => Status::resource_exhausted(status.message()),

@@ -12,8 +12,8 @@ use super::{Grpc, grpc, redis, suite, until};
 /// The port of the server in each namespace.
 const PORT: u16 = 50_051;
 
-/// Namespaces on a network that can be cut, and on another network for the test itself. The namespaces and their programs
-/// end on drop.
+/// Namespaces on a network that can be cut, and on another network for the test itself. The
+/// namespaces and their programs end on drop.
 #[derive(Debug)]
 pub struct Lab {
     tag: String,
@@ -127,7 +127,8 @@ impl Lab {
         until("the engine", async || self.try_run::<String>(name, port, &["PING"])).await;
     }
 
-    /// Starts a sentinel in a namespace. Two sentinels that miss the master for a second promote a replica.
+    /// Starts a sentinel in a namespace. Two sentinels that miss the master for a second promote a
+    /// replica.
     pub async fn sentinel(&mut self, name: &str, port: u16, master: &str) {
         let file = self.directory.join(format!("{name}-{port}.conf"));
         let (own, test, master) = (self.data(name), self.test(name), self.data(master));

@@ -29,7 +29,8 @@ fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Sends a signal by its name. Every shell has `kill`, but not every system has a program of that name.
+/// Sends a signal by its name. Every shell has `kill`, but not every system has a program of that
+/// name.
 pub fn signal(pid: u32, name: &str) {
     let status = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(status.expect("a shell").success());
@@ -168,7 +169,8 @@ impl Program {
     /// The processor time used so far.
     pub fn processor(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
-        // The name in parentheses may contain spaces. utime and stime follow it, in hundredths of a second.
+        // The name in parentheses may contain spaces. utime and stime follow it, in hundredths of a
+        // second.
         let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
         let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 10)

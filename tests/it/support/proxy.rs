@@ -64,8 +64,8 @@ impl Proxy {
         self.set(Mode::Pass);
     }
 
-    /// Drops everything on the open connections without closing them, as a NAT does that forgets them. Connections whose
-    /// client has sent this word still pass, and so do new ones.
+    /// Drops everything on the open connections without closing them, as a NAT does that forgets
+    /// them. Connections whose client has sent this word still pass, and so do new ones.
     pub fn forget_all_but(&self, word: &'static str) {
         let _ = self.forget.send(word);
     }

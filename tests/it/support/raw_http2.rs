@@ -218,7 +218,8 @@ impl Raw {
             return;
         }
         assert!(!seen.closed, "{attack}: {seen:?}");
-        // The first answer shows that all bytes before were read, the second that the calls in them were handled.
+        // The first answer shows that all bytes before were read, the second that the calls in them
+        // were handled.
         for _ in 0..2 {
             let ping = fastrand::u64(..).to_be_bytes();
             self.write(&frame(PING, 0, 0, &ping)).await;

@@ -18,7 +18,8 @@ pub fn require() {
     suite::require(&program(), "redis-server");
 }
 
-/// A Redis with its own directory. Both are removed on drop, and Redis also ends when this process is killed.
+/// A Redis with its own directory. Both are removed on drop, and Redis also ends when this process
+/// is killed.
 #[derive(Debug)]
 pub struct Engine {
     pub port: u16,
@@ -28,7 +29,8 @@ pub struct Engine {
     sentinel: bool,
 }
 
-/// A shell that kills Redis when its standard input ends, and ends after Redis: then the port is free.
+/// A shell that kills Redis when its standard input ends, and ends after Redis: then the port is
+/// free.
 #[derive(Debug)]
 struct Process {
     shell: Child,
@@ -46,7 +48,8 @@ impl Engine {
         engine
     }
 
-    /// Starts a sentinel that watches this master under the name `room`, and fails over after half a second.
+    /// Starts a sentinel that watches this master under the name `room`, and fails over after half
+    /// a second.
     pub fn sentinel(master: &Self) -> Self {
         let mut sentinel = Self::new(&[]);
         sentinel.sentinel = true;

@@ -1,4 +1,5 @@
-//! The checks of every attack: other peers are served, memory is bounded, nothing panics, and the program shuts down.
+//! The checks of every attack: other peers are served, memory is bounded, nothing panics, and the
+//! program shuts down.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -65,8 +66,9 @@ impl Besieged {
         self.program.peak().saturating_sub(self.before)
     }
 
-    /// Checks the program after the attacks. Fails unless the bystanders were served all the time and still are, the program
-    /// has grown by at most `most` bytes, and it shuts down, whatever the attackers left open.
+    /// Checks the program after the attacks. Fails unless the bystanders were served all the time
+    /// and still are, the program has grown by at most `most` bytes, and it shuts down, whatever
+    /// the attackers left open.
     pub async fn stands(mut self, most: usize) {
         let grown = self.grown();
         self.bystander.stop().await;

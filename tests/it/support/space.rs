@@ -1,4 +1,5 @@
-//! Programs that see other names, another resolver or other addresses than this machine has. Needs root.
+//! Programs that see other names, another resolver or other addresses than this machine has. Needs
+//! root.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The list of tests that `main` runs: each test has a name, its own runtime, and may turn out to be ignored.
+//! The list of tests that `main` runs: each test has a name, its own runtime, and may turn out to
+//! be ignored.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -56,13 +57,15 @@ pub fn ignore(reason: impl Into<String>) -> ! {
     resume_unwind(Box::new(Ignored(reason.into())))
 }
 
-/// Ends the running test because a tool is missing: the test counts as ignored, and fails where `CI` is `true`.
+/// Ends the running test because a tool is missing: the test counts as ignored, and fails where
+/// `CI` is `true`.
 pub fn missing(tool: &str) -> ! {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "needs {tool}, and CI is true");
     ignore(format!("needs {tool}"))
 }
 
-/// Requires a program, which Debian has in this package. Any exit status of `program --version` will do.
+/// Requires a program, which Debian has in this package. Any exit status of `program --version`
+/// will do.
 pub fn require(program: &str, package: &str) {
     let version = std::process::Command::new(program).arg("--version").output();
     if version.is_err() {

@@ -1,4 +1,5 @@
-//! The engine that keeps the room, and what is done to it: it is stopped, killed, and made to lose messages.
+//! The engine that keeps the room, and what is done to it: it is stopped, killed, and made to lose
+//! messages.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use crate::world::{World, now};
 
 const NAME: &str = "the engine";
 
-/// Empties it, and says when that was, in microseconds. In a script, so that nothing happens in between.
+/// Empties it, and says when that was, in microseconds. In a script, so that nothing happens in
+/// between.
 const EMPTY: &str = "local now = redis.call('TIME') redis.call('FLUSHALL') return now[1] * 1000000 + now[2]";
 
 #[derive(Debug)]

@@ -1,8 +1,9 @@
-//! Three servers of one room in Redis: servers and Redis are killed and return, are stopped and continued, and every
-//! connection is cut now and then, those between the servers and Redis too.
+//! Three servers of one room in Redis: servers and Redis are killed and return, are stopped and
+//! continued, and every connection is cut now and then, those between the servers and Redis too.
 //!
-//! A Redis that has everything on disk may lose nothing at all, so every gap that anybody is told of is a false one.
-//! A Redis that loses messages begins a life of the room with that, and there every gap must be told.
+//! A Redis that has everything on disk may lose nothing at all, so every gap that anybody is told
+//! of is a false one. A Redis that loses messages begins a life of the room with that, and there
+//! every gap must be told.
 
 mod acts;
 mod engine;
@@ -76,7 +77,8 @@ impl Soak {
         }
         for index in 0..SERVERS {
             for number in 0..arguments.readers {
-                // The first one of each server has a good network, and stays there: it shows how the server itself is.
+                // The first one of each server has a good network, and stays there: it shows how
+                // the server itself is.
                 let name = format!("reader {} of {}", number + 1, index + 1);
                 let mut network = match number {
                     0 => Network::good(vec![world.servers[index]]),
@@ -231,7 +233,8 @@ impl Soak {
         self.servers[server].kill(stopped).await;
     }
 
-    /// The engine loses messages which all servers have seen: what a server without that knowledge makes of it is in `tests/it/redis/away.rs`.
+    /// The engine loses messages which all servers have seen: what a server without that knowledge
+    /// makes of it is in `tests/it/redis/away.rs`.
     async fn lose(&mut self) {
         let loss = LOSSES[of(&self.totals.losses) as usize % LOSSES.len()];
         self.engine.calm.send_replace(true);
@@ -253,7 +256,8 @@ impl Soak {
         self.world.epoch.send_replace(self.engine.epoch().expect("an epoch"));
     }
 
-    /// Looks how soon everybody who meets no other fault reads a message that is sent now, through this server.
+    /// Looks how soon everybody who meets no other fault reads a message that is sent now, through
+    /// this server.
     async fn read_again(&mut self, before: &States, server: usize, since: Instant, gone: Option<usize>) {
         self.engine.calm.send_replace(true);
         let mark = returns::mark(&self.world, server).await;
@@ -262,7 +266,8 @@ impl Soak {
         self.totals.returns.lock().unwrap().extend(times);
     }
 
-    /// A moment of calm, in which everybody comes to the same message, and all records are compared.
+    /// A moment of calm, in which everybody comes to the same message, and all records are
+    /// compared.
     async fn check(&mut self) {
         self.calm(true);
         let mark = returns::mark(&self.world, self.random.usize(..SERVERS)).await;

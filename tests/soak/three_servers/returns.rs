@@ -38,7 +38,8 @@ impl States {
     }
 }
 
-/// A message through this server, whose network to us is a good one: sent again until it is accepted.
+/// A message through this server, whose network to us is a good one: sent again until it is
+/// accepted.
 pub async fn mark(world: &World, server: usize) -> Time {
     let id = world.sending(0);
     let address = ServerAddr::local(world.servers[server]);
@@ -61,8 +62,9 @@ pub async fn mark(world: &World, server: usize) -> Time {
     }
 }
 
-/// How long each of the readers takes, from `since` on, until it has this message; without those that meet another fault meanwhile, and
-/// those that can't have it while a server is `gone`. `before` is how they were before. More than `most` is too much.
+/// How long each of the readers takes, from `since` on, until it has this message; without those
+/// that meet another fault meanwhile, and those that can't have it while a server is `gone`.
+/// `before` is how they were before. More than `most` is too much.
 pub async fn times(
     world: &World,
     readers: &[Watched],

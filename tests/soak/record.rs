@@ -1,20 +1,17 @@
-//! What is known of the room, and what every reader has seen of it. All checks of the soak are
-//! here, without a socket in them.
+//! The ledger of the room and of every reader, with all checks of the soak and without sockets.
 //!
-//! - *One order*: a text has one time wherever it is seen, a time has one text, and in each record
-//!   the times increase.
-//! - *No repeat*: that, and texts are unique.
-//! - *No loss*: a message that is in the room (because its sender was told so, or because some
-//!   reader has it) is in each record that
-//!   begins before it and goes on after it. The end of a life of the server may take messages along, and then the reader must have been
+//! - *One order*: a text has one time and a time has one text in all records, and times increase in
+//!   each record.
+//! - *No repeat*: texts are unique, so one order implies this.
+//! - *No loss*: a message that was acknowledged or received is in each record that begins before it
+//!   and continues after it. The end of a life may lose messages, and then the reader must have been
 //!   told of a gap between the last message of that life and the first of the next.
-//! - *Nothing invented*: what was surely refused is nowhere, and neither is what nobody sent.
-//! - *No false alarm*: there are not more gaps than lives of the server that have ended.
-//! - *One epoch a life*: there are not more of them than lives, and nobody comes back to one that
-//!   is over.
+//! - *Nothing invented*: refused messages and messages without a sender are in no record.
+//! - *No false alarm*: there are at most as many gaps as lives that have ended.
+//! - *One epoch per life*: there are at most as many epochs as lives, and no reader returns to an
+//!   earlier one.
 //!
-//! Where many servers have their room in an engine, it is the room whose lives are counted: one
-//! ends where the engine loses messages.
+//! With a room in Redis, a life ends when Redis loses messages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -35,12 +35,12 @@ static LOOKUPS: Mutex<Option<Arc<Lookups>>> = Mutex::new(None);
 #[derive(Debug)]
 struct Lookups {
     queue: SyncSender<Name>,
-    pending: Mutex<HashMap<Name, Lookup>>,
+    pending: Mutex<HashMap<Name, NameState>>,
     resolve: Resolve,
 }
 
 #[derive(Debug)]
-enum Lookup {
+enum NameState {
     /// The name is queued or being looked up, and these callers wait.
     Waiting(Vec<oneshot::Sender<Resolved>>),
     /// The result came when no caller waited any more.
@@ -100,16 +100,16 @@ impl Lookups {
     fn ask(&self, name: Name) -> io::Result<oneshot::Receiver<Resolved>> {
         let (sender, receiver) = oneshot::channel();
         let mut pending = lock(&self.pending);
-        pending.retain(|_, lookup| !matches!(lookup, Lookup::Late(_, when) if when.elapsed() > LATE));
-        if let Some(Lookup::Waiting(waiting)) = pending.get_mut(&name) {
+        pending.retain(|_, lookup| !matches!(lookup, NameState::Late(_, when) if when.elapsed() > LATE));
+        if let Some(NameState::Waiting(waiting)) = pending.get_mut(&name) {
             waiting.retain(|sender| !sender.is_closed());
             waiting.push(sender);
-        } else if let Some(Lookup::Late(result, _)) = pending.remove(&name) {
+        } else if let Some(NameState::Late(result, _)) = pending.remove(&name) {
             // Can't fail: the receiver still exists.
             let _ = sender.send(result);
         } else {
             self.queue.try_send(name.clone()).map_err(|_| io::Error::other("too many lookups hang"))?;
-            pending.insert(name, Lookup::Waiting(vec![sender]));
+            pending.insert(name, NameState::Waiting(vec![sender]));
         }
         Ok(receiver)
     }
@@ -119,13 +119,13 @@ impl Lookups {
             let Ok(name) = lock(names).recv() else { return };
             let result = (self.resolve)(&name).map_err(|error| error.to_string());
             let mut pending = lock(&self.pending);
-            let Some(Lookup::Waiting(waiting)) = pending.remove(&name) else { continue };
+            let Some(NameState::Waiting(waiting)) = pending.remove(&name) else { continue };
             let mut received = false;
             for sender in waiting {
                 received |= sender.send(result.clone()).is_ok();
             }
             if !received {
-                pending.insert(name, Lookup::Late(result, Instant::now()));
+                pending.insert(name, NameState::Late(result, Instant::now()));
             }
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(lookups.addresses(name("good"), LONG).await.unwrap(), [([127, 0, 0, 1], 5).into()]);
         let error = lookups.addresses(name("unknown"), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), "no such name");
-        let Some(Lookup::Waiting(waiting)) = lock(&lookups.pending).remove(&name("never")) else { panic!() };
+        let Some(NameState::Waiting(waiting)) = lock(&lookups.pending).remove(&name("never")) else { panic!() };
         assert_eq!(waiting.len(), 1, "callers that gave up are removed");
     }
 
@@ -176,7 +176,7 @@ mod tests {
     async fn a_late_result_goes_to_the_next_caller() {
         let lookups = Lookups::start(resolve).unwrap();
         lookups.addresses(name("slow"), SOON).await.unwrap_err();
-        while !matches!(lock(&lookups.pending).get(&name("slow")), Some(Lookup::Late(..))) {
+        while !matches!(lock(&lookups.pending).get(&name("slow")), Some(NameState::Late(..))) {
             tokio::time::sleep(SOON).await;
         }
         assert_eq!(lookups.addresses(name("slow"), SOON).await.unwrap().len(), 1);

@@ -18,25 +18,25 @@ use tokio::sync::{Notify, watch};
 #[derive(Debug)]
 pub struct WatchedTcp {
     stream: TcpStream,
-    state: Arc<State>,
+    state: Arc<TcpState>,
     // Its receivers see when it is dropped.
     _open: watch::Sender<()>,
 }
 
 /// Whether the peer sends and reads.
 #[derive(Debug)]
-pub struct Activity(Arc<State>);
+pub struct Activity(Arc<TcpState>);
 
 /// Whether the kernel takes what is written.
 #[derive(Debug)]
-pub struct WriteState(Arc<State>);
+pub struct WriteState(Arc<TcpState>);
 
 /// Tells when the socket is closed on our side.
 #[derive(Debug, Clone)]
 pub struct CloseSignal(watch::Receiver<()>);
 
 #[derive(Debug, Default)]
-struct State {
+struct TcpState {
     /// A byte has arrived.
     heard: AtomicBool,
     /// A write is pending, because the kernel takes no more.
@@ -51,7 +51,7 @@ impl WatchedTcp {
     /// Takes the stream, and returns it with its watchers.
     #[must_use]
     pub fn new(stream: TcpStream) -> (Self, Activity, CloseSignal) {
-        let state = Arc::<State>::default();
+        let state = Arc::<TcpState>::default();
         let (open, closed) = watch::channel(());
         (Self { stream, state: Arc::clone(&state), _open: open }, Activity(state), CloseSignal(closed))
     }

@@ -35,7 +35,6 @@ mod never_twice;
 mod one_order;
 mod openapi;
 mod page;
-mod pages;
 mod panics;
 mod redis;
 mod repeat_safe;
@@ -99,7 +98,6 @@ fn tests() -> Vec<Trial> {
         one_order::tests(),
         openapi::tests(),
         page::tests(),
-        pages::tests(),
         panics::tests(),
         redis::tests(),
         repeat_safe::tests(),

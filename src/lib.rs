@@ -14,6 +14,8 @@
 //! - [`backend`]: where messages get their time and place, in memory or in Redis
 //!   ([`backend::redis`]).
 //! - [`room`]: the chat in memory. Order, retention and readers, without gRPC, HTTP or Redis.
+//! - `segmented_log`: entries with positions in shared memory, under the room and under the client's
+//!   history.
 //! - [`metrics`]: the port for Prometheus.
 //! - [`net`]: TCP, TLS, HTTP connections and the token.
 //! - [`settings`], [`process`]: flags and variables; log, signals and exit status.
@@ -48,7 +50,8 @@
 //! 3. [`backend::Backend::post`] decides its time and place, in memory or in Redis.
 //! 4. In memory, [`room::Room::post`] stamps a [`send_time::SendTime`] and appends to the log,
 //!    under one lock.
-//! 5. In Redis, a script does the same for a batch, and each server appends what the stream yields.
+//! 5. In Redis, a script does the same for a batch, and each server appends the messages that it
+//!    reads from Redis.
 //! 6. A round makes the message visible and wakes the waiting readers ([`room::Room::dispatch`]).
 //! 7. Each [`room::Reader`] takes the next frames of the log, and HTTP/2 sends them to its client.
 //! 8. The [`client`]'s link reads the message, and encodes it as JSON once.

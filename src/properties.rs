@@ -1,8 +1,7 @@
-//! What must hold for any bytes from outside, as functions that panic where it does not: no crash
-//! is the least of it.
+//! Properties that hold for any bytes from outside, as functions that panic if the bytes break them.
 //!
-//! `fuzz/` searches for bytes that break one of them. The tests run each over the corpus of that
-//! search, which is kept in `fuzz/corpus`: what was found once stays found.
+//! `fuzz/` searches for such bytes. The tests check every property with the corpus of that search in
+//! `fuzz/corpus`, so a bug that was found once stays fixed.
 
 use std::fmt::Debug;
 use std::time::{Duration, UNIX_EPOCH};
@@ -22,7 +21,7 @@ pub use crate::settings::properties::flag;
 /// A property, which panics if the input breaks it.
 pub type Property = fn(&[u8]);
 
-/// All of them, each with the name of its fuzz target and of its folder in the corpus.
+/// All properties, each with the name of its fuzz target and of its folder in the corpus.
 pub const ALL: [(&str, Property); 8] = [
     ("address", address),
     ("flag", flag),
@@ -34,11 +33,11 @@ pub const ALL: [(&str, Property); 8] = [
     ("units", units),
 ];
 
-/// What `2025-09-20T10:58:42.665193557Z` has.
+/// The length of `2025-09-20T10:58:42.665193557Z`.
 const TIME_LENGTH: usize = 30;
 
-/// A time that was read prints as it was written; and every time prints, in one form whose order is
-/// that of the times.
+/// A parsed time prints as it was written. Every time prints in one form, and the texts sort like the
+/// times.
 pub fn send_time(input: &[u8]) {
     if let Ok(text) = std::str::from_utf8(input)
         && let Ok(time) = text.parse::<SendTime>()
@@ -53,7 +52,7 @@ pub fn send_time(input: &[u8]) {
         && let Some(now) = rest.first_chunk()
     {
         let now = UNIX_EPOCH + Duration::from_nanos(u64::from_be_bytes(*now));
-        // Up to the last year that it holds.
+        // Not after 2262, so that a next time exists.
         let last = SendTime::default().next(UNIX_EPOCH + Duration::from_nanos(u64::from_be_bytes(*last) >> 1));
         let last = last.expect("before 2554");
         let next = last.next(now).expect("before 2554");
@@ -68,8 +67,7 @@ pub fn send_time(input: &[u8]) {
         let printed = rfc3339(&foreign).to_string();
         assert!(printed.len() == TIME_LENGTH && printed.ends_with('Z'), "{printed}");
         match SendTime::try_from(foreign) {
-            // A fraction of more than a second is carried over where it is a position, and cut off
-            // where it is printed.
+            // A fraction of more than a second is carried over in a position, and cut off in a print.
             Ok(time) if foreign.nanos < 1_000_000_000 => {
                 assert_eq!((Timestamp::from(time), time.to_string()), (foreign, printed));
             }
@@ -79,8 +77,7 @@ pub fn send_time(input: &[u8]) {
     }
 }
 
-/// A value that was read is within its bounds, and is read again from what it prints as; else the
-/// reason is one line.
+/// A parsed value is within its bounds, and parses again from its print. An error is one line.
 pub fn units(input: &[u8]) {
     const MIB: usize = 1 << 20;
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -103,8 +100,7 @@ pub fn units(input: &[u8]) {
     }
 }
 
-/// An address that was read is a host and a port, prints as what it is read from again, and is the
-/// origin of calls.
+/// A parsed address has a host and a port, parses again from its print, and is the origin of calls.
 pub fn address(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Some(address) = reason_or(text.parse::<ServerAddr>().map_err(|error| error.to_string())) else { return };
@@ -120,12 +116,12 @@ pub fn address(input: &[u8]) {
     assert_eq!((origin.host(), origin.port_u16()), (Some(&*without_zone), Some(address.port())));
 }
 
-/// The value, or `None` after a look at the reason why there is none.
+/// The value, or `None` after a check of the error.
 fn reason_or<T: Debug>(value: Result<T, String>) -> Option<T> {
     value.inspect_err(|reason| assert_sentence(reason)).ok()
 }
 
-/// Fails unless it is what somebody can read as one line of a log or of a header.
+/// Panics unless the text is one line without control characters.
 pub(crate) fn assert_sentence(text: &str) {
     assert!(!text.is_empty() && !text.contains(char::is_control), "not a line: {text:?}");
 }
@@ -151,15 +147,15 @@ mod tests {
             for file in inputs {
                 let input: Arc<[u8]> = std::fs::read(&file).expect("an input").into();
                 eprintln!("{}", file.display());
-                // The room's lock is shuttle's here (`room/sync.rs`). Nothing runs beside it, so
-                // one schedule is all there are; what JSON nests needs more than shuttle's small
-                // stack.
+                // In tests the lock of the room is shuttle's (`room/sync.rs`), so this runs under
+                // shuttle. One thread has one schedule. Nested JSON needs a larger stack than the
+                // default.
                 let mut config = Config::new();
                 config.stack_size = 4 << 20;
                 Runner::new(RandomScheduler::new(1), config).run(move || property(&input));
             }
         }
-        assert!(folders.is_empty(), "nobody's: {folders:?}");
+        assert!(folders.is_empty(), "no property for: {folders:?}");
     }
 
     fn entries(folder: &Path) -> Vec<std::path::PathBuf> {

@@ -55,13 +55,21 @@ mod whole_chat;
 mod worst_case;
 
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use libtest_mimic::{Arguments, Trial};
+
+/// Most tests wait most of their time.
+const THREADS_PER_CORE: usize = 4;
+const MAX_THREADS: usize = 16;
 
 fn main() -> ExitCode {
     // Attackers of a server have thousands of connections, and all of them are in this process.
     messenger::process::raise_file_limit();
-    libtest_mimic::run(&Arguments::from_args(), tests()).exit_code()
+    let mut arguments = Arguments::from_args();
+    let cores = available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert((THREADS_PER_CORE * cores).min(MAX_THREADS));
+    libtest_mimic::run(&arguments, tests()).exit_code()
 }
 
 /// All tests. A module that is missing here is dead code, which the compiler warns of.

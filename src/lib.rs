@@ -25,16 +25,19 @@
 //! # Glossary
 //!
 //! - **Room**: the one chat that all senders and readers share.
-//! - **Reader**: a `ReadMessages` stream, as a position in the log of the room.
-//! - **Position**: a message's `sendTime`, which is unique and increases in the order of the room.
+//! - **Reader**: a `ReadMessages` stream. The room keeps only its position.
+//! - **Position**: a place in the order of the room. The interface names it by the `sendTime` of
+//!   the message before it, and the log by an offset in bytes.
 //! - **Epoch**: one unbroken history of a room. A position is valid only in its epoch.
-//! - **Log**: the newest messages of a room, which all readers share.
+//! - **Log**: the newest messages of a room, shared by all readers.
 //! - **Retention**: how many bytes of messages the log keeps.
-//! - **Round**: the moment in which new messages become visible, and the waiting readers are woken.
+//! - **Round**: the step that makes new messages visible and wakes the waiting readers.
+//! - **Lap**: the time in which the log drops an eighth of the retention. At its end the room
+//!   checks the readers whose callers take nothing.
 //! - **Frames**: encoded messages in a row, ready to be sent to any reader.
 //! - **Backend**: the place where the order of a room is decided: this process, or Redis.
 //! - **Backfill**: messages that the log no longer has, read from the backend.
-//! - **Resume**: to go on after a position, without a gap or a repeat.
+//! - **Resume**: to continue after a position, without a gap or a repeat.
 //! - **Gap**: messages that a reader may have missed.
 //! - **Idempotency key**: a name for a send, which makes repeating the send safe.
 //! - **Link**: the client's one connection and stream to a server.
@@ -43,7 +46,7 @@
 //! - **History**: the newest messages, which the client keeps for its page and `GET /messages`.
 //! - **Drain**: the time after a shutdown request in which running calls finish.
 //!
-//! # The way of a message
+//! # The path of a message
 //!
 //! 1. [`server`] receives `SendMessage`, decodes it, and checks its size and idempotency key.
 //! 2. It encodes the message once, as the frame for all readers: [`room::EncodedMessage`].

@@ -1,4 +1,4 @@
-//! What a room gets from this process: a clock, an end after a poisoned lock, and names for epochs.
+//! The environment of a room: its clock, the handler for a poisoned lock, and new epochs.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ pub(super) fn new_epoch() -> Result<Epoch, NoRandomness> {
     random().map(Epoch::from_random)
 }
 
-/// The room reads its clock under its lock, so here the tests ask for a panic under that lock.
+/// The room calls this under its lock, so a test can cause a panic under the lock here.
 fn clock() -> SystemTime {
     test_panic("room");
     SystemTime::now()

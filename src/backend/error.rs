@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::room::{FuturePosition, Rejection};
 
-/// Why a message is not in the room, or nobody knows whether it is.
+/// The reason why a message is not in the room, or why that is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PostError {
     /// The room rejects the message.
@@ -39,7 +39,7 @@ pub enum PostError {
     NotOnDisk,
 }
 
-/// Why a reader can't be opened.
+/// The reason why a reader can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// The reader wants to begin after a time that the room has not reached.
@@ -48,10 +48,10 @@ pub enum OpenError {
     /// The room is closed.
     #[error("the server is shutting down")]
     Closed,
-    /// Redis answered with this error, so nobody knows which messages are new.
+    /// Redis answered with this error, so the server can't know which messages are new.
     #[error("Redis refuses to say which messages are new ({0})")]
     Refused(Arc<str>),
-    /// Redis is away, so nobody knows which messages are new.
+    /// Redis is away, so the server can't know which messages are new.
     #[error("Redis is away: nobody can say which messages are new")]
     Away,
 }

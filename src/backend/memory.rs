@@ -13,8 +13,8 @@ use crate::send_time::SendTime;
 /// # Errors
 /// [`NoRandomness`]: the room has no epoch then.
 pub(super) fn new_room(limits: RoomLimits) -> Result<Arc<Room>, NoRandomness> {
-    // If the clock is too far ahead for a birth, it is too far ahead for messages too, until somebody
-    // sets it right.
+    // A clock that is too far ahead for a birth is too far ahead for messages too, until it is
+    // corrected.
     let birth = SendTime::default().next(SystemTime::now()).unwrap_or_default();
     Ok(Arc::new(Room::new(limits, new_epoch()?, birth, ENVIRONMENT)))
 }

@@ -24,7 +24,7 @@ pub enum Backend {
     Redis(Arc<RedisRoom>),
 }
 
-/// The work that a room needs besides calls.
+/// The background work of a room.
 #[derive(Debug)]
 pub enum Driver {
     /// The rounds of a room in memory.
@@ -93,7 +93,7 @@ impl Backend {
         }
     }
 
-    /// How this server gets on with Redis, if the room is there.
+    /// The state of this server's connection to Redis, if Redis keeps the room.
     #[must_use]
     pub fn redis_health(&self) -> Option<redis::Health> {
         match self {

@@ -1,4 +1,4 @@
-//! How a reader gets messages from further back than the room's memory reaches.
+//! The source of messages that are older than the room's log, for one reader.
 
 use std::task::{Context, Poll};
 
@@ -9,7 +9,7 @@ use super::error::StreamEnd;
 /// A source of older messages for one reader. The reader reads from it until it has caught up with
 /// the room's memory.
 pub trait Backfill: Send {
-    /// Gives the next part of the messages, or the position in the room where the reader goes on.
+    /// Gives the next part of the messages, or the position in the room where the reader continues.
     ///
     /// # Errors
     /// Why there is no next part.
@@ -22,11 +22,11 @@ pub trait Backfill: Send {
     fn is_amid_message(&self) -> bool;
 }
 
-/// One step of a reader that is further back than memory reaches.
+/// The result of one step of a [`Backfill`].
 #[derive(Debug)]
 pub enum Step {
-    /// Frames, or a part of one. More follows.
+    /// Frames, or a part of one. The next step continues after it.
     Part(Bytes),
-    /// The reader has caught up, and goes on at this position of the room.
+    /// The reader has caught up, and continues at this position of the room.
     CaughtUp(u64),
 }

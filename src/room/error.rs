@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::epoch::Epoch;
 use crate::send_time::ClockError;
 
-/// Why the room rejects a message. The message is in nobody's stream.
+/// The reason why the room rejects a message. No reader gets the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// The room is closed.
@@ -17,7 +17,8 @@ pub enum Rejection {
     /// The idempotency key belongs to another message.
     #[error("another message was sent with this idempotency key")]
     KeyTaken,
-    /// So many keys are so young that no further key can be remembered.
+    /// All keys that the room remembers are too young to be forgotten, and there is no room for
+    /// another.
     #[error("too many messages with idempotency keys at once: the message was not accepted")]
     TooManyKeys,
     /// The message is meant for another epoch than the room's.
@@ -28,7 +29,7 @@ pub enum Rejection {
 /// Why a reader gets no further messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum StreamEnd {
-    /// The reader was too slow: messages that it has not read yet are no longer kept.
+    /// The reader was too slow: the log has dropped messages that it has not read yet.
     #[error("fell behind: the messages that you should get next are no longer kept")]
     FellBehind,
     /// The room is closed, and the reader has read everything.
@@ -37,11 +38,10 @@ pub enum StreamEnd {
     /// Messages were lost, and a new epoch has begun.
     #[error("messages were lost: the room has begun a new epoch")]
     NewEpoch,
-    /// This server has missed messages that are gone.
+    /// This server has missed messages that its backend no longer has.
     #[error("fell behind: this server has missed messages")]
     Missed,
-    /// The messages that the reader should get next are further back than memory reaches, and can't
-    /// be read now.
+    /// The next messages are older than the log, and the backend can't read them now.
     #[error("the messages that you should get next can't be read now")]
     Unavailable,
 }

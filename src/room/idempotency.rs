@@ -15,8 +15,8 @@ pub const KEY_LIFETIME_AT_LEAST: Duration = Duration::from_secs(15);
 /// How long a generation takes new keys. A generation is forgotten when its last key expires, so its
 /// first key may be remembered this much longer.
 const GENERATION: Duration = Duration::from_mins(2);
-/// A generation takes at most this part of the limit, one in `GENERATIONS`. When there are too many
-/// keys, no more than one generation is forgotten early.
+/// A generation takes at most `1 / GENERATIONS` of the limit. When there are too many keys, at most
+/// one generation is forgotten early.
 const GENERATIONS: usize = 3;
 /// The hash tables of a generation. With the default limit each has 650 keys and grows within 20
 /// microseconds.
@@ -46,7 +46,7 @@ pub(super) enum Lookup {
 
 /// The keys in generations, oldest first. A generation is forgotten as a whole.
 ///
-/// The room's lock is held meanwhile, so no step may take long. A table that grows moves all its
+/// All steps run under the room's lock, so none may take long. A table that grows moves all its
 /// keys, so a generation has many small tables.
 #[derive(Debug)]
 pub(super) struct Keys {

@@ -1,4 +1,4 @@
-//! How much the room keeps.
+//! How much the room may keep, and how much it keeps now.
 
 /// How much the room keeps at most.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! The room's memory: the newest messages, encoded once for all readers.
 //!
-//! The log is a [`SegmentedLog`] of frames. What a reader reads at once goes out as one DATA frame
-//! with many messages.
+//! The log is a [`SegmentedLog`] of frames. The bytes that a reader gets from one read leave as one
+//! DATA frame with many messages.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ pub(super) use crate::segmented_log::SEGMENT;
 use crate::segmented_log::{Segment, SegmentedLog};
 use crate::send_time::SendTime;
 
-/// What a reader finds at its position.
+/// The result of reading at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LogRead {
     /// Whole frames, never empty.
@@ -21,13 +21,13 @@ pub(super) enum LogRead {
     Gone,
 }
 
-/// Where a reader goes on that has read messages before.
+/// The position at which a resuming reader continues.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ResumePoint {
-    /// Among these frames, or at their end. The frames begin at this position.
+    /// Among these frames, or at their end. The number is the position of the first frame.
     Within(u64, Bytes),
-    /// At this position, where everything that is kept begins. Messages that the reader has not read
-    /// were dropped, the last of them with this time.
+    /// At this position, where the log begins. The log has dropped messages that the reader has not
+    /// read; the last of them has this time.
     Oldest(u64, SendTime),
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Log {
     /// Readers see the log up to this position, so all of them move in the same steps and share
     /// copies of the open segment.
     published: u64,
-    /// All messages are later.
+    /// A time before all messages.
     birth: SendTime,
     /// The time of the last message, or the birth.
     last: SendTime,
@@ -63,7 +63,7 @@ impl Log {
         self.last
     }
 
-    /// The time that all messages are later than.
+    /// A time before all messages.
     pub(super) fn birth(&self) -> SendTime {
         self.birth
     }
@@ -83,7 +83,7 @@ impl Log {
         self.published
     }
 
-    /// Where a reader goes on that has read everything up to `after`.
+    /// The position at which a reader continues that has read everything up to `after`.
     pub(super) fn resume(&self, after: SendTime) -> ResumePoint {
         if after < self.dropped {
             return self.oldest();
@@ -97,7 +97,7 @@ impl Log {
         ResumePoint::Within(start, Bytes::copy_from_slice(open))
     }
 
-    /// Where everything that is kept begins.
+    /// The position at which the log begins.
     pub(super) fn oldest(&self) -> ResumePoint {
         ResumePoint::Oldest(self.start(), self.dropped)
     }

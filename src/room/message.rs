@@ -32,8 +32,8 @@ impl EncodedMessage {
         Self { frame }
     }
 
-    /// Makes a message of the bytes that [`EncodedMessage::author_and_text`] gives. `None` if they are
-    /// no message, or one that has a time already.
+    /// Makes a message from the bytes of [`EncodedMessage::author_and_text`]. `None` if they do not
+    /// parse, or have a time already.
     #[must_use]
     pub fn from_author_and_text(bytes: &[u8]) -> Option<Self> {
         let ReadMessagesResponse { send_time: None, .. } = ReadMessagesResponse::decode(bytes).ok()? else {

@@ -10,7 +10,7 @@
 //!   the log no longer reaches back to its position, the reader ends with [`StreamEnd::FellBehind`].
 //!   A reader whose caller takes nothing ends too, because its last frames stay in memory for it
 //!   alone.
-//! - A reader that begins further back than the log gets there through a [`Backfill`] of the
+//! - A reader that begins before the log first reads from a [`Backfill`] of the
 //!   [backend](crate::backend).
 
 mod backfill;

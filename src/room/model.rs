@@ -125,7 +125,7 @@ fn read(mut reader: Reader, count: usize) -> Vec<u64> {
             Ok(Frames { bytes, more }) => {
                 times.extend(decode(&bytes));
                 if !more && times.len() < count {
-                    // As a caller does that relies on `more`: it sleeps without another read.
+                    // Like a caller that relies on `more`, this sleeps without another read.
                     block_on(until_woken(&mut reader));
                 }
             }

@@ -1,4 +1,4 @@
-//! How a message comes into the room: stamp its time and append it, in one critical section.
+//! Posting a message: stamps its time and appends it, in one critical section.
 
 use std::time::Instant;
 
@@ -63,12 +63,13 @@ impl Room {
         }
     }
 
-    /// Appends a message that a backend has accepted at a time later than those of all before.
+    /// Appends a message that a backend has accepted. `time` must be later than the times of all
+    /// messages before.
     pub fn append_at(&self, message: EncodedMessage, time: SendTime) {
         self.append(self.lock(), message, time);
     }
 
-    /// The time of the next message, if the room takes one.
+    /// The time of the next message, or the reason why the room accepts none.
     fn accept(&self, state: &State) -> Result<SendTime, Rejection> {
         match state.lifecycle {
             Lifecycle::Open => Ok(self.stamp(state)?),

@@ -1,4 +1,4 @@
-//! What holds for readers that begin, resume and fall behind in any order.
+//! Properties of readers that begin, resume and fall behind in any order.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -28,8 +28,9 @@ struct Model {
     readers: Vec<(Reader, usize)>,
 }
 
-/// A reader gets every message from where it resumes, once and in order, or is told that something
-/// is missing. It is told so only if something is. Each byte of the input is an action and a number.
+/// A reader gets every message from where it resumes, once and in order, or is told that messages
+/// are missing. It is told so only if that is true. Each byte of the input is an action and a
+/// number.
 pub fn resume(input: &[u8]) {
     let limits = RoomLimits { retention: RETENTION, keys: 1 };
     let birth = SendTime::default().next(SystemTime::now()).expect("before 2554");

@@ -13,17 +13,17 @@ use super::waiters::Ticket;
 pub struct Reader {
     room: Arc<Room>,
     source: Source,
-    /// The reader's ticket among those that have read everything.
+    /// The reader's slot in the wait list of readers that have read everything.
     waiting: Option<Ticket>,
-    /// The reader's ticket among those whose callers take nothing.
+    /// The reader's slot in the wait list of readers whose callers take nothing.
     blocked: Option<Ticket>,
 }
 
 /// Where the reader gets its next messages.
 enum Source {
-    /// From further back than the room's memory reaches.
+    /// The source of messages that are older than the room's log.
     Backfill(Box<dyn Backfill>),
-    /// From the room's log, at this position.
+    /// The room's log, at this position.
     Log(u64),
 }
 
@@ -33,7 +33,7 @@ impl Reader {
         Self { room, source: Source::Log(position), waiting: None, blocked: None }
     }
 
-    /// A reader that is further back than the room's memory reaches.
+    /// A reader that begins before the room's log.
     #[must_use]
     pub fn behind(room: Arc<Room>, backfill: Box<dyn Backfill>) -> Self {
         Self { room, source: Source::Backfill(backfill), waiting: None, blocked: None }

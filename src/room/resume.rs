@@ -1,4 +1,4 @@
-//! Where a stream begins: now, some time ago, or where another stream was cut.
+//! The point at which a reader begins: now, some time ago, or where another stream was cut.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::state::Room;
 use crate::proto::frame::{self, PREFIX_LEN};
 use crate::send_time::SendTime;
 
-/// Where a reader wants to begin.
+/// The point at which a reader asks to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// With the next message that is accepted.
@@ -26,17 +26,18 @@ pub enum Start {
     After(Epoch, SendTime),
 }
 
-/// A new reader, and where it begins.
+/// A new reader, and the point at which it begins.
 #[derive(Debug)]
 pub struct Opened {
     /// The reader.
     pub reader: Reader,
     /// The epoch that it reads.
     pub epoch: Epoch,
-    /// The reader gets everything after this time. It can resume here before it has got a message.
+    /// The reader gets every message after this time. A reader that has got no message yet can
+    /// resume here.
     pub position: SendTime,
-    /// Whether the reader begins where it wanted to, so that nothing is missing. If not, it begins
-    /// with the oldest message that is kept. `None` for [`Start::Now`].
+    /// Whether the reader begins at the point that it asked for. If not, messages may be missing,
+    /// and it begins with the oldest message that the room has. `None` for [`Start::Now`].
     pub resumed: Option<bool>,
 }
 
@@ -92,8 +93,8 @@ impl Room {
         Some(Opened { reader, epoch: self.epoch, position: after, resumed: None })
     }
 
-    /// The position behind all messages up to `after`, which may be later than the last message.
-    /// `None` if some of the messages behind it were dropped.
+    /// The position after all messages up to `after`, which may be later than the last message.
+    /// `None` if the log has dropped some of the messages after it.
     #[must_use]
     pub fn position_after(&self, after: SendTime) -> Option<u64> {
         let state = self.lock();

@@ -17,7 +17,7 @@ use super::sync::{Mutex, MutexGuard};
 use super::waiters::{Ticket, Waiters};
 use crate::send_time::{ClockError, SendTime};
 
-/// A lap ends when the start of the log has moved on by this part of the retention, one in `LAPS`.
+/// The laps in one retention: a lap ends when the log has dropped `1 / LAPS` of the retention.
 const LAPS: u64 = 8;
 
 /// One chat room.
@@ -36,13 +36,14 @@ pub struct Room {
     pub(super) appended: Notify,
 }
 
-/// What the room gets from its process.
+/// The functions that the process provides to the room.
 #[derive(Debug, Clone, Copy)]
 pub struct Environment {
     /// Reads the clock. The room calls it under its lock.
     pub clock: fn() -> SystemTime,
-    /// Ends the program after a panic under the room's lock: the room may be half changed then. A
-    /// chat that ends is noticed and restarted, and one that has lost its order is not.
+    /// Ends the program after a panic under the room's lock, because the room may be half changed
+    /// then. A program that has ended is restarted. A chat that has lost its order would go
+    /// unnoticed.
     pub poisoned: fn() -> !,
 }
 
@@ -53,8 +54,8 @@ pub(super) struct State {
     pub(super) keys: Keys,
     /// Readers that have read everything. They wait for the end of the round.
     pub(super) waiting: Waiters,
-    /// Readers whose callers take nothing. They wait for the end of the lap, and those whose next
-    /// message was dropped then end.
+    /// Readers whose callers take nothing. They wait for the end of the lap. A reader whose next
+    /// message was dropped then ends.
     pub(super) blocked: Waiters,
     /// When the first message since the last round was appended.
     pub(super) first_appended: Option<Instant>,
@@ -67,19 +68,19 @@ pub(super) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifecycle {
     Open,
-    /// The room takes none. A reader that has read everything ends for this reason.
+    /// The room accepts no messages. A reader that has read everything ends for this reason.
     Closed(StreamEnd),
 }
 
-/// What a reader gets from one read.
+/// The result of one read.
 #[derive(Debug)]
 pub struct Frames {
     /// gRPC frames with many messages, never empty: up to about 64 KiB, or one larger message. All
-    /// readers share these bytes. Only a reader that is further back than memory gets bytes of its
-    /// own, and they may end within a message.
+    /// readers share these bytes. Only the bytes from a [`Backfill`](super::Backfill) are for one
+    /// reader alone, and they may end within a message.
     pub bytes: Bytes,
-    /// Whether there is more to read now. If not, the room wakes the task that has read when there
-    /// is: another read before would find nothing.
+    /// Whether there is more to read now. If not, the room wakes the reader's task when there is,
+    /// and an earlier read would find nothing.
     pub more: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Readers that wait for the room, for example for the end of a round.
+//! The wait list of readers, for the end of a round or of a lap.
 
 use std::task::Waker;
 

@@ -1,8 +1,8 @@
 //! Acknowledging messages: at once when Redis has them, or when they are as safe as the settings ask.
 //!
 //! Waiting for replicas and disks blocks a connection, so it is not the one that appends. While one
-//! wait is under way the next batches gather, and one wait is for all of them: a slow disk does not
-//! slow the stream down.
+//! wait is under way, the next batches gather, and one wait then covers all of them. So a slow disk
+//! does not slow the stream down.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,8 @@ use crate::send_time::SendTime;
 
 /// How long the replicas may take to confirm.
 const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the disks may take too: `appendfsync everysec` takes a second, or two on a busy disk.
+/// How long replicas and disks may take together: `appendfsync everysec` takes a second, or two on
+/// a busy disk.
 const DISKS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Acknowledges batches that Redis has appended.
@@ -81,7 +82,7 @@ impl Acknowledger {
         }
     }
 
-    /// Completes when nothing is confirmed any more.
+    /// Completes when the acknowledger can confirm no further batch.
     pub(super) async fn ended(&self) {
         match self {
             Self::AtOnce(_) => std::future::pending().await,
@@ -176,7 +177,7 @@ async fn confirm(shared: &Shared, waits: &mut RedisConnection, last: u64) -> Res
 }
 
 impl AppendedBatch {
-    /// Answers the questions of a batch that was appended. Returns its messages, if it has any.
+    /// Answers the tip queries of a batch that was appended. Returns its messages, if it has any.
     pub(super) fn new(batch: Vec<Request>, reply: ScriptReply) -> Option<Self> {
         let mut posts = Vec::with_capacity(batch.len());
         for request in batch {

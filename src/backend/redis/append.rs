@@ -21,7 +21,7 @@ use super::shared::Shared;
 use crate::backend::error::PostError;
 use crate::process::test_panic;
 
-/// Serves requests; returns when nobody is left to make one.
+/// Serves requests. Returns when all senders of requests are gone.
 pub(super) async fn append(shared: Arc<Shared>, requests: UnboundedReceiver<Request>) {
     let (mut queue, mut breaker) = (Queue::new(requests), Breaker::new(&shared));
     let mut next_try = Instant::now();
@@ -113,8 +113,8 @@ async fn connect(shared: &Arc<Shared>, queue: &mut Queue, breaker: &mut Breaker)
     }
 }
 
-/// Waits for the event, and refuses requests if there is a reason. When the stream is being read again
-/// the reason is gone: readers may know already that Redis is back, so further requests wait.
+/// Waits for the event, and refuses requests if there is a reason. Once the stream is being read
+/// again, requests wait instead: readers may know already that Redis is back.
 async fn refuse_until<T>(
     queue: &mut Queue,
     reason: &mut Option<PostError>,
@@ -137,13 +137,13 @@ async fn refuse_until<T>(
     }
 }
 
-/// What became of a batch.
+/// The outcome of sending a batch.
 enum Sent {
     /// Redis has a result for each request.
     Appended(Vec<Request>, ScriptReply),
     /// Redis has done nothing.
     Refused(Vec<Request>, ErrorReply),
-    /// Nobody knows, and the senders were told so. The connection is not used again.
+    /// The outcome is unknown, and the senders were told so. The connection is not used again.
     Unknown,
 }
 
@@ -184,8 +184,8 @@ fn note_results(shared: &Shared, breaker: &mut Breaker, reply: &ScriptReply) {
     }
 }
 
-/// Refuses the messages of a batch, and returns its questions, which Redis may answer all the same.
-/// Redis has refused to answer the questions of a batch without messages.
+/// Refuses the messages of a batch, and returns its tip queries, which Redis may still answer. If
+/// the batch has no messages, Redis has refused its tip queries.
 fn refuse(batch: Vec<Request>, breaker: &mut Breaker, error: &ErrorReply) -> Vec<Request> {
     let reason = PostError::Refused(Arc::clone(&error.text));
     let (posts, questions): (Vec<_>, Vec<_>) = batch.into_iter().partition(|request| request.message().is_some());

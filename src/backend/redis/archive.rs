@@ -1,7 +1,8 @@
-//! The stream as readers use it that begin further back than the server's memory.
+//! Reads the stream for readers that begin before the log of this server.
 //!
-//! The server reads the stream in chunks, for one reader at a time. A reader gets its chunk in small
-//! parts, each when it has taken the one before. All readers together hold a bounded number of bytes.
+//! The server reads the stream in chunks, for one reader at a time. A reader gets its chunk in
+//! small parts, and each part only after it has taken the one before. All readers together hold a
+//! bounded number of bytes.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -27,33 +28,34 @@ const CHUNK: RangeInclusive<usize> = PART..=256 * 1024;
 const PART: usize = 16 * 1024;
 /// The bytes that all readers together hold.
 const HELD: u32 = 16 * 1024 * 1024;
-/// A reader gets this part of the memory that is free, one in `SHARE`.
+/// A reader gets at most `1 / SHARE` of the free memory.
 const SHARE: usize = 8;
-/// How many streams that open may ask Redis at once. The others wait here if Redis hangs.
+/// How many opening streams may query Redis at once. If Redis hangs, the others wait here.
 const QUESTIONS: usize = 16;
 
-/// What all such readers share. Times are in microseconds, as in the ids of the stream.
+/// The state that all readers of the stream share. Times are in microseconds, as in the ids of the
+/// stream.
 #[derive(Debug)]
 pub(super) struct Archive {
     shared: Arc<Shared>,
     connection: Mutex<Option<RedisConnection>>,
-    /// Held by the reader for which a chunk is read.
+    /// Locked by the reader whose chunk is being read.
     turn: Mutex<()>,
     questions: Arc<Semaphore>,
     held: Arc<Semaphore>,
     contended: AtomicBool,
 }
 
-/// Where a reader is in the stream.
+/// The progress of a reader in the stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
-    /// The reader has everything up to the message with this time ...
+    /// The time of the last message that the reader has completely.
     pub(super) given: u64,
-    /// ... and this many bytes of the frame behind it.
+    /// How many bytes the reader has of the frame after that message.
     pub(super) beyond: usize,
 }
 
-/// Messages that follow each other.
+/// Consecutive messages.
 pub(super) struct Chunk {
     pub(super) parts: VecDeque<Part>,
     /// The time of the last message.
@@ -63,7 +65,7 @@ pub(super) struct Chunk {
 /// A part of a chunk's frames.
 pub(super) struct Part {
     pub(super) bytes: Bytes,
-    /// Where a reader is that has been given this part.
+    /// The progress of the reader after this part.
     pub(super) progress: Progress,
 }
 
@@ -125,7 +127,7 @@ impl Archive {
         let permit = Arc::clone(&self.questions).acquire_owned().await;
         let permit = permit.map_err(|_| StreamEnd::Closed)?;
         let (archive, of_room) = (Arc::clone(self), Arc::clone(room));
-        // A caller that gives up can't take the question back, so the permit lasts until the answer.
+        // A caller that gives up can't cancel the query, so the permit lasts until the answer.
         let read = tokio::spawn(async move {
             let _permit = permit;
             archive.read(&of_room, given, 0).await

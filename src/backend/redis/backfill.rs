@@ -1,7 +1,8 @@
-//! A reader that begins further back than the server's memory, until it has caught up.
+//! The backfill of one reader from the stream in Redis.
 //!
-//! A reader that takes nothing for a while is ended. A slow one is not: if others wait for memory, the
-//! parts that it has not taken are dropped, and read again when it goes on.
+//! A reader that takes nothing for a while is ended. A slow reader is not. If other readers wait
+//! for memory, the parts that the slow reader has not taken are dropped, and read again when it
+//! continues.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,7 +18,7 @@ use crate::send_time::SendTime;
 
 /// How long a reader that takes nothing may keep memory that others wait for.
 const KEEPS: Duration = Duration::from_secs(3);
-/// How often that time may pass before such a reader ends.
+/// How often [`KEEPS`] may pass before a reader that takes nothing ends.
 const STALLS: u32 = 10;
 
 /// The messages of one reader, read from the stream.
@@ -25,17 +26,17 @@ pub(super) struct RedisBackfill {
     archive: Arc<Archive>,
     room: Arc<Room>,
     progress: Progress,
-    /// Parts that the reader has not been given yet.
+    /// Parts of the last chunk that the reader has not taken yet.
     parts: VecDeque<Part>,
     /// The chunk that is being read.
     next: Option<NextChunk>,
-    /// Since when the reader has taken nothing.
+    /// Set while the reader takes nothing.
     stall: Option<Stall>,
 }
 
 type NextChunk = Pin<Box<dyn Future<Output = Result<Chunk, StreamEnd>> + Send>>;
 
-/// How long a reader has taken nothing.
+/// The time in which a reader has taken nothing.
 struct Stall {
     timer: Pin<Box<Sleep>>,
     passed: u32,

@@ -1,5 +1,5 @@
-//! A circuit breaker: while Redis refuses messages, most senders are refused at once, and one message
-//! now and then is tried.
+//! A circuit breaker: while Redis refuses messages, the server refuses most messages at once, and
+//! tries one now and then.
 
 use std::sync::Arc;
 

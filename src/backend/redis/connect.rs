@@ -1,4 +1,4 @@
-//! Connecting to Redis, wherever it is now.
+//! Connects to Redis, directly or through its sentinels.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::net::{self, KeepalivePolicy, Socket, WatchedTcp};
 /// How long connecting may take, with TLS and the login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// When a silent peer counts as gone.
+/// The time after which a silent peer counts as gone.
 const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     idle: Duration::from_secs(15),
     interval: Duration::from_secs(5),
@@ -24,7 +24,7 @@ const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
 /// Connects to Redis. If there are sentinels, asks them one after the other where Redis is.
 ///
 /// # Errors
-/// If Redis is away or does not take the login. If no sentinel knows Redis, the error of the last one.
+/// If Redis is away or rejects the login. If no sentinel leads to Redis, the error of the last one.
 pub(super) async fn connect(settings: &Settings) -> RedisResult<RedisConnection> {
     let nodes = settings.url.nodes();
     let Some(master) = settings.url.master() else {

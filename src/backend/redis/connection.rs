@@ -1,5 +1,5 @@
-//! One connection to Redis, and whether it still works: Redis closes idle connections (`timeout`),
-//! and the network may drop them without a word.
+//! One connection to Redis, and a check whether it still works. Redis closes idle connections
+//! (`timeout`), and the network may drop them silently.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::net::Socket;
 
 /// How long Redis may take to answer. It may have to write to a slow disk first.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// When an idle connection is used again. The usual limits for idle connections, of a Redis, a proxy
-/// or a NAT, are longer.
+/// An idle connection is used again after this time, so that it stays open. The usual limits for
+/// idle connections, of a Redis, a proxy or a NAT, are longer.
 const IDLE: Duration = Duration::from_secs(15);
 /// A connection that was used within this time counts as alive, unless its end was seen.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long a PING may take. A new connection is tried next.
+/// How long a PING may take. After that the server tries a new connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection to Redis. Clones share it.
@@ -33,11 +33,12 @@ impl RedisConnection {
     /// Logs in.
     ///
     /// # Errors
-    /// If Redis does not take the login, or the peer is no Redis.
+    /// If Redis rejects the login, or the peer is not Redis.
     pub(super) async fn start(login: &RedisConnectionInfo, socket: Socket) -> RedisResult<Self> {
         // Newer versions take a name of the library, but the command needs a right of its own.
         let login = &login.clone().set_skip_set_lib_name();
-        // Each caller has its own timeout: reading the stream takes as long as nobody posts.
+        // Each caller has its own timeout: reading the stream takes until the next message is
+        // posted.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let (commands, driver) = MultiplexedConnection::new_with_config(login, socket, config).await?;
         let (alive, open) = watch::channel(());
@@ -60,8 +61,7 @@ impl RedisConnection {
         while open.changed().await.is_ok() {}
     }
 
-    /// Completes when the connection was idle for so long that it should be used, or it may be gone
-    /// when it is needed.
+    /// Completes when the connection was idle for so long that it should be used, to keep it open.
     pub(super) async fn idle(&self) {
         tokio::time::sleep_until(self.used + IDLE).await;
     }

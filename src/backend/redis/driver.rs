@@ -15,7 +15,7 @@ use crate::process::run_all;
 /// How long a room that closes waits for the last messages to come back from Redis.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
-/// The work that a room in Redis needs besides calls.
+/// The background work of a room in Redis.
 #[derive(Debug)]
 pub struct RedisDriver {
     shared: Arc<Shared>,

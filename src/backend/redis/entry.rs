@@ -31,7 +31,7 @@ pub(super) fn micros(id: &str) -> Option<u64> {
 }
 
 impl Entry {
-    /// Parses an entry. `None` if it is no message: somebody else has written into the stream.
+    /// Parses an entry. `None` if it is no message: another program has written to the stream.
     pub(super) fn parse(id: &str, fields: &[Vec<u8>]) -> Option<Self> {
         let value = |name: &[u8]| {
             let mut fields = fields.chunks_exact(2);

@@ -1,5 +1,5 @@
-//! Error replies of Redis: it answers with an error before it has done anything. Such an error seldom
-//! goes away by itself.
+//! Error replies of Redis. With such a reply Redis has done nothing, and the cause seldom goes away
+//! by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,13 +39,13 @@ pub(super) struct ErrorReply {
     pub(super) text: Arc<str>,
 }
 
-/// The errors that Redis answers with now. They are kept together, so that the log tells a reason once
-/// that stops both.
+/// The errors that Redis answers with now. They are kept together, so that the log names a reason
+/// once if it affects both.
 #[derive(Debug, Default)]
 pub(super) struct CurrentErrors {
-    /// Why the stream can't be read.
+    /// The error of reading the stream, while reading fails.
     pub(super) reads: Option<ErrorReply>,
-    /// Why messages can't be posted.
+    /// The error of posting messages, while posting fails.
     pub(super) posts: Option<ErrorReply>,
 }
 

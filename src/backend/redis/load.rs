@@ -1,4 +1,4 @@
-//! How a room begins: with the newest messages of the stream.
+//! Loads a new room with the newest messages of the stream.
 
 use redis::RedisResult;
 use std::sync::Arc;
@@ -33,9 +33,9 @@ impl StreamReader<'_> {
             let Some((id, _)) = raw.last() else { break };
             from = format!("({id}");
             for entry in self.entries(raw) {
-                // Entries before this one were trimmed, perhaps while the stream was read. An entry
-                // of an earlier epoch may be followed by a gap: what that epoch has lost is no gap
-                // in the next one.
+                // Entries before this one were trimmed, perhaps while the stream was read. A gap
+                // after an entry of an earlier epoch does not count: messages that the earlier
+                // epoch lost are not missing in the next one.
                 let is_gap = |next: &Entry| next.previous != entry.micros && next.epoch == entry.epoch;
                 if newest_first.last().is_some_and(is_gap) {
                     break 'stream;

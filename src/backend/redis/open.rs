@@ -12,8 +12,8 @@ use crate::backend::error::OpenError;
 use crate::room::{FuturePosition, Opened, Reader, Room, Start};
 use crate::send_time::SendTime;
 
-/// How long a stream may take to open: Redis is asked where the stream ends, and this server must have
-/// read so far.
+/// How long a stream may take to open: Redis tells where the stream ends, and this server must read
+/// up to there.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl RedisRoom {
@@ -49,7 +49,7 @@ impl RedisRoom {
     async fn resume(&self, state: EpochState, after: SendTime, opened: Opened) -> Result<Opened, OpenError> {
         if opened.resumed == Some(true) {
             // If this server has no such message, Redis has lost it while no server was there to
-            // notice. Nobody knows what else was lost then.
+            // notice. What else was lost is unknown.
             return Ok(Opened { resumed: Some(state.has(after)), ..opened });
         }
         let room = state.room;
@@ -57,7 +57,7 @@ impl RedisRoom {
         match tokio::time::timeout(OPEN_TIMEOUT, backfill).await {
             Ok(Ok(Some(backfill))) => Ok(behind(room, backfill, after, true)),
             Ok(Ok(None)) => Ok(opened),
-            // Nobody knows whether something is missing. The reader may come again.
+            // Whether messages are missing is unknown. The reader may try again.
             Ok(Err(_)) | Err(_) => Err(self.shared.open_error()),
         }
     }
@@ -136,7 +136,7 @@ impl RedisRoom {
     }
 }
 
-/// The time so long ago, by the clock of Redis, which gives messages their times.
+/// The time `ago` before now, by the clock of Redis, which gives messages their times.
 fn since(state: &EpochState, tip: &Tip, ago: Duration) -> SendTime {
     let end = tip.position.micros;
     let micros = SendTime::of_micros(tip.clock.max(end)).minus(ago).as_micros().min(end);

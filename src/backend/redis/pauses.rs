@@ -1,4 +1,5 @@
-//! How long to wait before Redis is tried again: a Redis that refuses once mostly refuses for long.
+//! The pauses before the server tries Redis again. They grow, because a Redis that refuses once
+//! mostly refuses for long.
 
 use std::time::Duration;
 

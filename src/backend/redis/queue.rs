@@ -13,7 +13,7 @@ const BATCH_BYTES: usize = 512 * 1024;
 
 /// The waiting requests.
 pub(super) struct Queue {
-    /// Requests that were taken and could not be sent. They come first.
+    /// Requests of a batch that could not be sent. They are sent first.
     returned: VecDeque<Request>,
     requests: UnboundedReceiver<Request>,
 }
@@ -23,7 +23,7 @@ impl Queue {
         Self { returned: VecDeque::new(), requests }
     }
 
-    /// Waits for a request. `None` when nobody is left to make one.
+    /// Waits for a request. `None` when all senders of requests are gone.
     pub(super) async fn next(&mut self) -> Option<Request> {
         match self.returned.pop_front() {
             Some(request) => Some(request),

@@ -1,4 +1,4 @@
-//! What the task that appends is asked for.
+//! The requests to the task that appends.
 
 use tokio::sync::oneshot;
 

@@ -1,4 +1,4 @@
-//! The room as one of its servers has it.
+//! A room in Redis, as one of its servers sees it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl RedisRoom {
         result.await.unwrap_or(Err(PostError::Unknown))
     }
 
-    /// Accepts no further messages. Readers end once they have read what was accepted.
+    /// Accepts no further messages. Readers end once they have read all accepted messages.
     pub(crate) fn close(&self) {
         self.shared.closing.send_replace(true);
     }
@@ -70,7 +70,7 @@ impl RedisRoom {
         self.shared.room().map(|room| room.usage()).unwrap_or_default()
     }
 
-    /// How this server gets on with Redis.
+    /// The state of this server's connection to Redis.
     pub(crate) fn health(&self) -> Health {
         self.shared.health()
     }

@@ -1,4 +1,4 @@
-//! Where Redis is, and what the room asks of it.
+//! The settings of a room in Redis.
 
 use std::sync::Arc;
 

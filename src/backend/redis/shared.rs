@@ -1,4 +1,4 @@
-//! What the tasks and the calls of a room in Redis share.
+//! The state that the tasks and calls of a room in Redis share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,10 +34,10 @@ pub(super) struct Shared {
     /// The memory of messages that wait for Redis.
     pub(super) waiting: Budget,
     pub(super) closing: watch::Sender<bool>,
-    /// Tells the task that appends when the one that reads has lost its connection: the other
+    /// Tells the task that appends when the task that reads has lost its connection. Then its own
     /// connection is likely to be gone too.
     pub(super) connection_lost: Notify,
-    /// Questions where the stream ends.
+    /// Queries for the end of the stream.
     pub(super) tip_queries: TipQueries<Result<Tip, OpenError>>,
     /// Whether the stream is being read.
     pub(super) connected: watch::Sender<bool>,
@@ -63,7 +63,7 @@ pub(super) struct EpochState {
     pub(super) reached: u64,
 }
 
-/// How this server gets on with Redis.
+/// The state of this server's connection to Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct Health {
     /// Whether the stream is being read.
@@ -151,7 +151,7 @@ impl Shared {
         Some(reply)
     }
 
-    /// Why no reader can be opened while the stream can't be read.
+    /// The reason why no reader can be opened while the stream can't be read.
     pub(super) fn open_error(&self) -> OpenError {
         match &self.errors.borrow().reads {
             Some(error) => OpenError::Refused(Arc::clone(&error.text)),

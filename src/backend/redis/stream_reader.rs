@@ -14,11 +14,11 @@ use crate::room::Room;
 /// How long Redis waits for a message before it answers that there is none. The server then asks
 /// whether Redis still has everything.
 const BLOCK: Duration = Duration::from_secs(1);
-/// About how many bytes are read at once.
+/// About how many bytes one read gets.
 const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
-/// The fewest messages that are read at once, however large they are.
+/// The fewest messages that one read asks for, however large they are.
 const AT_LEAST: usize = 16;
-/// The most messages that are read at once.
+/// The most messages that one read asks for.
 const AT_MOST: usize = 1024;
 
 /// The stream, read over one connection.
@@ -27,7 +27,7 @@ pub(super) struct StreamReader<'a> {
     pub(super) connection: RedisConnection,
     /// How many messages to read next.
     pub(super) count: usize,
-    /// Whether an entry that is no message was logged.
+    /// Whether the log has the warning about an entry that is no message.
     skipped: bool,
 }
 
@@ -45,7 +45,7 @@ impl<'a> StreamReader<'a> {
         reply.await.map(|reply| reply.tip)
     }
 
-    /// Reads what follows this id, or waits a moment for it.
+    /// Reads the entries after this id. Waits up to [`BLOCK`] if there are none.
     pub(super) async fn read(&mut self, room: &Room, after: &str) -> RedisResult<RawEntries> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(self.count);

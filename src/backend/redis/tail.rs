@@ -47,7 +47,7 @@ pub(super) async fn follow(shared: &Shared) {
     }
 }
 
-/// Why the messages of the stream do not follow those in the room.
+/// The reason why the messages of the stream do not follow those in the room.
 enum Break {
     /// A new epoch has begun.
     OtherEpoch,
@@ -106,7 +106,7 @@ async fn read_until_break(stream: &mut StreamReader<'_>, room: &Room) -> RedisRe
                 return Ok(Break::OtherEpoch);
             }
             if tip.position.micros > shared.reached() {
-                // The cursor is behind an entry that was no message, and is gone.
+                // The cursor is after an entry that was no message, and the entry is gone.
                 cursor = end_of_room();
             }
             continue;

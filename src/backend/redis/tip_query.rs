@@ -1,5 +1,5 @@
-//! The question where the stream ends. A question that waits to be sent serves all streams that open
-//! meanwhile, so a Redis that hangs is asked once, however many open.
+//! The query for the end of the stream. A query that waits to be sent serves all streams that open
+//! meanwhile. So a Redis that hangs gets one query, however many streams open.
 
 use std::sync::Mutex;
 
@@ -10,11 +10,12 @@ use crate::process::unpoisoned;
 /// An answer to wait for. The channel closes if nobody will answer.
 type Answer<T> = watch::Receiver<Option<T>>;
 
-/// The question that waits to be sent, if there is one.
+/// The query that waits to be sent, if there is one.
 #[derive(Debug)]
 pub(super) struct TipQueries<T>(Mutex<Option<Answer<T>>>);
 
-/// A question. Dropping it without an answer tells all who wait that there is none.
+/// A query for the end of the stream. Dropping it without an answer ends the wait of all its
+/// callers.
 #[derive(Debug)]
 pub(super) struct TipQuery<T>(watch::Sender<Option<T>>);
 
@@ -23,7 +24,7 @@ impl<T: Clone> TipQueries<T> {
         Self(Mutex::new(None))
     }
 
-    /// Asks. Hands a new question to `send` if none waits already.
+    /// Returns the end of the stream. Hands a new query to `send` if none waits already.
     pub(super) async fn ask(&self, send: impl FnOnce(TipQuery<T>)) -> Option<T> {
         let mut answer = self.join(send);
         let answer = answer.wait_for(Option::is_some).await.ok()?;
@@ -41,7 +42,7 @@ impl<T: Clone> TipQueries<T> {
         answer
     }
 
-    /// Notes that the question is sent to Redis now. Streams that open later need a new one, because
+    /// Notes that the query is sent to Redis now. Streams that open later need a new one, because
     /// this answer may be older than they are.
     pub(super) fn note_sent(&self) {
         *unpoisoned(self.0.lock()) = None;

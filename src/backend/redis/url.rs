@@ -110,7 +110,7 @@ impl FromStr for Url {
     }
 }
 
-/// Parses the part of a URL behind its scheme, if it has one host.
+/// Parses the part of a URL after its scheme, if it has one host.
 fn node(rest: &str) -> Result<(Node, RedisConnectionInfo), UrlError> {
     // The crate's parser takes `rediss` only with the crate's own TLS, which is not pure Rust.
     let info: Result<ConnectionInfo, _> = format!("redis://{rest}").into_connection_info();

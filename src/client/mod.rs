@@ -1,5 +1,4 @@
-//! The client: it keeps one stream from the server open for life, and serves HTTP to people and
-//! programs.
+//! The client keeps one stream from the server open, and serves HTTP to people and programs.
 //!
 //! ```text
 //! server ──ReadMessages──> link ──> postbox ──> POST /getAndFlushMessages
@@ -59,8 +58,9 @@ pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics
     let streams = EventStreams::new(history, link.state(), draining.subscribe(), metrics.clone());
     let chat = Chat { postbox, sender, link: link.state(), metrics: metrics.clone() };
     let router = http::router(chat, streams, &settings.http);
-    // A task of its own runs on the thread that reads the connection to the server. In this task,
-    // every message would wake another thread. The set ends the task with this function.
+    // The link has a task of its own, on the thread that reads the connection to the server. If the
+    // link ran in this task, every message would wake another thread. Dropping the set ends its
+    // tasks.
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { link.keep_open().await });
     tasks.spawn(net::reload_on_change(settings.files()));

@@ -15,8 +15,8 @@ use crate::process::file_limit;
 /// The unit of time in `/proc/self/stat`. Linux uses it on every machine.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Reads the metrics from `/proc` whenever somebody asks. Those that the system does not have are
-/// left out.
+/// Reads the metrics from `/proc` with every scrape. Metrics that the system does not have are left
+/// out.
 #[derive(Debug)]
 pub(super) struct Process {
     start: Duration,

@@ -1,4 +1,4 @@
-//! A bound for the memory of messages that are on their way.
+//! A budget for the memory of messages in transit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ pub struct Budget(Arc<Pool>);
 struct Pool {
     limit: usize,
     taken: AtomicUsize,
-    /// Tells when nothing is taken any more.
+    /// Notified when all bytes are returned.
     returned: Notify,
 }
 
@@ -46,7 +46,7 @@ impl Budget {
         Share { bytes: 0, budget: self.clone() }
     }
 
-    /// Completes when nothing is taken.
+    /// Completes when all bytes are returned.
     pub async fn all_returned(&self) {
         loop {
             let returned = self.0.returned.notified();

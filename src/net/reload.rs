@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use crate::process::{Hangups, test_panic};
 use crate::settings::{File, FileError};
 
-/// How often the files are checked. Renewed certificates are there weeks before the old ones
-/// expire; this interval is for people who wait for the change.
+/// How often the files are checked. Certificates are renewed weeks before they expire; the short
+/// interval is for people who wait for the change.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A value made from files. An error at the start ends the program; an error after a change is a
@@ -37,7 +37,7 @@ struct FileVersion {
     id: FileId,
 }
 
-/// Tells a file from others under the same path.
+/// Distinguishes a file from an earlier one under the same path.
 #[cfg(unix)]
 type FileId = u64;
 #[cfg(not(unix))]

@@ -103,7 +103,7 @@ pub struct Guard {
     refused: Counter,
 }
 
-/// Why a caller is refused. The error does not contain what the caller sent.
+/// The reason why a caller is refused. The error does not contain the caller's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoToken {
     /// The header is missing.

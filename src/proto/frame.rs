@@ -1,4 +1,4 @@
-//! gRPC's framing: each message stands behind a prefix of five bytes.
+//! gRPC's framing: each message follows a prefix of five bytes.
 //!
 //! The first byte of the prefix says whether the message is compressed, the other four are its
 //! length, big-endian.
@@ -15,7 +15,7 @@ pub const PREFIX_LEN: usize = 5;
 pub struct Prefix {
     /// 0 for a plain message, 1 for a compressed one. gRPC defines no other value.
     pub compressed: u8,
-    /// The bytes of the message behind the prefix.
+    /// The length of the message after the prefix, in bytes.
     pub length: usize,
 }
 
@@ -48,13 +48,13 @@ pub fn begin(capacity: usize) -> Vec<u8> {
 /// Writes the length of a complete frame into its prefix.
 pub fn set_length(frame: &mut [u8]) {
     if let Some((prefix, message)) = frame.split_first_chunk_mut::<PREFIX_LEN>() {
-        // A longer message can't be: the server limits messages to 4 MiB.
+        // A longer message is impossible: the server limits messages to 4 MiB.
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
         prefix[1..].copy_from_slice(&length.to_be_bytes());
     }
 }
 
-/// Splits `frames` after its first frame: that frame's message, and the bytes behind it. `None` if
+/// Splits `frames` after its first frame: that frame's message, and the bytes after it. `None` if
 /// the first frame is not complete.
 #[must_use]
 pub fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -1,4 +1,4 @@
-//! What `build.rs` generates from `proto/messenger.proto`.
+//! The code that `build.rs` generates from `proto/messenger.proto`.
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 

@@ -1,5 +1,5 @@
-//! What happens to every request before and after its route: it is admitted or refused, counted,
-//! and answered even if its handler panics.
+//! The steps before and after the route of every request: it is admitted or refused, counted, and
+//! answered even if its handler panics.
 
 use std::sync::Arc;
 
@@ -44,8 +44,8 @@ impl Admission {
     }
 }
 
-/// Passes on requests with the token and a whole body that is not too large. Refuses those that a
-/// browser sent for another site.
+/// Passes a request on if it has the token and a complete body within the limit. Refuses requests
+/// that a browser sent for another site.
 pub(super) async fn admit(
     State(admission): State<Admission>,
     request: Request,
@@ -70,8 +70,8 @@ pub(super) async fn admit(
     Ok(next.run(request).await)
 }
 
-/// Whether a page under a foreign name must not read this path: the chat, and the page for people,
-/// which is of no use without the chat.
+/// Whether a page under a foreign name must not read this path: the paths of the chat, and the page
+/// for people, which is useless without the chat.
 fn is_private(path: &str) -> bool {
     path == "/" || !PUBLIC_PATHS.contains(&path)
 }

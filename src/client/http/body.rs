@@ -1,8 +1,8 @@
-//! Reads the body of a request completely, before anything is done about the request.
+//! Reads the body of a request completely, before the request has any effect.
 //!
 //! An answer that the client sends while the peer still sends would be lost: the socket closes with
-//! unread bytes, TCP resets the connection, and the peer sees a broken pipe. A flush whose answer
-//! is lost would have emptied the postbox for nobody.
+//! unread bytes, TCP resets the connection, and the peer sees a broken pipe. If that happened to a
+//! flush, the messages would be lost.
 //!
 //! The bodies of all requests together share a budget, and each has a deadline.
 
@@ -20,14 +20,14 @@ use crate::net::{PartialBody, Share};
 /// How long a body may take: 8 MiB at 2 Mbit/s.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Smaller bodies do not count against the budget: the connection takes as much itself.
+/// Bodies up to this size do not count against the budget: the connection itself takes as much.
 const SMALL: usize = 16 * 1024;
 
 /// How much of a refused body is read, and for how long, so that its sender gets the answer.
 const DISCARD: usize = 64 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a body was not read completely.
+/// The reason why a body was not read completely.
 enum BodyError {
     Refused(Problem),
     Broken,

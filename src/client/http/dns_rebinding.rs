@@ -3,7 +3,7 @@
 //! The owner of a page can let the page's name point to this client's address once the page is
 //! open. To the browser the client is then the page's own site, so the check for other sites
 //! passes. But the header `Host` still has the page's name. So browsers are served only under names
-//! that a stranger cannot have, and under those in the settings.
+//! that a stranger cannot have, and under names in the settings.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};

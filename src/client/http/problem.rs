@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::client::upstream::SendError;
 
-/// Why a request was not carried out.
+/// The reason why a request was not carried out.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,

@@ -1,4 +1,4 @@
-//! What must hold for any body of `POST /sendMessage`.
+//! Properties of any body of `POST /sendMessage`.
 
 use axum::response::IntoResponse;
 use futures_util::FutureExt;

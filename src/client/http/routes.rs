@@ -25,14 +25,14 @@ use crate::client::upstream::{IdempotencyKey, LinkState, SendError, Sender};
 use crate::proto::IDEMPOTENCY_KEY;
 use crate::send_time::rfc3339;
 
-/// Header of a flush: how many times messages may be missing among these, because a stream was cut
-/// and the next one did not resume. Absent if 0.
+/// Header of a flush: how many times messages may be missing in this answer, because a stream was
+/// cut and the next one did not resume. Absent if 0.
 const GAPS: HeaderName = HeaderName::from_static("messenger-gaps");
 /// Header of a flush: how many older messages were dropped because nobody flushed them. Absent if
 /// 0.
 const DROPPED: HeaderName = HeaderName::from_static("messenger-dropped");
 
-/// What the handlers share.
+/// The state that all handlers share.
 pub(in crate::client) struct Chat {
     pub(in crate::client) postbox: Arc<Postbox>,
     pub(in crate::client) sender: Sender,
@@ -86,13 +86,13 @@ async fn get_and_flush_messages(State(chat): State<Arc<Chat>>) -> Response {
     let Flushed { pieces, gaps, dropped, answering } = chat.postbox.flush();
     let length = pieces.iter().map(Bytes::len).sum::<usize>();
     let frames = pieces.into_iter().map(move |piece| {
-        // The closure owns it until the last piece is written.
+        // The closure owns `answering` until the last piece is written.
         let _ = &answering;
         Ok::<_, Infallible>(Frame::data(piece))
     });
     let mut response = json(Body::new(StreamBody::new(tokio_stream::iter(frames))));
     let headers = response.headers_mut();
-    // With a length the answer needs no chunks, and its reader notices if it is cut.
+    // With a length the answer needs no chunks, and the caller notices if it is cut.
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if gaps > 0 {
         headers.insert(GAPS, HeaderValue::from(gaps));
@@ -103,13 +103,13 @@ async fn get_and_flush_messages(State(chat): State<Arc<Chat>>) -> Response {
     response
 }
 
-/// `GET /health`: whether this process serves requests. It does, or nobody would answer. The server
-/// may be away.
+/// `GET /health`: whether this process serves requests. An answer is proof enough. The server may
+/// be away.
 async fn health() -> Response {
     json("{\"status\":\"serving\"}".into())
 }
 
-/// `GET /ready`: whether messages get through now. The stream from the server is open, and the
+/// `GET /ready`: whether messages get through now: the stream from the server is open, and its
 /// connection takes sends.
 async fn ready(State(chat): State<Arc<Chat>>) -> Result<Response, Problem> {
     let detail = match &*chat.link.borrow() {

@@ -41,7 +41,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx not to buffer the answer.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What all event streams share.
+/// The state that all event streams share.
 #[derive(Debug)]
 pub(in crate::client) struct EventStreams {
     history: Arc<History>,

@@ -22,7 +22,7 @@ const MAX_SEARCHED: usize = 16;
 /// The size of the line with an event's id, and of the empty line at its end.
 const ID_SIZE: usize = "id: 2025-09-20T10:58:42.665193557Z\n\n".len();
 
-/// The event which says that messages may be missing.
+/// The event for a gap: messages may be missing.
 pub(in crate::client) const GAP: &[u8] = b"event: gap\ndata: messages may be missing here\n\n";
 
 /// The events of the newest messages.
@@ -38,11 +38,11 @@ pub(in crate::client) struct History {
 pub(in crate::client) struct HistoryReader {
     history: Arc<History>,
     position: u64,
-    /// Whether the page is still to be told that events before its position are missing.
+    /// Whether the next part must be a gap, because events before the position are missing.
     missed: bool,
 }
 
-/// What a page reads next.
+/// The result of one read of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::client) enum HistoryPart {
     /// Whole events, shared by all pages. Never empty.
@@ -56,7 +56,7 @@ pub(in crate::client) enum HistoryPart {
 #[derive(Debug, Default)]
 struct Times(Option<RangeInclusive<(i64, i32)>>);
 
-/// A search for one event. It goes on after the lock is released.
+/// A search for one event. It continues after the lock is released.
 struct Search {
     /// The first line of the event.
     id_line: Vec<u8>,

@@ -38,8 +38,8 @@ pub(in crate::client) struct PostboxUsage {
     pub(in crate::client) dropped: u64,
 }
 
-/// Counts an answer on its way against the limit of the postbox, until this is dropped. A caller
-/// that fetches and does not read must not double the memory.
+/// Counts an answer on its way against the limit of the postbox, until this is dropped. Otherwise a
+/// caller that fetches and does not read could double the memory.
 #[derive(Debug)]
 pub(in crate::client) struct Answering {
     bytes: usize,
@@ -61,7 +61,7 @@ pub(in crate::client) struct Flushed {
     pub(in crate::client) gaps: u64,
     /// How many messages were dropped, all of them older than these.
     pub(in crate::client) dropped: u64,
-    /// To be dropped with the last piece.
+    /// The bytes of the answer. Drop it with the last piece.
     pub(in crate::client) answering: Answering,
 }
 

@@ -1,5 +1,5 @@
-//! TLS and tokens: the client's credentials for its server, and what callers of the HTTP interface
-//! need. All of it is off by default.
+//! TLS and tokens of the client: its credentials for the server, and the access to its HTTP
+//! interface. All of it is off by default.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ struct ServerFlags {
     token_file: Option<PathBuf>,
 }
 
-/// What a caller of the HTTP interface needs.
+/// The access to the HTTP interface: TLS and the token.
 #[derive(Debug, Clone, Default)]
 pub struct HttpAccess {
     /// The TLS configuration, if TLS is on.

@@ -45,7 +45,7 @@ impl HostNames {
     }
 }
 
-/// Names are equal whatever the case of their letters, and with or without the dot of the root.
+/// Makes equal names the same text: in lower case, and without the dot of the root.
 fn normalize(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

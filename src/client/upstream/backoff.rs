@@ -21,10 +21,10 @@ const CHEAP: Range<f64> = 0.04..0.06;
 /// A name without an address is a cheap failure for as long as a cold start may take. Later the
 /// pauses grow, because name servers are shared.
 const COLD_START: Duration = Duration::from_mins(1);
-/// A failure that took longer is a costly one.
+/// A failure that took longer than this is costly.
 const CHEAP_TIME: Duration = Duration::from_millis(500);
 
-/// A failed attempt, by how soon the client may repeat it.
+/// The kind of a failed attempt, which decides how soon the client repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// No program listens at the server's address.

@@ -10,8 +10,8 @@ use crate::proto;
 pub(in crate::client) struct IdempotencyKey(AsciiMetadataValue);
 
 impl IdempotencyKey {
-    /// A new random key. Whoever could guess the key of a message could send another one in its
-    /// place.
+    /// A new random key. A stranger who could guess the key of a message could send another message
+    /// in its place.
     #[allow(clippy::expect_used)] // Hexadecimal digits are always a valid metadata value.
     pub(in crate::client) fn random() -> Result<Self, NoRandomness> {
         let digits = format!("{:032x}", random()?);
@@ -35,7 +35,8 @@ mod tests {
 
     #[test]
     fn two_copies_of_a_virtual_machine_get_different_keys() {
-        // A copy has the same memory, with the state of every pseudorandom generator in it.
+        // A copied virtual machine has the same memory, with the state of every pseudorandom
+        // generator in it.
         let [one, other] = [(); 2].map(|()| {
             fastrand::seed(7);
             IdempotencyKey::random().expect("random numbers").0

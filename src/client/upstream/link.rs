@@ -1,4 +1,5 @@
-//! The link: the one stream from the server, opened at the start and kept open for life.
+//! The link: the one stream from the server, which the client opens at the start and always keeps
+//! open.
 //!
 //! A stream that was cut resumes where it ended. Our own server gives every reader a position: the
 //! `sendTime` of the last message, and the epoch to which that time belongs. It then sends
@@ -44,7 +45,7 @@ const DOUBT_AFTER: Duration = Duration::from_secs(4);
 /// retires the connection too, and ends the stream after the last message.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
-/// A stream that was open for this long did not end because of what the client asked for.
+/// A stream that was open for this long did not end because of its starting point.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps the stream open, and hands its messages to the postbox and the history.
@@ -139,7 +140,7 @@ impl Link {
     async fn open(&mut self, server: &ServerAddr) -> Result<(Arc<OpenStream>, Messages), LinkEnd> {
         let connection = Connection::open_with(server, &self.access, self.last_peer).await?;
         self.last_peer = Some(connection.peer());
-        // The headers of a stream may come late, so a server that still hangs would pass for one
+        // The headers of a stream may come late, so a server that still hangs would look like one
         // that works, again and again.
         if self.hung_peer == self.last_peer && !connection.sign_of_life().await {
             return Err(LinkEnd::Silent);

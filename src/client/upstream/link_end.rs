@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::net::{self, ConnectError, Connection, Unresponsive};
 
-/// Why a stream ended, or could not be opened.
+/// The reason why a stream ended, or could not be opened.
 #[derive(Debug, Error)]
 pub(super) enum LinkEnd {
     #[error(transparent)]

@@ -44,7 +44,8 @@ impl LinkLog {
         }
     }
 
-    /// Whether the last failure of a server was another one, or was logged long ago.
+    /// Whether a failure must be logged: it differs from the server's last one, or that was logged
+    /// long ago.
     fn is_due(&mut self, server: usize, failure: String) -> bool {
         let Some(last) = self.0.get_mut(server) else { return true };
         if last.as_ref().is_some_and(|(text, when)| *text == failure && when.elapsed() < REPEAT_AFTER) {

@@ -1,4 +1,4 @@
-//! The state of the link: what sends, `GET /ready` and the page see of the stream from the server.
+//! The state of the link, as sends, `GET /ready` and the page see it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::net::Connection;
 /// The state of the stream from the server.
 #[derive(Debug, Clone)]
 pub(in crate::client) enum LinkState {
-    /// There is no stream, and no reason that is worth telling a caller.
+    /// There is no stream, and no reason that would help a caller.
     Down,
     /// The client has called `ReadMessages` and waits for the response headers.
     Opening,

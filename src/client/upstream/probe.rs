@@ -15,9 +15,9 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Completes when the server has left a call without an answer, and a health check after it too.
 ///
-/// Only for our own server: others may have no health service, or answer late.
+/// Use this only for our own server: others may have no health service, or answer late.
 pub(super) async fn hangs(connection: &Connection) {
-    // The stream is open, so a doubt from before is settled.
+    // The stream is open, so an earlier doubt is settled.
     let _ = connection.doubted().now_or_never();
     loop {
         connection.doubted().await;
@@ -26,7 +26,7 @@ pub(super) async fn hangs(connection: &Connection) {
         let reserved = connection.reserve().await;
         let mut health = HealthClient::with_origin(reserved, connection.origin());
         let answer = health.check(HealthCheckRequest::default());
-        // Any answer will do, even an error.
+        // Any answer counts, even an error.
         if tokio::time::timeout(HEALTH_TIMEOUT, answer).await.is_err() {
             return;
         }

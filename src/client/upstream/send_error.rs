@@ -1,4 +1,4 @@
-//! Why a message was not sent, and what a failed call says about the message.
+//! The reasons why a message was not sent, and the meaning of a failed call for its message.
 
 use std::error::Error as _;
 
@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use crate::net::{self, Backpressure, CallError};
 use crate::proto::NOT_ACCEPTED;
 
-/// Why a message was not sent, or why nobody knows whether it was.
+/// The reason why a message was not sent, or why that is unknown.
 #[derive(Debug, Error)]
 pub(in crate::client) enum SendError {
     /// The message is not in the room.
@@ -53,7 +53,7 @@ impl SendError {
     }
 }
 
-/// What a failed call says about its message.
+/// The meaning of a failed call for its message.
 pub(super) enum CallFailure {
     /// The message is not in the room, and may be sent again.
     NotProcessed(Status),

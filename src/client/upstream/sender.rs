@@ -1,4 +1,4 @@
-//! Sends a message: when, over which connection, and how often.
+//! Sends messages: decides when to call, over which connection, and how often.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::proto::{EPOCH, IDEMPOTENCY_KEY, NOT_ACCEPTED, SendMessageRequest};
 /// How long to wait before the next call, unless the link changes earlier.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long after the start of a send a message that may be in the room is sent again. Our own
-/// server remembers an idempotency key for at least 15 seconds.
+/// For how long after the start of a send the client repeats a call whose message may be in the
+/// room. Our own server remembers an idempotency key for at least 15 seconds.
 const RETRY_FOR: Duration = Duration::from_secs(10);
 
 /// Sends messages over the connection whose stream brings them back.
@@ -87,7 +87,7 @@ impl Sender {
             }
             pending.pause().await;
             outcome = match pending.try_send(Some(&epoch)).await {
-                // That says nothing about the call before.
+                // This call says nothing about the one before.
                 SendOutcome::NotSent(_) => return Err(error),
                 outcome => outcome,
             };
@@ -182,12 +182,13 @@ async fn open_stream(link: &mut watch::Receiver<LinkState>) -> Result<Arc<OpenSt
     }
 }
 
-/// Why a call did not leave over this connection before the deadline.
+/// The reason why a call did not leave over this connection before the deadline.
 fn no_room(connection: &Connection) -> SendError {
     connection.last_backpressure().map_or(SendError::ServerAway, SendError::NoRoom)
 }
 
-/// Why a message was not sent before the deadline: what the server says now, or what it said last.
+/// The reason why a message was not sent before the deadline: the server's present status, or its
+/// last one.
 fn not_sent(link: &watch::Receiver<LinkState>, rejection: Option<Status>) -> SendError {
     let says = match &*link.borrow() {
         LinkState::Unavailable(status) => Some(status.clone()),

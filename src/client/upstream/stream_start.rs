@@ -1,5 +1,4 @@
-//! The point at which a stream starts: what the client asks of the server, and what the server
-//! says about it.
+//! The point at which a stream starts, as the client requests it and as the server confirms it.
 
 use std::time::Duration;
 
@@ -13,17 +12,17 @@ use crate::send_time::{SendTime, rfc3339};
 /// The first message that the client wants from the next stream.
 #[derive(Debug)]
 pub(super) enum StreamStart {
-    /// The first one that the server accepted after this moment, at which the client started.
+    /// The first message that the server accepted after the client started, at this moment.
     Since(Instant),
-    /// The first one after this position: everything up to it is in the postbox.
+    /// The first message after this position: the postbox got everything up to it.
     After { epoch: AsciiMetadataValue, position: Timestamp },
-    /// The first one that the server accepts after the stream has opened.
+    /// The first message that the server accepts after the stream has opened.
     Now,
 }
 
 /// The response headers of a stream from a server.
 pub(super) struct StreamHeaders {
-    /// Servers of other implementations send none.
+    /// The epoch of the stream. Servers of other implementations send none.
     pub(super) epoch: Option<AsciiMetadataValue>,
     /// The stream has every message after this time.
     pub(super) position: Option<SendTime>,

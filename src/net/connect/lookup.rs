@@ -1,9 +1,9 @@
-//! Looking up names with the system's resolver, which may hang for any time.
+//! Looks up names with the system's resolver, which may hang for any length of time.
 //!
 //! The lookups run on a few threads that start with the program, because a system with a limit of
-//! processes may refuse them later. A name occupies at most one thread, so one that hangs does not
-//! block the others. A caller waits for a bounded time. The lookup itself goes on, and the next
-//! caller for the name gets its result.
+//! processes may refuse them later. A name occupies at most one thread, so a name that hangs does
+//! not block the others. A caller waits for a bounded time. The lookup itself continues, and the
+//! next caller for the name gets its result.
 
 use std::collections::HashMap;
 use std::io;
@@ -131,7 +131,7 @@ impl Lookups {
     }
 }
 
-/// Locks. Nothing under these locks can panic.
+/// Takes a lock. Nothing under these locks can panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Where a server is, and a TCP connection to it.
+//! Finds the addresses of a server, and opens a TCP connection to one of them.
 
 pub(crate) mod address;
 pub(crate) mod happy_eyeballs;

@@ -1,9 +1,10 @@
-//! Serving a connection of HTTP/1.1: how long it is kept, how it is closed, and what a handler may
-//! know of the peer.
+//! Serves a connection of HTTP/1.1: keeps it for a bounded time, closes it cleanly, and tells
+//! handlers about the peer.
 //!
 //! A connection between two requests is closed after [`Patience::idle`]. Programs often poll once a
-//! minute, and load balancers drop connections after one. With a minute here too, some requests
-//! would meet the close. Peers that honour `Keep-Alive` close earlier themselves.
+//! minute, and load balancers drop connections after one. With a limit of a minute here too, some
+//! requests would arrive just as the connection closes. Peers that honour `Keep-Alive` close
+//! earlier themselves.
 
 #[cfg(test)]
 mod tests;
@@ -33,11 +34,12 @@ use crate::net::{ConnectionError, Drain, Socket, handshake};
 
 /// The largest head of a request, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// A peer that reads nothing of its response for this long is cut off, at the latest after twice as
-/// long.
+/// A connection is closed if its peer reads nothing of its response for this long. The close can
+/// come up to twice as late.
 const STUCK_LIMIT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// Shorter than [`Patience::idle`], so that a peer that honours it never meets the close.
+/// Shorter than [`Patience::idle`], so that a peer that honours it never sends a request to a
+/// connection that is closing.
 const ANNOUNCED: HeaderValue = HeaderValue::from_static("timeout=90");
 
 /// How long a connection waits for its peer.

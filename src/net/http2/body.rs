@@ -1,4 +1,4 @@
-//! The bodies of a call: sending the request's, and receiving the response's.
+//! The two bodies of a call: the request's, which is sent, and the response's, which is received.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -43,7 +43,8 @@ impl ResponseBody {
     }
 }
 
-/// A server may end a complete stream with one of these reasons (RFC 9113, 8.1).
+/// The error of a response body, or `None` for the reasons with which a server may end a complete
+/// stream (RFC 9113, 8.1).
 fn failed(error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
     match error.reason() {
         Some(Reason::NO_ERROR | Reason::CANCEL) => None,

@@ -16,11 +16,11 @@ use super::body::ResponseBody;
 use super::connection::Connection;
 
 /// How long a call may still get a response that arrived before the socket was closed. Normally
-/// HTTP/2 ends all calls with the connection. About one in thousands, started in the moment in
-/// which the server sent GOAWAY and closed, never ended.
+/// HTTP/2 ends all calls with the connection. But of thousands of calls that started just as the
+/// server sent GOAWAY and closed, about one never ended.
 const LAST_RESPONSES: Duration = Duration::from_millis(100);
 
-/// Why a call got no response.
+/// The reason why a call got no response.
 #[derive(Debug, Error)]
 pub enum CallError {
     /// Nothing was sent: the connection takes no more calls.

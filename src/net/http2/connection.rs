@@ -1,4 +1,4 @@
-//! One HTTP/2 connection to a server, as its users see it.
+//! The public interface of one HTTP/2 connection to a server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,20 +63,20 @@ impl Connection {
         self.origin.clone()
     }
 
-    /// Why calls can't start, if that lasts.
+    /// The reason why calls can't start, if that state lasts.
     #[must_use]
     pub fn backpressure(&self) -> Option<Backpressure> {
         self.session.backpressure()
     }
 
-    /// Why the latest call that had to wait did so, whether that still lasts or not.
+    /// The reason why the latest delayed call had to wait, even if it no longer applies.
     #[must_use]
     pub fn last_backpressure(&self) -> Option<Backpressure> {
         self.session.last_backpressure()
     }
 
-    /// Pings the server often, and gives it up after ten seconds without a byte. Only for our own
-    /// server: others end connections that ping often.
+    /// Pings the server often, and closes the connection after ten seconds without a byte. Only for
+    /// our own server: others end connections that ping often.
     pub fn watch_closely(&self) {
         self.session.liveness().watch_closely();
     }
@@ -100,7 +100,7 @@ impl Connection {
         }
     }
 
-    /// Why the connection was given up, if it was.
+    /// The reason why this side gave the connection up, if it did.
     #[must_use]
     pub fn unresponsive(&self) -> Option<Unresponsive> {
         self.session.liveness().unresponsive()
@@ -111,7 +111,7 @@ impl Connection {
     ///
     /// After a refusal the open calls may go on without end: a proxy sends GOAWAY after some calls
     /// or some time, and waits for the last stream to end. When the socket closes, HTTP/2 ends the
-    /// open calls, except after a panic under its own lock. Nothing would wake them then.
+    /// open calls, except after a panic under its own lock: then nothing would wake them.
     pub async fn retired(&self) {
         let mut retired = self.retired.subscribe();
         tokio::select! {

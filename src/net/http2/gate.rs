@@ -1,6 +1,6 @@
-//! When a call may start on an HTTP/2 connection.
+//! Decides when a call may start on an HTTP/2 connection.
 //!
-//! h2 queues without a bound: whatever a server does not read stays in memory, and so does each
+//! h2 queues without a bound: bytes that a server does not read stay in memory, and so does each
 //! call that is cancelled meanwhile. So a call enters h2 only when the server has a free stream for
 //! it and reads what is written. Until then nothing of the call has been sent.
 
@@ -21,7 +21,7 @@ use crate::net::WriteState;
 /// server can announce this many.
 pub(super) const UNKNOWN_STREAMS: usize = usize::MAX - 1;
 
-/// Calls that wait this long are a state worth logging, and not a busy moment.
+/// A wait of this length is logged. Shorter waits are normal on a busy connection.
 const LONG: Duration = Duration::from_secs(1);
 
 /// Lets calls enter a connection, first come, first served.
@@ -36,9 +36,9 @@ pub(super) struct Gate {
     first: Mutex<()>,
     /// Whether the first call has waited for a long time.
     congested: AtomicBool,
-    /// Why the latest call that had to wait did so.
+    /// The reason why the latest delayed call had to wait.
     last: std::sync::Mutex<Option<Backpressure>>,
-    /// Its receiver sees when the last user of the connection is gone.
+    /// Dropped with the last user of the connection, which the receiver notices.
     _used: watch::Sender<()>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct Slot(Arc<Gate>);
 
-/// Why no call can start.
+/// The reason why no call can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backpressure {
     /// The server's limit of concurrent calls on a connection.
@@ -96,12 +96,12 @@ impl Gate {
         }
     }
 
-    /// Why the latest call that had to wait did so.
+    /// The reason why the latest delayed call had to wait.
     pub(super) fn last_backpressure(&self) -> Option<Backpressure> {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why calls can't start, if that lasts.
+    /// The reason why calls can't start, if that state lasts.
     pub(super) fn backpressure(&self, requests: &SendRequest<Bytes>) -> Option<Backpressure> {
         let reason = self.backpressure_now(requests)?;
         // The message stream never ends: with one call at once, no other can ever start.

@@ -1,5 +1,5 @@
-//! Detecting that a server has stopped, although its machine may still acknowledge what is sent: a
-//! program that hangs, a route that drops packets, a proxy without a server.
+//! Detects a server that has stopped answering, although its machine may still acknowledge packets:
+//! a program that hangs, a route that drops packets, a proxy without a server.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use crate::net::Activity;
 
-/// How often the connection is checked. Time is counted in checks and not by the clock: a moment in
-/// which this process was not scheduled says nothing about the server.
+/// How often the connection is checked. Times are counted in checks and not by the clock: if this
+/// process was not scheduled for a moment, that says nothing about the server.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Our own server is pinged after this much silence.
@@ -28,7 +28,8 @@ const IDLE_PING: u32 = checks(330);
 const IDLE_PATIENCE: u32 = checks(20);
 /// How long another server may take to answer a ping that follows a call without a response.
 const DOUBT_PATIENCE: u32 = checks(5);
-/// How many early pings other servers tolerate. They count anew after each response.
+/// How many pings after calls without a response other servers tolerate. The count starts again
+/// with each response.
 const DOUBTS: u32 = 2;
 /// A server that reads nothing for this long is unresponsive, whatever it sends.
 const STUCK_LIMIT: u32 = checks(10);
@@ -37,7 +38,8 @@ const fn checks(seconds: u32) -> u32 {
     seconds * 2
 }
 
-/// What the calls over a connection know about its server, and why the connection was given up.
+/// The signs of life that the calls over a connection report, and the reason why the connection was
+/// given up.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     /// The server is our own, and tolerates pings.
@@ -52,7 +54,7 @@ pub(super) struct Liveness {
     unresponsive: OnceLock<Unresponsive>,
 }
 
-/// Why a connection was given up.
+/// The reason why a connection was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unresponsive {
     /// Nothing arrived, not even the answer to a ping.
@@ -90,7 +92,7 @@ impl Liveness {
         }
     }
 
-    /// Why the connection was given up, if it was.
+    /// The reason why the connection was given up, if it was.
     pub(super) fn unresponsive(&self) -> Option<Unresponsive> {
         self.unresponsive.get().copied()
     }

@@ -1,4 +1,4 @@
-//! Opening a connection to a server: TCP, TLS and HTTP/2, at the first of its addresses that
+//! Opens a connection to a server, with TCP, TLS and HTTP/2, at the first of its addresses that
 //! answers.
 
 use std::io;
@@ -36,13 +36,13 @@ const KEEPALIVE: KeepalivePolicy = KeepalivePolicy {
     unacknowledged: Duration::from_secs(30),
 };
 
-/// Why no connection could be opened.
+/// The reason why no connection could be opened.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The name has no address.
     #[error("can't resolve {0}: {1}")]
     Resolve(ServerAddr, io::Error),
-    /// No address accepted a connection; the error of the last one.
+    /// No address accepted a connection. The error is that of the last attempt.
     #[error("can't connect to {0}: {1}")]
     Connect(ServerAddr, io::Error),
     /// The peer does not speak TLS, or is not the server.

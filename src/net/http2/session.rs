@@ -70,12 +70,12 @@ impl Session {
         &self.liveness
     }
 
-    /// Why calls can't start, if that lasts.
+    /// The reason why calls can't start, if that state lasts.
     pub(super) fn backpressure(&self) -> Option<Backpressure> {
         self.gate.backpressure(&self.requests)
     }
 
-    /// Why the latest call that had to wait did so.
+    /// The reason why the latest delayed call had to wait.
     pub(super) fn last_backpressure(&self) -> Option<Backpressure> {
         self.gate.last_backpressure()
     }

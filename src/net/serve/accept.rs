@@ -1,4 +1,4 @@
-//! The life of a listener: it accepts, serves and drains connections.
+//! Accepts, serves and drains the connections of a listener.
 
 use std::time::Duration;
 

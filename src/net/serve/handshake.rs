@@ -13,7 +13,7 @@ use crate::net::{Activity, Socket, WatchedTcp};
 /// How long a peer may take for all handshakes together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why an accepted connection failed.
+/// The reason why an accepted connection failed.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
     /// The peer did not complete TLS or the preface of HTTP/2 in time.

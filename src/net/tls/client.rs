@@ -20,18 +20,19 @@ use crate::settings::{File, FileError};
 #[derive(Debug)]
 pub struct Connector(Trust);
 
-/// Which servers are trusted.
+/// The servers that a connector trusts.
 #[derive(Debug)]
 enum Trust {
     /// Servers with a certificate for their name, signed by a CA.
     Signed(Reloaded<Signed>),
-    /// The server of this acceptor, on this machine, by its certificate. The protocol is for ALPN.
+    /// The server that uses this acceptor, on this machine, recognised by its certificate. The
+    /// bytes are the protocol for ALPN.
     Pinned(Arc<Acceptor>, &'static [u8]),
 }
 
 struct Signed {
     config: Arc<ClientConfig>,
-    /// Of the client's own certificate, if it has one.
+    /// The validity of the client's own certificate, if it has one.
     validity: Option<Validity>,
 }
 

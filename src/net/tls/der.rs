@@ -1,4 +1,4 @@
-//! The little of DER that error messages and warnings about certificates and keys need:
+//! Parses the part of DER that error messages and warnings about certificates and keys need:
 //! <https://www.itu.int/rec/T-REC-X.690>.
 
 use std::time::SystemTime;

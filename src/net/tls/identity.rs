@@ -125,7 +125,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
     has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
-/// What is wrong with a file that does not parse. The parser's own message quotes a line, which may
+/// The error text for a file that does not parse. The parser's own message quotes a line, which may
 /// be a private key that has lost its line ends.
 fn not_pem(error: &PemError) -> String {
     let what = match error {

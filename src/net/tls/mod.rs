@@ -1,4 +1,4 @@
-//! TLS under both interfaces: versions 1.2 and 1.3, with certificates from files that are reloaded
+//! TLS for both interfaces: versions 1.2 and 1.3, with certificates from files that are reloaded
 //! when they change.
 //!
 //! rustls does the protocol, and graviola the cryptography. The alternatives ring and aws-lc-rs
@@ -31,7 +31,7 @@ pub const HTTP2: &[u8] = b"h2";
 /// The ALPN name of the protocol of the HTTP interface.
 pub const HTTP1: &[u8] = b"http/1.1";
 
-/// Why a TLS handshake failed.
+/// The reason why a TLS handshake failed.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The peer's bytes are not TLS.

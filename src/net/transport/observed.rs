@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Socket;
 
-/// Sees the traffic of a socket, and may change what is read.
+/// Observes the traffic of a socket, and may change the bytes that are read.
 pub(crate) trait Observer {
     /// Reads from the socket into `buf`.
     fn poll_read(&mut self, socket: &mut Socket, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;

@@ -1,6 +1,7 @@
-//! Detecting peers that vanish without closing their connections: a machine that loses power, a
+//! Detects peers that vanish without closing their connections: a machine that loses power, a
 //! network that fails, a NAT that forgets. By default the kernel probes after two hours of silence,
-//! and retransmits for a quarter of an hour. All that time the peer occupies its place.
+//! and retransmits for a quarter of an hour. All that time the connection of the peer counts
+//! against the limit.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// When the kernel takes the peer of a connection for gone.
+/// The time after which the kernel closes the connection of a silent peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeepalivePolicy {
     /// How long the peer may be silent before the first probe.

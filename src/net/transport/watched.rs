@@ -1,7 +1,7 @@
 //! A TCP stream that can be watched while a library owns it.
 //!
-//! The watching is below TLS: any byte that arrives shows that the peer is there, and a write is
-//! pending only while the kernel takes no more.
+//! It watches below TLS. Any byte that arrives shows that the peer is there, and a write is pending
+//! only while the kernel takes no more bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -41,7 +41,8 @@ struct TcpState {
     heard: AtomicBool,
     /// A write is pending, because the kernel takes no more.
     blocked: AtomicBool,
-    /// A write has succeeded since somebody asked, or none was pending.
+    /// Whether a write has succeeded, or none was pending, since the last call of
+    /// [`Activity::is_stuck`].
     progressed: AtomicBool,
     /// A write was pending and is no longer.
     unblocked: Notify,

@@ -1,4 +1,4 @@
-//! What asked the program to end.
+//! A request to end the program.
 
 /// A signal, or an event of the console.
 pub(super) struct StopRequest {

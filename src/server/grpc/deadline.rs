@@ -24,8 +24,8 @@ pub(super) async fn within<T>(deadline: Option<Instant>, future: impl Future<Out
     }
 }
 
-/// The status of a call whose deadline has passed. `outcome` completes the sentence with what that
-/// means for the call.
+/// The status of a call whose deadline has passed. `outcome` completes the sentence with the
+/// meaning for the call.
 pub(super) fn deadline_exceeded(outcome: &str) -> Status {
     Status::deadline_exceeded(format!("the deadline of this call has passed{outcome}"))
 }

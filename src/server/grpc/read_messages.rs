@@ -27,7 +27,7 @@ use crate::server::metrics::{CountedCall, CountedReader};
 /// The largest request, in bytes. `ReadMessages` has no fields, but a newer caller may send some.
 const MAX_REQUEST: usize = 4096;
 
-/// The most time on the way that is added to how long a caller has waited.
+/// The most time in transit that the server adds to the caller's waiting time.
 const MAX_TRANSIT: Duration = Duration::from_secs(1);
 
 /// A stream of messages to one reader. It sends the room's bytes as they are, many messages in one
@@ -45,7 +45,7 @@ pub(in crate::server) struct MessageStream {
 
 /// How a stream ends.
 enum ResponseEnd {
-    /// With trailers, behind everything that was sent.
+    /// With trailers, after everything that was sent.
     Status(Status),
     /// With a reset, which discards what the caller has not taken and frees its memory.
     Reset(Code, Reason),
@@ -184,7 +184,7 @@ impl MessageStream {
 }
 
 impl ResponseEnd {
-    /// The end of a stream whose last message is incomplete. Trailers would not be valid behind it.
+    /// The end of a stream whose last message is incomplete. Trailers would not be valid after it.
     fn amid_message(end: StreamEnd) -> Self {
         match end {
             StreamEnd::FellBehind | StreamEnd::Missed => {

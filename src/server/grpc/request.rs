@@ -27,7 +27,7 @@ const ENCODING: &str = "grpc-encoding";
 /// The value of [`ENCODING`] for no compression.
 const IDENTITY: &str = "identity";
 
-/// Why a request has no message.
+/// The reason why a request has no message.
 #[derive(Debug)]
 pub(super) enum RequestError {
     /// The caller cancelled the call, or its connection is gone, so nobody waits for an answer.
@@ -41,11 +41,11 @@ pub(super) struct PartialRequest<'a> {
     headers: &'a mut HeaderMap,
     limit: usize,
     subject: &'a str,
-    /// The body, as long as it is one piece. It shares a buffer with the connection.
+    /// The body, while it is one piece. It shares a buffer with the connection.
     piece: Bytes,
     /// The body as a copy, once there is more than one piece or the rest is late.
     gathered: PartialBody,
-    /// The bytes of the headers, once they are copies.
+    /// The size of the copied headers. `None` before they are copied.
     copied_headers: Option<usize>,
 }
 

@@ -35,7 +35,7 @@ pub(in crate::server) struct Router {
     pub(in crate::server) health_and_reflection: Routes,
 }
 
-/// What is left of a call once [`Router::call`] has run.
+/// The state of a call after [`Router::call`].
 pub(in crate::server) enum CallOutcome {
     /// The call has ended.
     Ended,
@@ -61,16 +61,16 @@ impl Router {
         let path = request.uri().path();
         let method = GrpcMethod::at(path);
         let mut call = self.metrics.begin(method);
-        // Checked before the token, so that a browser or a probe learns what this port is, and
-        // nothing else.
+        // This check comes before the token, so that a browser or a probe learns what this port is,
+        // and nothing else.
         if let Some(status) = not_grpc(&request, method.is_known()) {
             // This fails only if the caller is gone.
             let _ = respond.send_response(http_answer(status), true);
             call.end(Some(Code::Unknown));
             return CallOutcome::Ended;
         }
-        // Checked before the message is received. Health needs no token, because orchestrators have
-        // none.
+        // This check comes before the message is received. Health needs no token, because
+        // orchestrators have none.
         if let Some(guard) = &self.guard
             && !path.starts_with(HEALTH)
             && let Err(error) = guard.admit(request.headers())

@@ -25,11 +25,11 @@ use crate::server::grpc::router::{CallOutcome, Router};
 /// How many bytes a peer may have in flight to the server, per stream and in total: enough for many
 /// senders over a slow network.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
-/// The uncompressed bytes of a request's headers.
+/// The largest headers of a request, in uncompressed bytes.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
-/// How many calls a peer may cancel before the server looks at them. More look like the "rapid
-/// reset" attack and end the connection. h2's default of 20 is too low for a proxy whose client
-/// leaves with that many calls open.
+/// How many calls a peer may cancel before the server looks at them. More than that looks like the
+/// "rapid reset" attack and ends the connection. h2's default of 20 is too low for a proxy whose
+/// client leaves with that many calls open.
 const MAX_CANCELLED_CALLS: usize = 1000;
 /// How many calls h2 remembers, each for a second, after they ended before their request was
 /// complete. It ignores late frames of these calls. A late frame of any other call is an error of

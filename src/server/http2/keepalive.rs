@@ -1,4 +1,4 @@
-//! Closing connections whose peer has vanished, or takes no bytes.
+//! Closes connections whose peer has vanished, or takes no bytes.
 
 use std::future::{pending, poll_fn};
 use std::time::Duration;
@@ -8,9 +8,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::net::{Activity, ConnectionError};
 
-/// How often a connection is checked. A peer that took no byte for a whole interval is given up if
-/// the server has bytes for it: they hold messages in memory for that peer alone. A peer that sent
-/// no byte for a whole interval gets a ping, so after 25 to 50 s of silence.
+/// How often a connection is checked. If the server has bytes for a peer that took none for a whole
+/// interval, it closes the connection: those bytes hold messages in memory for that peer alone. A
+/// peer that sent no byte for a whole interval gets a ping. So the ping comes after 25 to 50 s of
+/// silence.
 const INTERVAL: Duration = Duration::from_secs(25);
 /// How long a peer may take to send any byte after a ping. Without this bound a reader whose
 /// machine has vanished would stay.

@@ -30,14 +30,14 @@ pub(super) struct Half {
 pub(super) struct Scheduler(Arc<Task>);
 
 struct HalfWaker {
-    /// The half was woken, and has not been polled since.
+    /// Whether the half was woken and has not been polled since.
     woken: AtomicBool,
     task: Arc<Task>,
 }
 
 #[derive(Default)]
 struct Task {
-    /// The task is in its passes, and looks at the marks again before it stops.
+    /// Whether the task is in its passes. If it is, it looks at the marks again before it stops.
     running: AtomicBool,
     waker: AtomicWaker,
 }
@@ -54,8 +54,8 @@ impl Half {
         Self { waker: Waker::from(Arc::clone(&mark)), mark }
     }
 
-    /// Whether the half was woken; takes the mark away. The caller must then poll the half until it
-    /// is pending.
+    /// Clears the mark, and returns whether the half was woken. The caller must then poll the half
+    /// until it is pending.
     pub(super) fn take_woken(&self) -> bool {
         self.mark.woken.swap(false, Ordering::SeqCst)
     }

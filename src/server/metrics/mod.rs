@@ -30,8 +30,8 @@ pub struct Metrics(Arc<ServerCounters>);
 
 #[derive(Debug)]
 struct ServerCounters {
-    /// Whether somebody can read the metrics. If not, nothing is timed: reading the clock costs
-    /// more than counting.
+    /// Whether the metrics are exported. If not, nothing is timed: reading the clock costs more
+    /// than counting.
     registered: AtomicBool,
     started: Family<GrpcMethod, Counter>,
     handled: Family<(GrpcMethod, StatusLabel), Counter>,

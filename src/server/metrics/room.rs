@@ -1,4 +1,4 @@
-//! Metrics of the room, which are read from it whenever somebody asks.
+//! Metrics of the room, read with every scrape.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};

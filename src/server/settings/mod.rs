@@ -50,14 +50,14 @@ pub struct Settings {
           value_parser = count_between(1_000, 100_000_000))]
     pub idempotency_keys: usize,
 
-    /// How many connections may be open. A further one is closed at once. 1 to 1000000, 24 KiB
-    /// each. The limit of open files applies too.
+    /// How many connections may be open. A further one is closed at once. 1 to 1000000. An idle one
+    /// takes 24 KiB, a busy one up to 64 KiB. The limit of open files applies too.
     #[arg(long, env = "MESSENGER_MAX_CONNECTIONS", value_name = "COUNT", default_value = "100000",
           value_parser = count_between(1, 1_000_000))]
     pub max_connections: usize,
 
     /// How many calls, including open streams, a connection may have. A caller with more waits. 1
-    /// to 1000000, 4 KiB each.
+    /// to 1000000, up to 4 KiB each.
     #[arg(long, env = "MESSENGER_MAX_STREAMS", value_name = "COUNT", default_value = "100000",
           value_parser = count_between(1, 1_000_000))]
     pub max_streams: usize,
@@ -76,9 +76,10 @@ pub struct Settings {
     pub access: AccessSettings,
 }
 
-/// The budget for incomplete requests is this many of the largest messages ...
+/// The budget for incomplete requests, in messages of the largest size. See also
+/// [`INCOMING_BYTES`].
 const INCOMING_MESSAGES: usize = 16;
-/// ... and at least this many bytes.
+/// The smallest budget for incomplete requests.
 const INCOMING_BYTES: usize = 16 * 1024 * 1024;
 
 impl Settings {
@@ -98,7 +99,7 @@ impl Settings {
         RoomLimits { retention: self.retention_bytes.0, keys: self.idempotency_keys }
     }
 
-    /// The limit of concurrent streams in HTTP/2, which are calls.
+    /// The limit of concurrent streams in HTTP/2. A stream is a call.
     pub(super) fn max_calls(&self) -> u32 {
         u32::try_from(self.max_streams).unwrap_or(u32::MAX)
     }

@@ -18,10 +18,10 @@ pub struct RedisSettings(Option<redis::Settings>);
 /// Where Redis must have a message before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Durability {
-    /// In memory, and in that of the required replicas. With `appendfsync always` it is on the
-    /// master's disk too.
+    /// In the memory of the master and of the required replicas. With `appendfsync always` it is on
+    /// the master's disk too.
     Memory,
-    /// On disk, and on that of the required replicas.
+    /// On the disks of the master and of the required replicas.
     Disk,
 }
 
@@ -97,7 +97,7 @@ impl RedisSettings {
                 Some(Connector::new(ca, identity, None).map_err(|error| error.to_string())?)
             }
             (Some(url), None, _) => return Err(format!("{URL} is \"rediss://{url}\": needs {CA} beside it")),
-            // These settings without TLS are an error, because somebody believes that the
+            // These settings without TLS are an error, because the user expects that the
             // connections are encrypted.
             (None, Some(ca), _) => return Err(ca.error(needs_tls()).to_string()),
             (None, None, Some(identity)) => return Err(identity.certificate.error(needs_tls()).to_string()),

@@ -1,5 +1,5 @@
-//! The page: a person who opens the client in a browser reads and writes messages there. It is the
-//! three files and the icon in this folder.
+//! The page on which people read and write messages in a browser: three files and an icon, all in
+//! this folder.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -21,11 +21,12 @@ pub enum PostError {
     /// The messages that wait for Redis take too much memory.
     #[error("too many messages wait for Redis: the message was not accepted")]
     TooManyWaiting,
-    /// Redis was given the message and has not answered. The sender may send it again under its key.
+    /// Redis was given the message and has not answered. The sender may send it again under its
+    /// key.
     #[error("Redis has not answered: the outcome is unknown")]
     Unknown,
-    /// Redis has the message, but too few replicas have confirmed it in time. The sender may send it
-    /// again under its key.
+    /// Redis has the message, but too few replicas have confirmed it in time. The sender may send
+    /// it again under its key.
     #[error("{confirmed} of {required} replicas have confirmed the message: the outcome is unknown")]
     TooFewReplicas {
         /// Replicas that have confirmed the message.

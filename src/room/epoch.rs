@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The name of one unbroken history of the room. Two positions can be compared only within one epoch:
-/// a server that restarts without its messages begins a new one.
+/// The name of one unbroken history of the room. Two positions can be compared only within one
+/// epoch: a server that restarts without its messages begins a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
@@ -16,7 +16,8 @@ pub struct Epoch(u64);
 pub struct InvalidEpoch;
 
 impl Epoch {
-    /// Makes an epoch of a random number. Half of the bits are enough, because an epoch is no secret.
+    /// Makes an epoch of a random number. Half of the bits are enough, because an epoch is no
+    /// secret.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)]
     pub fn from_random(number: u128) -> Self {

@@ -12,8 +12,8 @@ pub const KEY_LIFETIME: Duration = Duration::from_mins(5);
 /// How long a key is remembered at least if there are too many keys: a repeat within this time is
 /// always recognized. Our client does not repeat a send later.
 pub const KEY_LIFETIME_AT_LEAST: Duration = Duration::from_secs(15);
-/// How long a generation takes new keys. A generation is forgotten when its last key expires, so its
-/// first key may be remembered this much longer.
+/// How long a generation takes new keys. A generation is forgotten when its last key expires, so
+/// its first key may be remembered this much longer.
 const GENERATION: Duration = Duration::from_mins(2);
 /// A generation takes at most `1 / GENERATIONS` of the limit. When there are too many keys, at most
 /// one generation is forgotten early.
@@ -22,9 +22,9 @@ const GENERATIONS: usize = 3;
 /// microseconds.
 const TABLES: usize = 256;
 
-/// The hashes of a key and of its message. Nobody outside can find collisions, because the hasher is
-/// random. A hashed key takes the same little memory whatever the key's length, and the hashes are
-/// computed before the room's lock is taken.
+/// The hashes of a key and of its message. Nobody outside can find collisions, because the hasher
+/// is random. A hashed key takes the same little memory whatever the key's length, and the hashes
+/// are computed before the room's lock is taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HashedKey {
     key: u128,

@@ -46,7 +46,8 @@ impl Reader {
         self.waiting.is_some_and(|ticket| self.room.is_waiting(ticket))
     }
 
-    /// Whether the last read may have ended within a message. A stream can't end with a status then.
+    /// Whether the last read may have ended within a message. A stream can't end with a status
+    /// then.
     #[must_use]
     pub fn is_amid_message(&self) -> bool {
         matches!(&self.source, Source::Backfill(backfill) if backfill.is_amid_message())
@@ -71,8 +72,8 @@ impl Reader {
     }
 
     /// Completes when the reader must end although its caller takes nothing: because there is
-    /// nothing left to read, or because its next message was dropped. The last frames stay in memory
-    /// for this reader alone until then.
+    /// nothing left to read, or because its next message was dropped. The last frames stay in
+    /// memory for this reader alone until then.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
         let position = match &mut self.source {
             Source::Log(position) => *position,

@@ -61,7 +61,8 @@ impl Room {
                 let position = state.log.last();
                 return Ok(Opened { reader, epoch: self.epoch, position, resumed: None });
             }
-            // The next message may have any time after the last one, so the reader can't begin later.
+            // The next message may have any time after the last one, so the reader can't begin
+            // later.
             Start::Ago(time) => {
                 // A clock that shows an impossible time accepts no message either.
                 let since = self.stamp(&state).map_or(state.log.last(), |now| now.minus(time));
@@ -121,7 +122,8 @@ impl Room {
     }
 }
 
-/// The length of all frames whose messages are not later than `after`, and the time of the last one.
+/// The length of all frames whose messages are not later than `after`, and the time of the last
+/// one.
 fn skip(frames: &[u8], after: SendTime) -> (u64, Option<SendTime>) {
     let (mut skipped, mut last, mut rest) = (0, None, frames);
     while let Some((message, behind)) = frame::split(rest) {

@@ -18,9 +18,9 @@ use super::state::{Lifecycle, Room};
 const WINDOW: Duration = Duration::from_micros(2500);
 
 impl Room {
-    /// Ends a round when a message was appended: at once after a pause, and every 2.5 ms under load.
-    /// Calls `ended` after each round with the time that the round's first message has waited.
-    /// Never returns. A room has one dispatcher.
+    /// Ends a round when a message was appended: at once after a pause, and every 2.5 ms under
+    /// load. Calls `ended` after each round with the time that the round's first message has
+    /// waited. Never returns. A room has one dispatcher.
     pub async fn dispatch(&self, ended: impl Fn(Duration)) {
         let mut woken = Slab::new();
         let mut next_round = Instant::now();

@@ -1,4 +1,5 @@
-//! Acknowledging messages: at once when Redis has them, or when they are as safe as the settings ask.
+//! Acknowledging messages: at once when Redis has them, or when they are as safe as the settings
+//! ask.
 //!
 //! Waiting for replicas and disks blocks a connection, so it is not the one that appends. While one
 //! wait is under way, the next batches gather, and one wait then covers all of them. So a slow disk

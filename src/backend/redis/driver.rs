@@ -1,4 +1,5 @@
-//! The tasks of a room in Redis: one appends, one reads, and the rounds of the current epoch's room.
+//! The tasks of a room in Redis: one appends, one reads, and the rounds of the current epoch's
+//! room.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,8 +63,8 @@ impl RedisDriver {
     }
 }
 
-/// Closes the room when the server shuts down, after all messages that were acknowledged here have come
-/// back from Redis.
+/// Closes the room when the server shuts down, after all messages that were acknowledged here have
+/// come back from Redis.
 async fn close(shared: &Shared) {
     let _ = shared.closing.subscribe().wait_for(|closing| *closing).await;
     let came_back = async {

@@ -4,8 +4,8 @@ use redis::Value;
 
 use crate::room::{EncodedMessage, Epoch};
 
-/// The format of the entries that `post.lua` writes, in their field `v`: author and text are encoded
-/// in the field `m`. Format 1 had the fields `a` and `t` instead, and no version.
+/// The format of the entries that `post.lua` writes, in their field `v`: author and text are
+/// encoded in the field `m`. Format 1 had the fields `a` and `t` instead, and no version.
 const FORMAT: &[u8] = b"2";
 
 /// An entry of the stream. Times are in microseconds.

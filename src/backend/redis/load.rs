@@ -17,8 +17,8 @@ const LOADED: usize = 16 * 1024 * 1024;
 
 impl StreamReader<'_> {
     /// Loads a room with the newest messages up to the tip, none missing among them. Reads from the
-    /// end, so the server is ready soon however long the stream is. A reader that begins further back
-    /// gets older messages through a backfill.
+    /// end, so the server is ready soon however long the stream is. A reader that begins further
+    /// back gets older messages through a backfill.
     pub(super) async fn load(&mut self, tip: &Tip) -> RedisResult<EpochState> {
         let (epoch, end) = (tip.position.epoch, tip.position.micros);
         let enough = LOADED.min(self.shared.limits.retention);

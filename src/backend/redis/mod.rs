@@ -3,9 +3,10 @@
 //!
 //! - A script in Redis is the critical section (`post.lua`): it gives each message its time and its
 //!   place. The stream's ids are the times in microseconds, so all servers agree on both.
-//! - A task sends new messages to Redis in batches (`append.rs`). They are acknowledged when Redis has
-//!   them, or when they are as safe as the settings ask (`ack.rs`).
-//! - Another task reads the stream (`tail.rs`), and appends the messages of all servers to the room.
+//! - A task sends new messages to Redis in batches (`append.rs`). They are acknowledged when Redis
+//!   has them, or when they are as safe as the settings ask (`ack.rs`).
+//! - Another task reads the stream (`tail.rs`), and appends the messages of all servers to the
+//!   room.
 //! - A reader that begins further back than that room gets the messages from the stream
 //!   (`backfill.rs`).
 //! - The epoch is in Redis. When Redis has lost messages, a new epoch and a new room begin. The

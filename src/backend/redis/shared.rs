@@ -77,8 +77,8 @@ pub struct Health {
 }
 
 impl EpochState {
-    /// Whether a reader of this epoch can have read up to this time: the room has a message with it,
-    /// or begins there.
+    /// Whether a reader of this epoch can have read up to this time: the room has a message with
+    /// it, or begins there.
     pub(super) fn has(&self, time: SendTime) -> bool {
         let micros = time.as_micros();
         micros == self.begin || self.room.has(SendTime::of_micros(micros))

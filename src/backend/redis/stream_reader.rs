@@ -37,8 +37,8 @@ impl<'a> StreamReader<'a> {
         Ok(Self { shared, connection, count: AT_LEAST, skipped: false })
     }
 
-    /// Asks for the epoch and for the end of the stream. A new epoch begins if Redis has nothing, or
-    /// less than this server has seen.
+    /// Asks for the epoch and for the end of the stream. A new epoch begins if Redis has nothing,
+    /// or less than this server has seen.
     pub(super) async fn tip(&mut self, seen: Seen) -> RedisResult<Tip> {
         let messages = std::iter::empty();
         let reply = script::call(&mut self.connection, &self.shared.settings, seen, messages);

@@ -7,8 +7,8 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionI
 use thiserror::Error;
 
 /// `redis://user:password@host:port/db`, or
-/// `redis+sentinel://user:password@host:port,host:port/master/db`. `rediss` asks for TLS. `valkey` and
-/// `valkeys` mean the same.
+/// `redis+sentinel://user:password@host:port,host:port/master/db`. `rediss` asks for TLS. `valkey`
+/// and `valkeys` mean the same.
 #[derive(Clone)]
 pub struct Url {
     /// Redis itself, or its sentinels: at least one.
@@ -27,8 +27,8 @@ pub(super) struct Node {
     pub(super) port: u16,
 }
 
-/// The text is not an address of Redis. The error does not repeat the text, because a password may be
-/// anywhere in it.
+/// The text is not an address of Redis. The error does not repeat the text, because a password may
+/// be anywhere in it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "must be redis://user:password@host:port/db, where only the host is required, or \

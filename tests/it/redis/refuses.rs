@@ -75,7 +75,7 @@ async fn refused(metrics: SocketAddr, says: &str) -> u64 {
 /// The log lines about Redis from this one on.
 fn about_engine(server: &mut Program, from: usize) -> Vec<String> {
     server.last_lines(0);
-    server.log[from..].iter().filter(|line| line.contains("backend::redis")).cloned().collect()
+    server.log[from..].iter().filter(|line| line.contains(": redis ")).cloned().collect()
 }
 
 /// Makes Redis refuse with the commands in `spoil`, and accept again with those in `mend`.

@@ -33,7 +33,7 @@ pub(super) struct HashedKey {
 
 /// What the room remembers of a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
+pub(super) enum KeyLookup {
     /// Nothing: the message is new.
     New,
     /// The same message, which has this time.
@@ -85,22 +85,22 @@ impl Keys {
     }
 
     /// Looks a key up, and makes room for it if it is new.
-    pub(super) fn look_up(&mut self, key: HashedKey, now: Instant) -> Lookup {
+    pub(super) fn look_up(&mut self, key: HashedKey, now: Instant) -> KeyLookup {
         while self.oldest_age(now).is_some_and(|age| age >= KEY_LIFETIME) {
             self.forget_oldest();
         }
         let found = self.generations.iter().rev().find_map(|generation| generation.get(key.key));
         if let Some(&(time, message)) = found {
-            return if message == key.message { Lookup::Repeat(time) } else { Lookup::OtherMessage };
+            return if message == key.message { KeyLookup::Repeat(time) } else { KeyLookup::OtherMessage };
         }
         if self.len < self.limit {
-            return Lookup::New;
+            return KeyLookup::New;
         }
         if self.oldest_age(now).is_some_and(|age| age < KEY_LIFETIME_AT_LEAST) {
-            return Lookup::Full;
+            return KeyLookup::Full;
         }
         self.forget_oldest();
-        Lookup::New
+        KeyLookup::New
     }
 
     /// The number of keys.
@@ -175,13 +175,13 @@ mod tests {
     fn a_key_stands_for_one_message_until_it_expires() {
         let (mut keys, hasher, start, time) = (Keys::new(10), KeyHasher::default(), Instant::now(), time());
         let key = hasher.hash("a", &message("hey"));
-        assert_eq!(keys.look_up(key, start), Lookup::New);
+        assert_eq!(keys.look_up(key, start), KeyLookup::New);
         keys.remember(key, time, start);
         let late = start + KEY_LIFETIME.saturating_sub(Duration::from_millis(1));
-        assert_eq!(keys.look_up(key, late), Lookup::Repeat(time));
-        assert_eq!(keys.look_up(hasher.hash("a", &message("ho")), late), Lookup::OtherMessage);
-        assert_eq!(keys.look_up(hasher.hash("b", &message("hey")), late), Lookup::New);
-        assert_eq!(keys.look_up(key, start + KEY_LIFETIME), Lookup::New);
+        assert_eq!(keys.look_up(key, late), KeyLookup::Repeat(time));
+        assert_eq!(keys.look_up(hasher.hash("a", &message("ho")), late), KeyLookup::OtherMessage);
+        assert_eq!(keys.look_up(hasher.hash("b", &message("hey")), late), KeyLookup::New);
+        assert_eq!(keys.look_up(key, start + KEY_LIFETIME), KeyLookup::New);
         assert!(keys.len() == 0 && keys.generations.is_empty());
     }
 
@@ -191,11 +191,11 @@ mod tests {
         let key = |second: u64| hasher.hash(&second.to_string(), &message("hey"));
         for second in 0..1000 {
             let now = start + Duration::from_secs(second);
-            assert_eq!(keys.look_up(key(second), now), Lookup::New);
+            assert_eq!(keys.look_up(key(second), now), KeyLookup::New);
             keys.remember(key(second), time, now);
             assert!(keys.len() as u64 <= (KEY_LIFETIME + GENERATION).as_secs(), "{}", keys.len());
             let oldest = second.saturating_sub(KEY_LIFETIME.as_secs() - 1);
-            assert_eq!(keys.look_up(key(oldest), now), Lookup::Repeat(time));
+            assert_eq!(keys.look_up(key(oldest), now), KeyLookup::Repeat(time));
         }
     }
 
@@ -223,15 +223,15 @@ mod tests {
         let (mut keys, hasher, start, time) = (Keys::new(limit), KeyHasher::default(), Instant::now(), time());
         let key = |number: usize| hasher.hash(&number.to_string(), &message("hey"));
         for number in 0..limit {
-            assert_eq!(keys.look_up(key(number), start), Lookup::New);
+            assert_eq!(keys.look_up(key(number), start), KeyLookup::New);
             keys.remember(key(number), time, start);
         }
         let young = start + KEY_LIFETIME_AT_LEAST.saturating_sub(Duration::from_millis(1));
-        assert_eq!(keys.look_up(key(limit), young), Lookup::Full);
-        assert_eq!(keys.look_up(key(0), young), Lookup::Repeat(time), "none was forgotten");
+        assert_eq!(keys.look_up(key(limit), young), KeyLookup::Full);
+        assert_eq!(keys.look_up(key(0), young), KeyLookup::Repeat(time), "none was forgotten");
         let old = start + KEY_LIFETIME_AT_LEAST;
-        assert_eq!(keys.look_up(key(limit), old), Lookup::New);
-        let still_known = (0..limit).filter(|number| keys.look_up(key(*number), old) == Lookup::Repeat(time));
+        assert_eq!(keys.look_up(key(limit), old), KeyLookup::New);
+        let still_known = (0..limit).filter(|number| keys.look_up(key(*number), old) == KeyLookup::Repeat(time));
         assert_eq!(still_known.count(), limit - limit / GENERATIONS, "no more than a generation was forgotten");
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::error::Rejection;
-use super::idempotency::Lookup;
+use super::idempotency::KeyLookup;
 use super::message::EncodedMessage;
-use super::state::{Lifecycle, Room, State};
+use super::state::{Lifecycle, Room, RoomState};
 use super::sync::MutexGuard;
 use crate::send_time::SendTime;
 
@@ -51,10 +51,10 @@ impl Room {
         let (key, now) = (self.key_hasher.hash(key, &message), Instant::now());
         let mut state = self.lock();
         match state.keys.look_up(key, now) {
-            Lookup::Repeat(time) => Ok(Posted::Before(time)),
-            Lookup::OtherMessage => Err(Rejection::KeyTaken),
-            Lookup::Full => Err(Rejection::TooManyKeys),
-            Lookup::New => {
+            KeyLookup::Repeat(time) => Ok(Posted::Before(time)),
+            KeyLookup::OtherMessage => Err(Rejection::KeyTaken),
+            KeyLookup::Full => Err(Rejection::TooManyKeys),
+            KeyLookup::New => {
                 let time = self.accept(&state)?;
                 state.keys.remember(key, time, now);
                 self.append(state, message, time);
@@ -70,14 +70,14 @@ impl Room {
     }
 
     /// The time of the next message, or the reason why the room accepts none.
-    fn accept(&self, state: &State) -> Result<SendTime, Rejection> {
+    fn accept(&self, state: &RoomState) -> Result<SendTime, Rejection> {
         match state.lifecycle {
             Lifecycle::Open => Ok(self.stamp(state)?),
             Lifecycle::Closed(_) => Err(Rejection::Closed),
         }
     }
 
-    fn append(&self, mut state: MutexGuard<'_, State>, message: EncodedMessage, time: SendTime) {
+    fn append(&self, mut state: MutexGuard<'_, RoomState>, message: EncodedMessage, time: SendTime) {
         let first_of_its_round = state.log.published() == state.log.end();
         state.log.append(message, time);
         if first_of_its_round {

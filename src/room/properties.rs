@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prost::Message;
 use slab::Slab;
 
-use super::log::SEGMENT;
 use super::{
     EncodedMessage, Environment, Epoch, Frames, FuturePosition, Opened, Reader, Room, RoomLimits, Start, StreamEnd,
 };
 use crate::proto::{ReadMessagesResponse, frame};
+use crate::segmented_log::SEGMENT;
 use crate::send_time::SendTime;
 
 const RETENTION: usize = 4 * SEGMENT;

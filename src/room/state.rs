@@ -24,7 +24,7 @@ const LAPS: u64 = 8;
 pub struct Room {
     pub(super) epoch: Epoch,
     /// A lock of the standard library and not tokio's, because no task holds it while it waits.
-    state: Mutex<State>,
+    state: Mutex<RoomState>,
     environment: Environment,
     lap_bytes: u64,
     pub(super) key_hasher: KeyHasher,
@@ -49,7 +49,7 @@ pub struct Environment {
 
 /// The part of the room that its lock protects.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct RoomState {
     pub(super) log: Log,
     pub(super) keys: Keys,
     /// Readers that have read everything. They wait for the end of the round.
@@ -88,7 +88,7 @@ impl Room {
     /// An empty room whose messages are later than `birth`.
     #[must_use]
     pub fn new(limits: RoomLimits, epoch: Epoch, birth: SendTime, environment: Environment) -> Self {
-        let state = State {
+        let state = RoomState {
             log: Log::new(limits.retention, birth),
             keys: Keys::new(limits.keys),
             waiting: Waiters::default(),
@@ -128,17 +128,17 @@ impl Room {
         Usage { bytes: state.log.bytes(), keys: state.keys.len() }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RoomState> {
         self.state.lock().unwrap_or_else(|_| (self.environment.poisoned)())
     }
 
     /// The time of a message that is appended now, under the same lock.
-    pub(super) fn stamp(&self, state: &State) -> Result<SendTime, ClockError> {
+    pub(super) fn stamp(&self, state: &RoomState) -> Result<SendTime, ClockError> {
         state.log.last().next((self.environment.clock)())
     }
 
     /// Whether the lap has ended.
-    pub(super) fn lap_has_ended(&self, state: &State) -> bool {
+    pub(super) fn lap_has_ended(&self, state: &RoomState) -> bool {
         state.log.start() >= state.lap + self.lap_bytes
     }
 

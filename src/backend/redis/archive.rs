@@ -56,7 +56,7 @@ pub(super) struct Progress {
 }
 
 /// Consecutive messages.
-pub(super) struct Chunk {
+pub(super) struct StreamChunk {
     pub(super) parts: VecDeque<Part>,
     /// The time of the last message.
     pub(super) last: u64,
@@ -145,7 +145,7 @@ impl Archive {
     ///
     /// # Errors
     /// Why the reader must end.
-    pub(super) async fn chunk(&self, room: &Room, at: Progress) -> Result<Chunk, StreamEnd> {
+    pub(super) async fn chunk(&self, room: &Room, at: Progress) -> Result<StreamChunk, StreamEnd> {
         let _turn = self.turn.lock().await;
         let size = (self.held.available_permits() / SHARE).clamp(*CHUNK.start(), *CHUNK.end());
         let raw = self.read(room, at.given, size.max(at.beyond + 1)).await?;
@@ -178,7 +178,7 @@ impl Archive {
             let bytes = Bytes::from_owner(HeldBytes { bytes: bytes.to_vec(), _permit: permit });
             Part { bytes, progress: Progress { given, beyond: end - frame_end } }
         });
-        Ok(Chunk { parts: parts.collect(), last })
+        Ok(StreamChunk { parts: parts.collect(), last })
     }
 
     /// Waits for memory. The reader keeps its turn meanwhile: another chunk would have to wait too.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::archive::{Archive, Chunk, Part, Progress};
+use super::archive::{Archive, Part, Progress, StreamChunk};
 use crate::room::{Backfill, Room, Step, StreamEnd};
 use crate::send_time::SendTime;
 
@@ -34,7 +34,7 @@ pub(super) struct RedisBackfill {
     stall: Option<Stall>,
 }
 
-type NextChunk = Pin<Box<dyn Future<Output = Result<Chunk, StreamEnd>> + Send>>;
+type NextChunk = Pin<Box<dyn Future<Output = Result<StreamChunk, StreamEnd>> + Send>>;
 
 /// The time in which a reader has taken nothing.
 struct Stall {

@@ -1,7 +1,8 @@
-//! Properties that hold for any bytes from outside, as functions that panic if the bytes break them.
+//! Properties that hold for any bytes from outside, as functions that panic if the bytes break
+//! them.
 //!
-//! `fuzz/` searches for such bytes. The tests check every property with the corpus of that search in
-//! `fuzz/corpus`, so a bug that was found once stays fixed.
+//! `fuzz/` searches for such bytes. The tests check every property with the corpus of that search
+//! in `fuzz/corpus`, so a bug that was found once stays fixed.
 
 use std::fmt::Debug;
 use std::time::{Duration, UNIX_EPOCH};
@@ -36,8 +37,8 @@ pub const ALL: [(&str, Property); 8] = [
 /// The length of `2025-09-20T10:58:42.665193557Z`.
 const TIME_LENGTH: usize = 30;
 
-/// A parsed time prints as it was written. Every time prints in one form, and the texts sort like the
-/// times.
+/// A parsed time prints as it was written. Every time prints in one form, and the texts sort like
+/// the times.
 pub fn send_time(input: &[u8]) {
     if let Ok(text) = std::str::from_utf8(input)
         && let Ok(time) = text.parse::<SendTime>()
@@ -67,7 +68,8 @@ pub fn send_time(input: &[u8]) {
         let printed = rfc3339(&foreign).to_string();
         assert!(printed.len() == TIME_LENGTH && printed.ends_with('Z'), "{printed}");
         match SendTime::try_from(foreign) {
-            // A fraction of more than a second is carried over in a position, and cut off in a print.
+            // A fraction of more than a second is carried over in a position, and cut off in a
+            // print.
             Ok(time) if foreign.nanos < 1_000_000_000 => {
                 assert_eq!((Timestamp::from(time), time.to_string()), (foreign, printed));
             }

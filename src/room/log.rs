@@ -48,7 +48,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// An empty log that keeps at most `retention` bytes, and whose messages are later than `birth`.
+    /// An empty log that keeps at most `retention` bytes, and whose messages are later than
+    /// `birth`.
     pub(super) fn new(retention: usize, birth: SendTime) -> Self {
         Self { frames: SegmentedLog::new(retention), published: 0, birth, last: birth, dropped: birth }
     }

@@ -12,8 +12,8 @@ use crate::send_time::SendTime;
 /// the seconds (up to 2^35) and 6 for the nanoseconds.
 const ENCODED_TIME_MAX: usize = 14;
 
-/// One message as every reader gets it: a gRPC frame with a [`ReadMessagesResponse`] that lacks only
-/// its time.
+/// One message as every reader gets it: a gRPC frame with a [`ReadMessagesResponse`] that lacks
+/// only its time.
 ///
 /// All work that grows with the text is done before the room's lock is taken. The time can be added
 /// later because protobuf's fields may come in any order: appended bytes are one more field.

@@ -7,9 +7,9 @@
 //!   key.
 //! - [`Room::dispatch`] runs *rounds*: a round publishes what was appended, and wakes the readers.
 //! - A [`Reader`] is a position in the shared log. It reads at its own pace and delays nobody. When
-//!   the log no longer reaches back to its position, the reader ends with [`StreamEnd::FellBehind`].
-//!   A reader whose caller takes nothing ends too, because its last frames stay in memory for it
-//!   alone.
+//!   the log no longer reaches back to its position, the reader ends with
+//!   [`StreamEnd::FellBehind`]. A reader whose caller takes nothing ends too, because its last
+//!   frames stay in memory for it alone.
 //! - A reader that begins before the log first reads from a [`Backfill`] of the
 //!   [backend](crate::backend).
 

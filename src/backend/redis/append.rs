@@ -74,8 +74,8 @@ pub(super) async fn append(shared: Arc<Shared>, requests: UnboundedReceiver<Requ
     }
 }
 
-/// Connects, however long that takes. Refuses requests meanwhile, once Redis is known to be away or to
-/// refuse connections.
+/// Connects, however long that takes. Refuses requests meanwhile, once Redis is known to be away or
+/// to refuse connections.
 async fn connect(shared: &Arc<Shared>, queue: &mut Queue, breaker: &mut Breaker) -> (RedisConnection, Acknowledger) {
     let (mut reason, mut connected) = (None, shared.connected.subscribe());
     let mut was_refused = false;
@@ -168,7 +168,8 @@ async fn send(shared: &Shared, connection: &mut RedisConnection, batch: Vec<Requ
     Sent::Unknown
 }
 
-/// Notes whether Redis accepts messages. It may refuse some, such as one whose key has another type.
+/// Notes whether Redis accepts messages. It may refuse some, such as one whose key has another
+/// type.
 fn note_results(shared: &Shared, breaker: &mut Breaker, reply: &ScriptReply) {
     let mut refused = None;
     for result in &reply.results {

@@ -21,8 +21,8 @@ use crate::send_time::SendTime;
 
 static SCRIPT: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("backfill.lua")));
 
-/// The bytes of a chunk, exceeded by at most one message. The more bytes all readers hold, the smaller
-/// a chunk is.
+/// The bytes of a chunk, exceeded by at most one message. The more bytes all readers hold, the
+/// smaller a chunk is.
 const CHUNK: RangeInclusive<usize> = PART..=256 * 1024;
 /// The bytes of a part.
 const PART: usize = 16 * 1024;
@@ -114,8 +114,8 @@ impl Archive {
         self.contended.load(Ordering::Relaxed)
     }
 
-    /// The time of the message before the first one after `given`. `None` if the stream has no message
-    /// of the room's epoch after `given`.
+    /// The time of the message before the first one after `given`. `None` if the stream has no
+    /// message of the room's epoch after `given`.
     ///
     /// # Errors
     /// If Redis can't be asked.

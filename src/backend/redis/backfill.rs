@@ -113,7 +113,8 @@ impl Backfill for RedisBackfill {
             let chunk = ready!(next.as_mut().poll(cx));
             self.next = None;
             match chunk? {
-                // The room has messages that this reader lacks, and the stream has none before them.
+                // The room has messages that this reader lacks, and the stream has none before
+                // them.
                 chunk if chunk.last == self.progress.given => {
                     return Poll::Ready(Err(StreamEnd::FellBehind));
                 }

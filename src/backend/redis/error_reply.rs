@@ -58,8 +58,8 @@ pub struct ErrorReplyCounts([u64; KINDS.len()]);
 pub(super) struct ErrorReplyCounters([AtomicU64; KINDS.len()]);
 
 impl ErrorReply {
-    /// The reply in this error. `None` if Redis has not sent the error: it is away then, or gives no
-    /// answer.
+    /// The reply in this error. `None` if Redis has not sent the error: it is away then, or gives
+    /// no answer.
     pub(super) fn of(error: &RedisError, settings: &Settings) -> Option<Self> {
         if error.kind() == ErrorKind::AuthenticationFailed {
             return Some(Self::new("WRONGPASS it does not take this user and password", settings));

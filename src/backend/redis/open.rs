@@ -43,9 +43,9 @@ impl RedisRoom {
         tokio::time::timeout(OPEN_TIMEOUT, opened).await.unwrap_or(Err(OpenError::Away))
     }
 
-    /// Checks what this server has for a reader against what the reader has read and what the stream
-    /// has. The server alone does not know of everything that was lost, and may have less than the
-    /// stream.
+    /// Checks what this server has for a reader against what the reader has read and what the
+    /// stream has. The server alone does not know of everything that was lost, and may have less
+    /// than the stream.
     async fn resume(&self, state: EpochState, after: SendTime, opened: Opened) -> Result<Opened, OpenError> {
         if opened.resumed == Some(true) {
             // If this server has no such message, Redis has lost it while no server was there to
@@ -90,8 +90,8 @@ impl RedisRoom {
                     }
                     let opened = match state.room.open(start) {
                         Ok(opened) => opened,
-                        // The room ends before the tip, which is the time of a message that was lost
-                        // when the epoch began.
+                        // The room ends before the tip, which is the time of a message that was
+                        // lost when the epoch began.
                         Err(future) => {
                             let opened = state.room.open_after(after).ok_or(future)?;
                             Opened { resumed: Some(true), ..opened }
@@ -100,8 +100,8 @@ impl RedisRoom {
                     return self.resume(state, after, opened).await;
                 }
                 Start::After(_, after) => {
-                    // The stream may still have messages of earlier epochs. The reader has read them
-                    // up to its position.
+                    // The stream may still have messages of earlier epochs. The reader has read
+                    // them up to its position.
                     let read = after.min(SendTime::of_micros(state.earlier_until));
                     if state.earlier_until > 0
                         && let Some(rest) = state.room.open_after(read)

@@ -1,4 +1,5 @@
-//! The command line: `-k PATTERN`, and what `cargo test -- …` gives to every test program.
+//! The command line: `-k PATTERN`, and the arguments that `cargo test -- …` passes to every test
+//! program.
 
 pub const HELP: &str = "\
 Tests a messenger: a server and two clients.
@@ -20,7 +21,7 @@ pub struct Arguments {
     filters: Vec<String>,
     skipped: Vec<String>,
     exact: bool,
-    /// Only tests that are marked to be ignored, of which there are none.
+    /// Only ignored tests, and there are none.
     ignored: bool,
     pub list: bool,
 }
@@ -75,7 +76,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Request, Str
 }
 
 impl Arguments {
-    /// Whether this test is to run.
+    /// Whether the arguments select this test.
     pub fn choose(&self, name: &str) -> bool {
         let matches = |filter: &String| if self.exact { name == filter } else { name.contains(filter) };
         let asked = self.patterns.iter().any(|pattern| name.contains(pattern)) || self.filters.iter().any(matches);

@@ -29,7 +29,7 @@ pub fn all() -> Vec<Test> {
 
 async fn test_client_send_returns_the_time(room: Room) -> Outcome {
     for client in &room.clients {
-        // That it is RFC 3339, and the only key, is checked on every send.
+        // Every send checks that the time is RFC 3339 and the only key.
         ensure_now(client.send(&tag(), "what time is it?").await?.time)?;
     }
     Ok(())
@@ -69,7 +69,7 @@ async fn test_client_flush_gives_all_and_empties(room: Room) -> Outcome {
 }
 
 async fn test_client_flush_of_nothing_is_an_empty_array(room: Room) -> Outcome {
-    // Other tests' last messages may still be on their way, and others may be talking.
+    // The last messages of other tests may still arrive, and other people may use the room.
     let end = Instant::now() + Duration::from_secs(10);
     for client in &room.clients {
         while !client.flush().await?.is_empty() {
@@ -82,7 +82,7 @@ async fn test_client_flush_of_nothing_is_an_empty_array(room: Room) -> Outcome {
 
 async fn test_client_body_is_json_whatever_its_type(room: Room) -> Outcome {
     let ([client, _], tag) = (&room.clients, tag());
-    // curl -d calls everything a form.
+    // curl -d declares every body as a form.
     for content_type in ["application/x-www-form-urlencoded", "application/json", "text/plain"] {
         let body = json!({"author": tag, "text": content_type}).to_string();
         client.post("/sendMessage", content_type, body).await?;
@@ -96,7 +96,7 @@ async fn test_client_body_is_json_whatever_its_type(room: Room) -> Outcome {
 async fn test_client_keys_are_exact(room: Room) -> Outcome {
     let ([client, _], tag) = (&room.clients, tag());
     let form = "application/x-www-form-urlencoded";
-    // An empty text too: protobuf's own JSON leaves it out.
+    // An empty text must be there too, although protobuf's own JSON leaves it out.
     let answer = client.post("/sendMessage", form, json!({"author": tag, "text": ""}).to_string()).await?;
     let keys = |json: &Value| json.as_object().map(|object| object.keys().cloned().collect::<Vec<_>>());
     ensure!(keys(&answer) == Some(vec!["sendTime".to_owned()]), "the answer to a send is {answer}");
@@ -150,7 +150,7 @@ async fn test_client_grpc_readers_get_what_is_sent_by_http(room: Room) -> Outcom
 const SENDERS: usize = 8;
 const EACH: usize = 25;
 
-/// Senders that all send at once, half of them through each client.
+/// Sends from many senders at the same time, half of them through each client.
 async fn send_concurrently(room: &Room, tag: &str) -> anyhow::Result<Vec<Vec<Message>>> {
     let mut senders = JoinSet::new();
     for sender in 0..SENDERS {

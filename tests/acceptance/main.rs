@@ -1,9 +1,9 @@
-//! What the assignment asks of a server and its clients, whoever wrote them.
+//! Tests of the assignment's requirements, for any server and clients of the interface.
 //!
-//! The room under test is named by `MESSENGER_TEST_SERVER_ADDR`, `MESSENGER_TEST_CLIENT1_ADDR` and
-//! `MESSENGER_TEST_CLIENT2_ADDR` (host:port); with none of them set, this program starts a room of
-//! its own. It has its own `main`, because it also runs alone in an image where there is no cargo;
-//! it takes cargo's arguments for tests, and `-k PATTERN`.
+//! The variables `MESSENGER_TEST_SERVER_ADDR`, `MESSENGER_TEST_CLIENT1_ADDR` and
+//! `MESSENGER_TEST_CLIENT2_ADDR` (host:port) name the room under test. With none of them set, this
+//! program starts its own room. It has its own `main`, because it also runs in an image without
+//! cargo. It accepts cargo's arguments for tests, and `-k PATTERN`.
 #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 mod arguments;
@@ -20,7 +20,7 @@ use anyhow::Context;
 use self::arguments::Request;
 use self::room::Room;
 
-/// What became of a test: an error says what is wrong.
+/// The outcome of a test. The error says what is wrong.
 pub type Outcome = anyhow::Result<()>;
 
 pub struct Test {
@@ -36,7 +36,8 @@ macro_rules! tests {
     };
 }
 
-/// No test takes nearly so long; one that does must not keep the others from running.
+/// The limit for one test, so that a test that hangs does not block the others. All tests are much
+/// faster.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -80,8 +81,7 @@ fn unusable(error: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Runs the tests one after the other: a flush takes away what another test's messages would be
-/// found by.
+/// Runs the tests one after the other, because a flush takes the messages of all tests.
 async fn run_all(tests: &[Test], room: &Room) -> Vec<(&'static str, String)> {
     let mut failures = Vec::new();
     for test in tests {

@@ -1,4 +1,4 @@
-//! The room under test: where it is, and talking to it.
+//! The room under test: its addresses, and calls to its server and clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,10 +23,9 @@ use super::Test;
 
 /// How long the programs under test may take to start.
 const START: Duration = Duration::from_secs(30);
-/// How long anything may take that needs a moment. Generous, because it only shows when a test
-/// fails.
+/// How long a test waits for an event. Generous, because only failing tests wait so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait before looking again.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const VARIABLES: [&str; 3] =
@@ -43,8 +42,8 @@ fn needs_clients(tests: &[Test]) -> bool {
     tests.iter().any(|test| test.name.starts_with("test_client"))
 }
 
-/// Where the environment says that the room is. `None` where it says nothing; else all is there
-/// that these tests need.
+/// The addresses of the room in the environment, as many as these tests need. `None` if the
+/// environment has none.
 pub fn addresses(tests: &[Test]) -> Result<Option<Vec<ServerAddr>>, String> {
     let values = VARIABLES.map(|name| (name, std::env::var_os(name)));
     if values.iter().all(|(_, value)| value.is_none()) {
@@ -59,21 +58,21 @@ pub fn addresses(tests: &[Test]) -> Result<Option<Vec<ServerAddr>>, String> {
     addresses.collect::<Result<_, _>>().map(Some)
 }
 
-/// The room at these addresses or one of our own, once it works.
+/// Returns the room at these addresses, or starts one. Waits until it works.
 pub async fn find(addresses: Option<Vec<ServerAddr>>, tests: &[Test]) -> anyhow::Result<Room> {
     let addresses = match addresses {
         Some(addresses) => addresses,
         None => start_own()?,
     };
     let server = Server { address: Arc::new(addresses[0].clone()) };
-    // Tests of the server never look at the clients.
+    // Tests of the server do not use the clients.
     let client = |index: usize| HttpClient { address: addresses.get(index).unwrap_or(&addresses[0]).to_string() };
     let room = Room { server, clients: [client(1), client(2)] };
     eventually(START, "the server answers", async || room.server.send("acceptance", "are you there?").await).await?;
     if needs_clients(tests) {
         for client in &room.clients {
-            // That a client answers does not mean that its stream is open: its own message must
-            // have come around.
+            // A client may answer before its stream is open. So this waits until its own message
+            // comes back.
             eventually(START, &format!("the client at {} is ready", client.address), async || {
                 let tag = tag();
                 client.send(&tag, "are you there?").await?;
@@ -112,7 +111,7 @@ fn start_own() -> anyhow::Result<Vec<ServerAddr>> {
     Ok(addresses)
 }
 
-/// Tries until it works; the last error tells why it did not.
+/// Repeats an attempt until it succeeds or the time is over. The error has the last reason.
 async fn eventually<T>(limit: Duration, what: &str, attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let mut last = anyhow!("no answer at all");
     let tries = async {
@@ -128,14 +127,13 @@ async fn eventually<T>(limit: Duration, what: &str, attempt: impl AsyncFn() -> a
     done.map_err(|_| last.context(format!("waited {limit:?} until {what}")))
 }
 
-/// A name that nobody else in the room has. Messages are told apart by what their author begins
-/// with.
+/// A new author name. A test recognises its own messages by the prefix of the author.
 pub fn tag() -> String {
     format!("test-{:016x}", fastrand::u64(..))
 }
 
-/// A message as it is seen from anywhere. Times are compared as times: others may print them with
-/// fewer digits.
+/// A message from either interface. Times are compared as times, because other implementations may
+/// print fewer digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
     pub author: String,
@@ -155,7 +153,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A connection of its own.
+    /// Opens a new connection.
     pub async fn connect(&self) -> anyhow::Result<MessengerServerClient<Connection>> {
         let connection = Connection::open(&self.address).await?;
         Ok(MessengerServerClient::with_origin(connection, self.address.origin()))
@@ -165,7 +163,7 @@ impl Server {
         send(&mut self.connect().await?, author, text).await
     }
 
-    /// Opens a stream, of which only messages of authors that begin with `tag` are looked at.
+    /// Opens a stream, and ignores messages whose author does not begin with `tag`.
     pub async fn reader(&self, tag: &str) -> anyhow::Result<Reader> {
         let mut grpc = self.connect().await?;
         let (seen, messages) = mpsc::unbounded_channel();
@@ -174,8 +172,8 @@ impl Server {
             let _ = seen.send(Err(error));
         });
         let mut reader = Reader { messages, tag: tag.to_owned(), early: VecDeque::new() };
-        // Response headers are no sign that can be waited for, because some servers send them with
-        // the first message only. So messages are sent until one comes through.
+        // Some servers send the response headers only with the first message. So this sends
+        // messages until one arrives.
         let hello = format!("hello {}", self::tag());
         let opening = async {
             loop {
@@ -199,7 +197,7 @@ impl Server {
     }
 }
 
-/// Sends a message by gRPC; its time is the one in the answer.
+/// Sends a message over gRPC, and returns it with the time of the answer.
 pub async fn send(grpc: &mut MessengerServerClient<Connection>, author: &str, text: &str) -> anyhow::Result<Message> {
     let (author, text) = (author.to_owned(), text.to_owned());
     let request = SendMessageRequest { author: author.clone(), text: text.clone() };
@@ -208,7 +206,7 @@ pub async fn send(grpc: &mut MessengerServerClient<Connection>, author: &str, te
     Ok(Message { author, text, time: system_time(answer.into_inner().send_time)? })
 }
 
-/// Hands over what comes through a new stream, and says how it ended.
+/// Passes the messages of a new stream on, and returns the reason of its end.
 async fn loop_through(
     grpc: &mut MessengerServerClient<Connection>,
     seen: &mpsc::UnboundedSender<anyhow::Result<Message>>,
@@ -231,7 +229,7 @@ async fn loop_through(
 pub struct Reader {
     messages: mpsc::UnboundedReceiver<anyhow::Result<Message>>,
     tag: String,
-    /// What came before the reader was known to be open.
+    /// Messages that arrived before the reader was known to be open.
     early: VecDeque<Message>,
 }
 
@@ -265,11 +263,12 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// Posts a body, and gives the JSON of the answer, which must be a 200.
+    /// Posts a body, and returns the JSON of the answer. Any status but 200 is an error.
     pub async fn post(&self, path: &str, content_type: &str, body: String) -> anyhow::Result<Value> {
         let call = async {
             let request = Request::post(format!("http://{}{path}", self.address)).header("content-type", content_type);
-            // A connection for each call, as curl makes it: some clients serve one at a time.
+            // A connection for each call, as with curl, because some clients serve one connection
+            // at a time.
             let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
             let answer = http.request(request.body(Full::new(Bytes::from(body)))?).await?;
             let status = answer.status();
@@ -281,7 +280,7 @@ impl HttpClient {
         answer.with_context(|| format!("POST {path} at {}", self.address))
     }
 
-    /// Sends a message as curl does; its time is the one in the answer.
+    /// Sends a message as curl does, and returns it with the time of the answer.
     pub async fn send(&self, author: &str, text: &str) -> anyhow::Result<Message> {
         let body = json!({"author": author, "text": text}).to_string();
         let answer = self.post("/sendMessage", "application/x-www-form-urlencoded", body).await?;
@@ -289,7 +288,7 @@ impl HttpClient {
         Ok(Message { author: author.to_owned(), text: text.to_owned(), time })
     }
 
-    /// One flush: everything that it gives.
+    /// Flushes once, and returns the messages.
     pub async fn flush(&self) -> anyhow::Result<Vec<Message>> {
         let answer = self.post("/getAndFlushMessages", "application/x-www-form-urlencoded", String::new()).await?;
         let Value::Array(messages) = answer else { bail!("a flush answers no array: {answer}") };
@@ -301,7 +300,7 @@ impl HttpClient {
         messages.into_iter().map(message).collect()
     }
 
-    /// Flushes until `count` messages with this tag have come.
+    /// Flushes until `count` messages with this tag have arrived.
     pub async fn collect(&self, tag: &str, count: usize) -> anyhow::Result<Vec<Message>> {
         let mut all: Vec<Message> = Vec::new();
         let flushes = async {

@@ -23,7 +23,7 @@ pub fn all() -> Vec<Test> {
     .into()
 }
 
-/// The clocks of two machines may differ a little.
+/// Fails unless the time is close to now. The clocks of two machines may differ a little.
 pub fn ensure_now(time: SystemTime) -> Outcome {
     let now = SystemTime::now();
     let distance = now.duration_since(time).unwrap_or_else(|error| error.duration());
@@ -31,8 +31,8 @@ pub fn ensure_now(time: SystemTime) -> Outcome {
     Ok(())
 }
 
-/// Times strictly increase in the order of the stream, nothing comes twice, and each sender's
-/// messages come as it sent them.
+/// Fails unless times strictly increase in the order of the stream, no message comes twice, and the
+/// messages of each sender are in their order.
 pub fn ensure_order(order: &[Message], sent: &[Vec<Message>]) -> Outcome {
     for pair in order.windows(2) {
         ensure!(pair[0].time < pair[1].time, "the times do not increase: {pair:?}");
@@ -48,8 +48,7 @@ pub fn ensure_order(order: &[Message], sent: &[Vec<Message>]) -> Outcome {
 }
 
 async fn test_server_send_returns_the_time(room: Room) -> Outcome {
-    // The type is checked by decoding: seconds and nanoseconds of a Timestamp, or there would be no
-    // time close to now.
+    // Decoding checks the type: another type than Timestamp would not give a time close to now.
     ensure_now(room.server.send(&tag(), "what time is it?").await?.time)
 }
 
@@ -124,7 +123,7 @@ async fn test_server_concurrent_senders_make_one_order(room: Room) -> Outcome {
 
 async fn test_server_many_calls_are_handled_at_once(room: Room) -> Outcome {
     let tag = tag();
-    // No more streams than these: a server with ten threads and two clients is a fine server.
+    // No more streams than these, so that a server with ten threads and two clients passes.
     let mut readers = Vec::new();
     for _ in 0..4 {
         readers.push(room.server.reader(&tag).await?);

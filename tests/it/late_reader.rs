@@ -17,7 +17,7 @@ async fn headers_arrive_before_any_message(backend: Backend) {
     let server = backend.server(&[]);
     let mut grpc = server.grpc().await;
     post(&mut grpc, "alice", "before").await;
-    // Returns with the headers, although nothing is sent.
+    // This returns with the headers, although no message is sent.
     let mut reader = server.reader().await;
     let time = post(&mut grpc, "alice", "after").await;
     let message = reader.next().await;

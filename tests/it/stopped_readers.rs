@@ -1,5 +1,5 @@
 //! A stopped reader pins its last slice of the log for at most an eighth of the retention after the
-//! log has dropped it, and is then told. So the memory of the server does not grow with stopped
+//! log has dropped it. Then its stream ends. So the memory of the server does not grow with stopped
 //! readers, wherever they stop.
 
 use crate::support;
@@ -61,7 +61,7 @@ async fn stopped_readers_hold_an_eighth_of_the_retention() {
         post(&mut sender, "alice", &"x".repeat(TEXT)).await;
         watch.next().await;
     }
-    // What the readers hold is an eighth of the retention; without a bound it would be 31 MiB.
+    // The readers hold an eighth of the retention. Without a bound they would hold 31 MiB.
     let grown = server.peak().saturating_sub(before);
     assert!(grown < RETENTION / 8 + SPREAD, "grew by {} KiB", grown / 1024);
     for (number, stream) in stopped.into_iter().enumerate() {
@@ -80,8 +80,8 @@ async fn a_reader_that_takes_nothing_is_told_of_the_shutdown() {
 }
 
 async fn idle_readers_leave_the_window_of_their_connection() {
-    // More readers than the default window of a connection has bytes, which is 64 KiB for all
-    // streams.
+    // More readers than the default window of a connection has bytes: 64 KiB for all streams
+    // together.
     const READERS: usize = 66_000;
     let (_server, address) = program::server(&[]).await;
     let socket = TcpStream::connect(address).await.unwrap();

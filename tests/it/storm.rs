@@ -21,7 +21,8 @@ pub fn tests() -> Vec<Trial> {
 const CONNECTIONS: usize = 4000;
 /// The number of concurrent connections.
 const GUSTS: usize = 40;
-/// The memory after the first storm is what a busy program needs. Growth in the others is a leak.
+/// A busy program needs the memory that it has after the first storm. Growth in the other storms is
+/// a leak.
 const STORMS: usize = 4;
 /// The bound of that growth. A kilobyte for each connection would be twice this, and the usual
 /// spread is a third of it.

@@ -97,7 +97,7 @@ async fn all_limits_reached_at_once_fit_in_the_documented_sum() {
         }
         attackers.push(requests);
     }
-    // All but those with room are refused.
+    // All but the 16 that fit are refused.
     let mut refused = FuturesUnordered::from_iter(halves);
     for _ in 0..4 * STREAMS - 16 {
         soon("a refusal", refused.next()).await.unwrap().expect("a status");

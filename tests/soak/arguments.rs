@@ -1,4 +1,4 @@
-//! The command line: the arguments of every test program, how much to break, and from which seed.
+//! The command line: the arguments of every test program, the number of faults, and the seed.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ struct Flags {
     losses: Option<u64>,
 }
 
-/// How much to break with one server.
+/// The number of faults with one server.
 #[derive(Debug, Clone, Copy)]
 pub struct OneServer {
     pub seed: u64,
@@ -54,7 +54,7 @@ pub struct OneServer {
     pub return_within: Duration,
 }
 
-/// How much to break with three servers.
+/// The number of faults with three servers.
 #[derive(Debug, Clone, Copy)]
 pub struct ThreeServers {
     pub seed: u64,

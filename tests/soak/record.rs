@@ -18,21 +18,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 pub use crate::message::{Id, Time};
 use crate::violation::Violation;
 
-/// One reader's record, as long as it is one: a client that is killed begins a new one.
+/// The record of one reader. A client that is killed begins a new record.
 #[derive(Debug)]
 struct Record {
     name: String,
-    /// Everything later than this is to be in it.
+    /// The record must have every message later than this.
     begin: Time,
-    /// The life of the server in which it has come to `last`.
+    /// The life of the server that `last` belongs to.
     life: usize,
     last: Time,
-    /// The latest one that it was in, by its place among all.
+    /// The index of the latest epoch of the reader.
     epoch: usize,
     gaps: u64,
-    /// Ends of lives that it has come over.
+    /// The number of lives whose end the record contains.
     ends: u64,
-    /// What has come since the last check, in order.
+    /// The times of the messages since the last check, in order.
     fresh: Vec<Time>,
 }
 
@@ -40,7 +40,7 @@ struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReaderId(usize);
 
-/// What the totals say.
+/// The totals of a ledger.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub acknowledged: u64,
@@ -48,28 +48,28 @@ pub struct Counts {
     pub refused: u64,
     pub received: u64,
     pub gaps: u64,
-    /// What was acknowledged, and went with its life of the server before any reader had it.
+    /// Acknowledged messages that were lost with a life of the server before any reader had them.
     pub gone: u64,
 }
 
 #[derive(Debug)]
 pub struct Ledger {
     records: Vec<Record>,
-    /// When each life of the server began; none of its messages is earlier.
+    /// The beginning of each life of the server. None of its messages is earlier.
     lives: Vec<Time>,
-    /// In the order in which somebody was in them.
+    /// The epochs, in the order in which readers first reported them.
     epochs: Vec<String>,
     sent: HashMap<u16, u32>,
     refused: HashSet<Id>,
     acknowledged: HashMap<Id, Time>,
-    /// The latest time that each sender was told.
+    /// The latest acknowledged time of each sender.
     told: HashMap<u16, Time>,
     times: HashMap<Id, Time>,
-    /// What some reader has.
+    /// The messages that at least one reader has.
     seen: HashSet<Id>,
-    /// The latest of that in each life.
+    /// The latest time in each life that at least one reader has.
     newest: Vec<Time>,
-    /// All that is known to be in the room, from the last check on.
+    /// The messages that are known to be in the room, since the last check.
     room: BTreeMap<Time, Id>,
     /// The time up to which everything has been checked.
     checked: Time,
@@ -97,13 +97,13 @@ impl Ledger {
         }
     }
 
-    /// A life of the server begins, whose messages are all later than `start`.
+    /// Begins a life of the server, whose messages are all later than `start`.
     pub fn life(&mut self, start: Time) {
         self.lives.push(start);
         self.newest.push(Time::new());
     }
 
-    /// A record begins: everything later than `begin` is to be in it.
+    /// Begins a record, which must have every message later than `begin`.
     pub fn reader(&mut self, name: &str, begin: Time) -> ReaderId {
         let id = ReaderId(self.records.len());
         let life = self.life_of(&begin);
@@ -120,7 +120,7 @@ impl Ledger {
         id
     }
 
-    /// The reader was killed, and its record begins anew.
+    /// Begins a new record for a reader that was killed.
     pub fn begin_anew(&mut self, reader: ReaderId, begin: Time) {
         let life = self.life_of(&begin);
         let record = &mut self.records[reader.0];
@@ -129,7 +129,7 @@ impl Ledger {
         record.fresh.clear();
     }
 
-    /// A stream of the reader is open, in this epoch.
+    /// Records that the reader has opened a stream in this epoch.
     pub fn opened(&mut self, reader: ReaderId, epoch: &str) {
         let known = self.epochs.iter().position(|known| known == epoch);
         let place = known.unwrap_or_else(|| {
@@ -148,7 +148,7 @@ impl Ledger {
         }
     }
 
-    /// A message is about to be sent. Each sender counts from 0.
+    /// Records a message before it is sent. Each sender counts from 0.
     pub fn sending(&mut self, sender: u16) -> Id {
         let next = self.sent.entry(sender).or_default();
         let id = Id { sender, number: *next };
@@ -156,7 +156,7 @@ impl Ledger {
         id
     }
 
-    /// Its sender was told that it is in the room.
+    /// Records that the sender was told that the message is in the room.
     pub fn acknowledged(&mut self, message: Id, time: Time) {
         self.counts.acknowledged += 1;
         if let Some(is) = self.times.get(&message).filter(|is| **is != time) {
@@ -164,15 +164,15 @@ impl Ledger {
             return self.violated(Violation::WrongTime { message, told: time, is });
         }
         match self.told.insert(message.sender, time.clone()) {
-            // Its messages are sent one after the other.
+            // A sender sends its messages one after the other.
             Some(before) if before >= time => {
                 return self.violated(Violation::WrongTime { message, told: time, is: before });
             }
             _ => {}
         }
         self.acknowledged.insert(message, time.clone());
-        // All readers are already past it, and none has it. If none has a later one of its life, it
-        // went with that, and they know.
+        // All readers are past this message, and none has it. If none has a later message of the
+        // same life, the message was lost with that life, and the readers were told.
         if time <= self.checked && !self.times.contains_key(&message) {
             if time < self.newest[self.life_of(&time)] {
                 let reader = "every reader".to_owned();
@@ -184,7 +184,7 @@ impl Ledger {
         self.place("the answer to its sender", message, time);
     }
 
-    /// Its sender was told that it is surely not in the room.
+    /// Records that the sender was told that the message is surely not in the room.
     pub fn refused(&mut self, message: Id) {
         self.counts.refused += 1;
         self.refused.insert(message);
@@ -193,12 +193,12 @@ impl Ledger {
         }
     }
 
-    /// Its sender does not know.
+    /// Records that the sender does not know the outcome.
     pub fn unknown(&mut self) {
         self.counts.unknown += 1;
     }
 
-    /// The reader was told that something may be missing before what comes next.
+    /// Records that the reader was told that messages may be missing before the next one.
     pub fn gap(&mut self, reader: ReaderId, count: u64) {
         self.counts.gaps += count;
         let now = self.lives.len() as u64 - 1;
@@ -211,7 +211,7 @@ impl Ledger {
         }
     }
 
-    /// The reader got a message.
+    /// Records that the reader got a message.
     pub fn received(&mut self, reader: ReaderId, message: Id, time: Time) {
         self.counts.received += 1;
         let life = self.life_of(&time);
@@ -253,7 +253,7 @@ impl Ledger {
         record.fresh.push(time);
     }
 
-    /// Notes where a message is in the room; whether it can be there.
+    /// Records the time of a message, and returns whether the message can have it.
     fn place(&mut self, reader: &str, message: Id, time: Time) -> bool {
         let reader = reader.to_owned();
         if let Some(first) = self.times.get(&message).filter(|first| **first != time) {
@@ -267,19 +267,19 @@ impl Ledger {
             return false;
         }
         self.times.insert(message, time.clone());
-        // What is checked is no longer needed in the order.
+        // Checked messages are no longer needed.
         if time > self.checked {
             self.room.insert(time, message);
         }
         true
     }
 
-    /// Who has not yet come so far.
+    /// The names of the readers that have not reached this time.
     pub fn behind(&self, mark: &Time) -> Vec<&str> {
         self.records.iter().filter(|record| record.last < *mark).map(|record| record.name.as_str()).collect()
     }
 
-    /// How far a reader has come.
+    /// The time of a reader's last message.
     pub fn last(&self, reader: ReaderId) -> &Time {
         &self.records[reader.0].last
     }
@@ -294,9 +294,9 @@ impl Ledger {
                 if *time <= record.begin || fresh.binary_search(time).is_ok() {
                     continue;
                 }
-                // What follows in the record: of the same life, this one is missing; of a later
-                // one, it may have gone with the server, and that the reader was told of a gap is
-                // checked where the next message came.
+                // If the next message in the record is of the same life, this one is missing. If it
+                // is of a later life, this one may have been lost with the server; `received` has
+                // checked that the reader was told of a gap.
                 let Some(next) = fresh.get(fresh.partition_point(|other| other < time)) else { break };
                 if life_of(&self.lives, next) == life_of(&self.lives, time) {
                     let acknowledged = self.acknowledged.contains_key(message);
@@ -320,7 +320,7 @@ impl Ledger {
         life_of(&self.lives, time)
     }
 
-    /// The first one counts: what comes after it may only follow from it.
+    /// Keeps the first violation, because later ones may only follow from it.
     fn violated(&mut self, violation: Violation) {
         self.violation.get_or_insert(violation);
     }

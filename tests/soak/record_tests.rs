@@ -1,5 +1,5 @@
-//! Tests of the checks: each violation is found in the records, and what is allowed is not
-//! reported.
+//! Tests of the checks: they find each violation in the records, and report nothing that is
+//! allowed.
 
 use crate::message::Id;
 use crate::record::{Ledger, ReaderId};
@@ -237,7 +237,7 @@ async fn a_killed_reader_begins_a_new_record() {
     ledger.check(&at(3));
     assert_eq!(ledger.violation, None);
 
-    // Gaps of the record before are nothing to the new one.
+    // Gaps of the earlier record do not count in the new one.
     ledger.life(at(4));
     ledger.gap(one, 1);
     ledger.gap(other, 1);
@@ -252,7 +252,7 @@ async fn a_killed_reader_begins_a_new_record() {
     ledger.received(other, ids[3], at(7));
     assert_eq!(kind(&ledger), "UnflaggedGap");
 
-    // What comes after its beginning is for it.
+    // Messages after its beginning belong to it.
     let (mut ledger, [one, other], ids) = room(4);
     ledger.begin_anew(other, at(1));
     gets(&mut ledger, one, &ids, &[1, 2, 3]);
@@ -266,7 +266,7 @@ async fn a_life_has_one_epoch() {
     for reader in [one, other, one] {
         ledger.opened(reader, "first");
     }
-    // One is there before the other; and a reader may have been elsewhere for a whole life.
+    // One reader is there before the other, and a reader may miss a whole life.
     ledger.life(at(2));
     ledger.opened(one, "second");
     ledger.opened(other, "first");
@@ -284,14 +284,14 @@ async fn a_life_has_one_epoch() {
 }
 
 async fn a_new_epoch_without_an_excuse_is_found() {
-    // What a reader has and the next one, after the engine's return, has not.
+    // A reader has a message that the next reader lacks, after the return of Redis.
     let (mut ledger, [one, other], ids) = room(4);
     both_get(&mut ledger, [one, other], &ids, &[1]);
     gets(&mut ledger, one, &ids, &[2, 3]);
     gets(&mut ledger, other, &ids, &[3]);
     ledger.check(&at(3));
     assert_eq!(kind(&ledger), "Loss");
-    // What it still has, once more.
+    // A message that it still has comes again.
     let (mut ledger, readers, ids) = room(4);
     both_get(&mut ledger, readers, &ids, &[1, 2]);
     ledger.life(at(3));

@@ -63,7 +63,7 @@ impl World {
     }
 
     /// Waits, without faults, until everybody has the message at `mark`, and compares all records.
-    /// `said` adds to the report of those who do not come.
+    /// `said` adds to the report of readers that do not get it.
     pub async fn compare(&self, mark: &Time, said: impl FnOnce() -> String) {
         let start = Instant::now();
         loop {

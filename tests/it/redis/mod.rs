@@ -1,6 +1,4 @@
 //! The promises of a room in Redis. `MESSENGER_TEST_ENGINE=valkey-server` runs them with Valkey.
-//! `MESSENGER_TEST_ENGINE=valkey-server` runs them with Valkey.
-//! `MESSENGER_TEST_ENGINE=valkey-server` runs them with Valkey.
 
 mod away;
 mod failover;

@@ -1,19 +1,19 @@
-//! What is done to the servers and to the engine, in a random order.
+//! The faults of the servers and of Redis, in a random order.
 
-/// Something that is done in the middle of everything.
+/// A fault.
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
     KillServer,
     KillEngine,
-    /// The engine first, or the server.
+    /// A server and Redis, in either order.
     KillBoth,
-    /// The engine loses messages, each time in another way.
+    /// Redis loses messages, each time in another way.
     Lose,
     StopServer,
     StopEngine,
 }
 
-/// A pack of cards: each comes once before any comes again.
+/// A shuffled pack: each act comes once before any is repeated.
 #[derive(Debug)]
 pub struct Pack {
     all: Vec<Act>,

@@ -1,5 +1,4 @@
-//! The engine that keeps the room, and what is done to it: it is stopped, killed, and made to lose
-//! messages.
+//! The Redis that keeps the room, and its faults: it is stopped, killed, and made to lose messages.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::world::{World, now};
 
 const NAME: &str = "the engine";
 
-/// Empties it, and says when that was, in microseconds. In a script, so that nothing happens in
+/// Empties Redis, and returns the time in microseconds. It is a script, so that no message comes in
 /// between.
 const EMPTY: &str = "local now = redis.call('TIME') redis.call('FLUSHALL') return now[1] * 1000000 + now[2]";
 
@@ -20,26 +19,27 @@ const EMPTY: &str = "local now = redis.call('TIME') redis.call('FLUSHALL') retur
 pub struct Engine {
     world: Arc<World>,
     engine: redis::Engine,
-    /// While it is true the servers' network to it is a good one.
+    /// While it is true, the network between the servers and Redis has no faults.
     pub calm: watch::Sender<bool>,
 }
 
-/// How messages are lost.
+/// A way in which Redis loses messages.
 #[derive(Debug, Clone, Copy)]
 pub enum Loss {
-    /// Somebody empties it while it runs.
+    /// Redis is emptied while it runs.
     Emptied,
-    /// It is killed, and comes back with what it had a moment ago.
+    /// Redis is killed, and comes back with the data of a moment ago.
     Recent,
-    /// It is killed, and comes back with what it had at the last `Recent`, or with nothing.
+    /// Redis is killed, and comes back with the data of the last `Recent`, or with nothing.
     Old,
 }
 
-/// In this order: twice the same is what an engine with snapshots comes back with.
+/// The losses in turn. `Old` comes twice, because a Redis with snapshots comes back with the same
+/// data twice.
 pub const LOSSES: [Loss; 4] = [Loss::Recent, Loss::Old, Loss::Emptied, Loss::Old];
 
 impl Engine {
-    /// Starts one that has everything on disk, or nothing.
+    /// Starts a Redis that has everything on disk, or nothing.
     pub fn start(world: &Arc<World>, on_disk: bool) -> Self {
         let engine = redis::Engine::start(if on_disk { &ON_DISK } else { &[] });
         world.note(|ledger| ledger.life(now()));
@@ -50,7 +50,7 @@ impl Engine {
         self.engine.address()
     }
 
-    /// The epoch that the room is in.
+    /// The current epoch of the room.
     pub fn epoch(&self) -> Option<String> {
         self.engine.run(&["HGET", "{messenger}:state", "epoch"])
     }
@@ -62,7 +62,7 @@ impl Engine {
         self.engine.signal("CONT");
     }
 
-    /// Kills it, sometimes while it is stopped.
+    /// Kills Redis, sometimes while it is stopped.
     pub fn kill(&mut self, stopped: bool) {
         if stopped {
             self.engine.signal("STOP");
@@ -71,13 +71,13 @@ impl Engine {
         tokio::task::block_in_place(|| self.engine.kill());
     }
 
-    /// Starts it with what it has on disk; it answers when this returns.
+    /// Starts Redis with its data on disk, and waits until it answers.
     pub fn start_again(&mut self) {
         tokio::task::block_in_place(|| self.engine.start_again());
         self.world.journal.note(NAME, "is back");
     }
 
-    /// Has what is in it now on disk.
+    /// Saves the present data to disk.
     pub fn save(&self) {
         let _: String = self.engine.run(&["SAVE"]);
     }
@@ -86,7 +86,7 @@ impl Engine {
     pub async fn lose(&mut self, loss: Loss, away: Duration) {
         self.world.journal.note(NAME, format!("loses messages: {loss:?}, away for {away:?}"));
         if let Loss::Emptied = loss {
-            // Nobody can write down a message of the new life before it has begun.
+            // No message of the new life can be recorded before the life has begun.
             self.world.note(|ledger| {
                 let micros = self.engine.run(&["EVAL", EMPTY, "0"]);
                 let time = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);

@@ -1,9 +1,8 @@
-//! Three servers of one room in Redis: servers and Redis are killed and return, are stopped and
-//! continued, and every connection is cut now and then, those between the servers and Redis too.
+//! Three servers of one room in Redis: servers and Redis are killed and restarted, stopped and
+//! continued, and every connection is cut now and then, also those between the servers and Redis.
 //!
-//! A Redis that has everything on disk may lose nothing at all, so every gap that anybody is told
-//! of is a false one. A Redis that loses messages begins a life of the room with that, and there
-//! every gap must be told.
+//! A Redis that has everything on disk may lose nothing, so every reported gap is false. A Redis
+//! that loses messages begins a new life of the room, and every gap must be reported.
 
 mod acts;
 mod engine;
@@ -29,10 +28,10 @@ use crate::world::{Pace, World};
 use crate::{readers, senders, support};
 
 const SERVERS: usize = 3;
-/// A hundred readers get what a few senders send.
+/// A hundred readers get the messages of a few senders.
 const PACE: Pace = Pace { pause: Duration::from_millis(100), peace: Duration::from_secs(5) };
 
-/// Runs the soak until there was enough of everything.
+/// Runs the soak until there were enough faults of each kind.
 pub async fn run(arguments: ThreeServers, on_disk: bool, is_short: bool) -> Result<(), String> {
     let soak = Soak::begin(arguments, on_disk).await;
     let (totals, world) = (Arc::clone(&soak.totals), Arc::clone(&soak.world));
@@ -48,13 +47,13 @@ struct Soak {
     engine: Engine,
     servers: Vec<Server>,
     readers: Vec<Watched>,
-    /// They live as long as this does.
+    /// The clients end when this is dropped.
     _clients: Vec<Client>,
     random: fastrand::Rng,
 }
 
 impl Soak {
-    /// Starts everything. All readers read when this returns, and nothing is broken yet.
+    /// Starts all processes, and waits until all readers read. Faults begin later.
     async fn begin(arguments: ThreeServers, on_disk: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(arguments.seed);
         let addresses = (0..SERVERS).map(|_| (Ipv4Addr::LOCALHOST, support::fixed_port()).into());
@@ -77,8 +76,8 @@ impl Soak {
         }
         for index in 0..SERVERS {
             for number in 0..arguments.readers {
-                // The first one of each server has a good network, and stays there: it shows how
-                // the server itself is.
+                // The first reader of each server has a network without faults, and stays there, so
+                // it shows the state of the server itself.
                 let name = format!("reader {} of {}", number + 1, index + 1);
                 let mut network = match number {
                     0 => Network::good(vec![world.servers[index]]),
@@ -108,7 +107,7 @@ impl Soak {
         Self { world, totals, arguments, on_disk, engine, servers, readers, _clients: clients, random }
     }
 
-    /// One round after the other, until there was enough of everything.
+    /// Runs one round after the other until there were enough faults of each kind.
     async fn run(mut self) {
         let mut stops = Pack::stops();
         let mut faults = if self.on_disk { Pack::kills() } else { Pack::losses() };
@@ -157,7 +156,7 @@ impl Soak {
         Duration::from_millis(self.random.u64(milliseconds))
     }
 
-    /// How long something is away: now and then so long that everybody has become used to it.
+    /// How long a process is away: now and then so long that all peers reach their longest backoff.
     fn away(&mut self) -> Duration {
         let range = if self.random.u8(..4) == 0 { 500..4000 } else { 0..300 };
         self.time(range)
@@ -212,7 +211,7 @@ impl Soak {
                     self.kill_server(server, stopped).await;
                 }
                 tokio::time::sleep(away).await;
-                // The server may be there first, and is then without a room.
+                // The server may return first, and then it has no room.
                 if self.random.bool() {
                     self.servers[server].start_again().await;
                     self.sleep(0..300).await;
@@ -233,8 +232,8 @@ impl Soak {
         self.servers[server].kill(stopped).await;
     }
 
-    /// The engine loses messages which all servers have seen: what a server without that knowledge
-    /// makes of it is in `tests/it/redis/away.rs`.
+    /// Redis loses messages that all servers have seen. `tests/it/redis/away.rs` tests servers that
+    /// have not seen them.
     async fn lose(&mut self) {
         let loss = LOSSES[of(&self.totals.losses) as usize % LOSSES.len()];
         self.engine.calm.send_replace(true);
@@ -256,7 +255,7 @@ impl Soak {
         self.world.epoch.send_replace(self.engine.epoch().expect("an epoch"));
     }
 
-    /// Looks how soon everybody who meets no other fault reads a message that is sent now, through
+    /// Measures how soon each reader without another fault reads a message that is sent now through
     /// this server.
     async fn read_again(&mut self, before: &States, server: usize, since: Instant, gone: Option<usize>) {
         self.engine.calm.send_replace(true);
@@ -266,8 +265,7 @@ impl Soak {
         self.totals.returns.lock().unwrap().extend(times);
     }
 
-    /// A moment of calm, in which everybody comes to the same message, and all records are
-    /// compared.
+    /// Pauses all faults until all readers have the same message, and compares the records.
     async fn check(&mut self) {
         self.calm(true);
         let mark = returns::mark(&self.world, self.random.usize(..SERVERS)).await;

@@ -1,4 +1,4 @@
-//! How soon everybody reads again when a server or the engine is killed, and when it is back.
+//! Measures how soon readers read again after a server or Redis is killed, and after it is back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::record::{ReaderId, Time};
 use crate::support::PATIENCE;
 use crate::world::World;
 
-/// Between two tries to send.
+/// The pause between two tries to send.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a try may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -25,11 +25,11 @@ pub struct Watched {
     pub name: String,
     pub reader: ReaderId,
     pub network: Arc<Network>,
-    /// The one server at which it can read, if it is not at home at all of them.
+    /// The only server that the reader can reach, if it can't reach all.
     pub only_at: Option<usize>,
 }
 
-/// How the network of each reader is at a moment.
+/// The state of the network of each reader at one moment.
 pub struct States(Vec<Option<u64>>);
 
 impl States {
@@ -38,8 +38,7 @@ impl States {
     }
 }
 
-/// A message through this server, whose network to us is a good one: sent again until it is
-/// accepted.
+/// Sends a message through this server, over a network without faults, until it is accepted.
 pub async fn mark(world: &World, server: usize) -> Time {
     let id = world.sending(0);
     let address = ServerAddr::local(world.servers[server]);
@@ -62,9 +61,9 @@ pub async fn mark(world: &World, server: usize) -> Time {
     }
 }
 
-/// How long each of the readers takes, from `since` on, until it has this message; without those
-/// that meet another fault meanwhile, and those that can't have it while a server is `gone`.
-/// `before` is how they were before. More than `most` is too much.
+/// Measures how long each reader takes from `since` until it has this message. Readers with another
+/// fault meanwhile do not count, nor those that can't have it while a server is `gone`. `before`
+/// are their states before the fault. More than `most` fails the soak.
 pub async fn times(
     world: &World,
     readers: &[Watched],

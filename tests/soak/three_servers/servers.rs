@@ -1,4 +1,4 @@
-//! The servers of the room. Each reaches the engine through a bad network of its own.
+//! The servers of the room. Each has its own network with faults to Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use crate::proxy::{Proxy, proxy};
 use crate::support::program::{Program, server_with};
 use crate::world::World;
 
-/// The mean time of a connection to the engine without a fault.
+/// The mean time of a connection to Redis without a fault.
 const PEACE: Duration = Duration::from_secs(1);
 
-/// One of them, one life after the other.
+/// One server through all its lives.
 #[derive(Debug)]
 pub struct Server {
     world: Arc<World>,
     name: String,
-    /// Its place among all.
+    /// The index of the server.
     pub index: usize,
     to_engine: Proxy,
     program: Program,
 }
 
 impl Server {
-    /// Starts it for its first life.
+    /// Starts the server for its first life.
     pub async fn start(world: &Arc<World>, engine: &Engine, index: usize, random: fastrand::Rng) -> Self {
         let name = format!("the server {}", index + 1);
         let way = format!("{name} on its way to the engine");
@@ -40,7 +40,7 @@ impl Server {
         self.program.signal("CONT");
     }
 
-    /// Kills it, sometimes while it is stopped.
+    /// Kills the server, sometimes while it is stopped.
     pub async fn kill(&mut self, stopped: bool) {
         if stopped {
             self.program.signal("STOP");
@@ -50,13 +50,13 @@ impl Server {
         self.program.exit().await;
     }
 
-    /// Starts it for its next life; it listens when this returns.
+    /// Starts the server for its next life, and waits until it listens.
     pub async fn start_again(&mut self) {
         self.program = launch(&self.world, self.index, &self.to_engine).await;
         self.world.journal.note(&self.name, "listens");
     }
 
-    /// Its own last words.
+    /// The last lines of the server's log.
     pub fn last_lines(&mut self) -> String {
         format!("what {} says of it:\n{}", self.name, self.program.last_lines(12))
     }

@@ -1,4 +1,4 @@
-//! What was done and what came of it, in one line.
+//! The totals of faults and their effects, in one line.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ pub struct Totals {
     start: Instant,
     pub kills: AtomicU64,
     pub engine_kills: AtomicU64,
-    /// How often the engine has lost messages.
+    /// How often Redis has lost messages.
     pub losses: AtomicU64,
     pub stops: AtomicU64,
     /// How long readers took to read again.

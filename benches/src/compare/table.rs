@@ -22,6 +22,16 @@ impl Cell {
     }
 }
 
+/// The median of the ratios of two servers' figures, each within one run. Such ratios are steadier
+/// than a ratio of medians, because a disturbance meets both servers. `None` if there is no figure.
+pub fn median_ratio(dividends: &Cell, divisors: &Cell, figure: fn(&Figures) -> f64) -> Option<f64> {
+    let pairs = dividends.figures.iter().zip(&divisors.figures);
+    let ratios = pairs.map(|(dividend, divisor)| figure(dividend) / figure(divisor));
+    let mut ratios: Vec<f64> = ratios.filter(|ratio| ratio.is_finite()).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied()
+}
+
 /// What went wrong in the runs, summed up: lost, late, disordered and refused messages.
 pub fn remarks(figures: &[Figures]) -> String {
     let sum = |count: fn(&Figures) -> u64| figures.iter().map(count).sum::<u64>();
@@ -65,7 +75,8 @@ pub fn markdown(
     writeln!(
         text,
         "\nMedians of {runs} interleaved runs of {seconds} s each.\n\n\
-         - (0.50x): the messenger's figure is half of the peer's.\n\
+         - (0.50x): the messenger's figure is half of the peer's, as the median of the runs' own \
+         ratios.\n\
          - (50 msg/s): the peer could not take the work of this row and got only so much, so its \
          figure is not comparable.\n\
          - –: there is no such work.\n"
@@ -82,7 +93,7 @@ pub fn markdown(
 
 fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> String {
     let less = task.work_for(peer.gentle).1;
-    let (mut text, own) = match row.figure {
+    let (mut text, ratio) = match row.figure {
         Figure::Count(_) if cell.figures.is_empty() => (None, None),
         Figure::Count(count) => {
             (Some(cell.figures.iter().map(count).sum::<u64>().to_string()), None)
@@ -90,16 +101,15 @@ fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> 
         Figure::Words(words) => (cell.figures.last().map(words), None),
         Figure::Number(figure) => (
             cell.median(figure).map(|value| format!("{value:.1}")),
-            messenger.median(figure).zip(cell.median(figure)),
+            median_ratio(messenger, cell, figure),
         ),
     };
     if let (Some(text), Some(less)) = (&mut text, less) {
         let _ = write!(text, " ({less})");
-    } else if let (Some(text), Some((own, value)), false) =
-        (&mut text, own, std::ptr::eq(cell, messenger))
-        && value > 0.0
+    } else if let (Some(text), Some(ratio), false) =
+        (&mut text, ratio, std::ptr::eq(cell, messenger))
     {
-        let _ = write!(text, " ({:.2}x)", own / value);
+        let _ = write!(text, " ({ratio:.2}x)");
     }
     match (text, &cell.problem) {
         (Some(text), None) => text + &remarks(&cell.figures),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 pub use self::room::{Room, Storage};
-use crate::compare::table::{Cell, remarks};
+use crate::compare::table::{Cell, median_ratio, remarks};
 use crate::compare::tasks::{Figure, Row, Task, figure, median, per_delivery, tail, task};
 use crate::machine;
 use crate::senders::Pace;
@@ -101,7 +101,7 @@ fn tasks(time: Duration) -> Vec<Task> {
             fan_out(100, full),
             vec![figure("", "deliveries/s", |figures| figures.rate), per_delivery()],
         ),
-        // The share of a delivery in the cost of its message is a tenth of that with 100 readers.
+        // The work of a message that does not depend on its readers is spread over more deliveries.
         task("full rate, 1000 readers", fan_out(1000, full), vec![per_delivery()]),
         task(
             "60 msg/s, 1000 readers",
@@ -133,15 +133,8 @@ fn entry(row: &Row, cell: &Cell, in_memory: &Cell) -> String {
     let Some(value) = cell.median(figure).filter(|value| *value > 0.0) else {
         return "–".to_owned();
     };
-    // Ratios within a run are steadier, because a disturbance meets both servers.
-    let pairs = cell.figures.iter().zip(&in_memory.figures);
-    let mut ratios: Vec<f64> =
-        pairs.map(|(own, in_memory)| figure(own) / figure(in_memory)).collect();
-    ratios.sort_by(f64::total_cmp);
-    match ratios[ratios.len() / 2] {
-        ratio if ratio.is_finite() && !std::ptr::eq(cell, in_memory) => {
-            format!("{value:.0} ({ratio:.2}x)")
-        }
+    match median_ratio(cell, in_memory, figure) {
+        Some(ratio) if !std::ptr::eq(cell, in_memory) => format!("{value:.0} ({ratio:.2}x)"),
         _ => format!("{value:.0}"),
     }
 }

@@ -105,7 +105,7 @@ fn measure_once(program: &str) -> Result<Vec<Figure>> {
     };
     let costs = [
         ("SendMessage", send),
-        ("SendMessage, 16 under way on a connection", burst),
+        ("SendMessage, 16 in flight on a connection", burst),
         ("delivery, a connection for each reader", delivery(1)?),
         ("delivery, one connection for all readers", delivery(READERS)?),
     ];

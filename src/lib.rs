@@ -14,8 +14,8 @@
 //! - [`backend`]: where messages get their time and place, in memory or in Redis
 //!   ([`backend::redis`]).
 //! - [`room`]: the chat in memory. Order, retention and readers, without gRPC, HTTP or Redis.
-//! - `segmented_log`: entries with positions in shared memory, under the room and under the client's
-//!   history.
+//! - `segmented_log`: entries with positions in shared memory, under the room and under the
+//!   client's history.
 //! - [`metrics`]: the port for Prometheus.
 //! - [`net`]: TCP, TLS, HTTP connections and the token.
 //! - [`settings`], [`process`]: flags and variables; log, signals and exit status.

@@ -36,8 +36,8 @@ use crate::process;
 /// needs to reconnect.
 const RESERVED_FILES: usize = 16;
 
-/// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream from the
-/// server open meanwhile. Then waits for running requests, for at most
+/// Serves the HTTP interface on `listener` until `shutdown` completes, and keeps the stream from
+/// the server open meanwhile. Then waits for running requests, for at most
 /// [`HttpSettings::http_drain_deadline`].
 pub async fn serve(listener: TcpListener, settings: &Settings, metrics: &Metrics, shutdown: impl Future<Output = ()>) {
     if let Ok(address) = listener.local_addr() {

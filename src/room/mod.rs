@@ -1,8 +1,8 @@
 //! The chat in memory: messages come in on one side, and all readers get them in one order.
 //!
-//! - A message is encoded once for everybody ([`EncodedMessage`]).
-//! - [`Room::post`] is one critical section: it stamps the time and appends to the log. The first
-//!   message in it is the first for everybody.
+//! - A message is encoded once for all readers ([`EncodedMessage`]).
+//! - [`Room::post`] is one critical section: it stamps the time and appends to the log. So all
+//!   readers get messages in the order of this section.
 //! - [`Room::post_once`] does the same for a message that may be sent again under its idempotency
 //!   key.
 //! - [`Room::dispatch`] runs *rounds*: a round publishes what was appended, and wakes the readers.

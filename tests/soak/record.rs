@@ -4,8 +4,8 @@
 //!   each record.
 //! - *No repeat*: texts are unique, so one order implies this.
 //! - *No loss*: a message that was acknowledged or received is in each record that begins before it
-//!   and continues after it. The end of a life may lose messages, and then the reader must have been
-//!   told of a gap between the last message of that life and the first of the next.
+//!   and continues after it. The end of a life may lose messages, and then the reader must have
+//!   been told of a gap between the last message of that life and the first of the next.
 //! - *Nothing invented*: refused messages and messages without a sender are in no record.
 //! - *No false alarm*: there are at most as many gaps as lives that have ended.
 //! - *One epoch per life*: there are at most as many epochs as lives, and no reader returns to an

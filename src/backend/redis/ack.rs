@@ -66,7 +66,7 @@ impl Acknowledger {
         probe.arg(0).arg(1);
         within(ANSWER_TIMEOUT, probe.exec_async(&mut waits.commands)).await?;
         let (sender, batches) = unbounded_channel();
-        // When the task ends, for whatever reason, its receiver goes, and `ended` completes.
+        // When the task ends for any reason, its receiver is dropped, and `ended` completes.
         tokio::spawn(confirm_batches(Arc::clone(shared), waits.clone(), batches));
         Ok(Self::Confirmed(waits, sender))
     }
@@ -77,7 +77,8 @@ impl Acknowledger {
             Self::AtOnce(shared) => batch.acknowledge(shared, &Ok(())),
             Self::Confirmed(waits, batches) => {
                 waits.note_use();
-                // If the task has ended, the senders see that nobody will answer.
+                // If the task has ended, this drops the batch, and its senders learn that the
+                // outcome is unknown.
                 let _ = batches.send(batch);
             }
         }

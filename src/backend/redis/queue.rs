@@ -6,7 +6,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::request::Request;
 
-/// The most requests of a batch. Redis runs a batch as one script, and answers nobody meanwhile.
+/// The most requests of a batch. Redis runs a batch as one script, and answers no other command
+/// meanwhile.
 const BATCH: usize = 256;
 /// A batch with this many bytes of messages is full.
 const BATCH_BYTES: usize = 512 * 1024;

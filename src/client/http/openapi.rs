@@ -1,5 +1,5 @@
-//! `GET /openapi.json`: a description of the HTTP interface for other programs. `tests/it/openapi.rs`
-//! compares it with what the routes do.
+//! `GET /openapi.json`: a description of the HTTP interface for other programs.
+//! `tests/it/openapi.rs` compares it with what the routes do.
 
 use axum::body::Bytes;
 use axum::http::{HeaderValue, header};

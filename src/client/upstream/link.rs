@@ -3,7 +3,8 @@
 //!
 //! A stream that was cut resumes where it ended. Our own server gives every reader a position: the
 //! `sendTime` of the last message, and the epoch to which that time belongs. It then sends
-//! everything after that position. If it can't, the link notes a gap in the postbox and the history.
+//! everything after that position. If it can't, the link notes a gap in the postbox and the
+//! history.
 
 use std::net::SocketAddr;
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Detects a server that answers pings but no calls. A proxy in between answers pings too, whatever
-//! its server does.
+//! Detects a server that answers pings but no calls. A proxy in between answers pings too, even if
+//! its server hangs.
 
 use std::time::Duration;
 

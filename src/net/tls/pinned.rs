@@ -15,7 +15,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use tokio_rustls::rustls;
 
-/// Accepts a server with this certificate, whoever has signed it and whatever name is in it.
+/// Accepts a server with this certificate, and ignores its issuer and its names.
 #[derive(Debug)]
 pub(super) struct PinnedServer {
     pub(super) certificate: CertificateDer<'static>,

@@ -1,4 +1,4 @@
-//! Properties of the metadata and the body of a call, whatever bytes they are.
+//! Properties of the metadata and the body of a call, for any bytes.
 
 use std::time::Duration;
 

@@ -96,7 +96,7 @@ impl From<PostError> for Status {
                 Self::unavailable(error.to_string())
             }
             PostError::Rejected(Rejection::KeyTaken) => Self::already_exists(error.to_string()),
-            // A retry fails too, until somebody sets the server's clock.
+            // A retry fails too, until the server's clock is corrected.
             PostError::Rejected(Rejection::Clock(_)) => Self::failed_precondition(error.to_string()),
             PostError::Rejected(Rejection::OtherEpoch(_)) => Self::failed_precondition(format!("{EPOCH}: {error}")),
         }

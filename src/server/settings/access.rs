@@ -40,9 +40,10 @@ struct AccessFlags {
     #[arg(long, env = "MESSENGER_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
-    /// A file with the token that every call except health needs, in `authorization: Bearer <token>`.
-    /// It is 1 to 4096 visible ASCII characters. The token can be in MESSENGER_TOKEN instead. It
-    /// has no flag, because other users can see the flags of a program.
+    /// A file with the token that every call except health needs, in
+    /// `authorization: Bearer <token>`. It is 1 to 4096 visible ASCII characters. The token can be
+    /// in MESSENGER_TOKEN instead. It has no flag, because other users can see the flags of a
+    /// program.
     #[arg(long, env = "MESSENGER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }

@@ -75,11 +75,11 @@ async fn open(settings: &Settings, node: &Node, login: &RedisConnectionInfo) -> 
     let stream = net::connect(&node.host, node.port).await?;
     stream.set_nodelay(true)?;
     KEEPALIVE.apply(&stream)?;
-    let (wire, _pulse, _lifetime) = WatchedTcp::new(stream);
+    let (stream, _activity, _close_signal) = WatchedTcp::new(stream);
     let socket = match &settings.tls {
-        None => Socket::from(wire),
+        None => Socket::from(stream),
         Some(tls) => {
-            let connected = tls.connect(&node.host, wire).await;
+            let connected = tls.connect(&node.host, stream).await;
             connected.map_err(|error| io::Error::other(format!("no TLS with {node}: {error}")))?
         }
     };

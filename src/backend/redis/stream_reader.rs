@@ -1,5 +1,7 @@
 //! The connection that reads the stream.
 
+use std::time::Duration;
+
 use redis::RedisResult;
 use tracing::{info, warn};
 
@@ -7,7 +9,6 @@ use super::connection::{ANSWER_TIMEOUT, RedisConnection, within};
 use super::entry::{Entry, RawEntries, RawStreams};
 use super::script::{self, Seen, Tip};
 use super::shared::Shared;
-use std::time::Duration;
 
 use crate::room::Room;
 

@@ -30,7 +30,7 @@ const CONNECTIONS: usize = 50;
 const STREAMS: usize = 200;
 
 /// The sum in docs/limits.md.
-const SUM: usize = 4 * MIB // the program itself
+const SUM: usize = 8 * MIB // the program itself
     + RETENTION + RETENTION / 4 // the messages, and what stopped readers pin
     + 3 * MESSAGE // the newest message on its way in
     + 2 * 16 * MIB // incomplete messages

@@ -16,8 +16,8 @@ use thiserror::Error;
 const LAST_SECOND: i64 = 253_402_300_799;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// When the server accepted a message, in nanoseconds since the Unix epoch. The last value is in
-/// the year 2554.
+/// The time at which the server accepted a message, in nanoseconds since the Unix epoch. The last
+/// value is in the year 2554.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SendTime(u64);
 

@@ -1,5 +1,5 @@
-//! Where messages get their time and their place: in the memory of this process, or in a Redis that
-//! many servers share. Readers and rounds are the same for both.
+//! The backends of a room. A backend gives messages their time and their place: in the memory of
+//! this process, or in a Redis that many servers share. Readers and rounds are the same for both.
 
 mod environment;
 mod error;

@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// must show the certificate from the settings.
 ///
 /// # Errors
-/// Why the client does not serve: no connection, no answer, or another status than 200.
+/// If there is no connection, no answer, or a status other than 200.
 pub async fn check(address: SocketAddr, access: &HttpAccess) -> anyhow::Result<()> {
     let check = tokio::time::timeout(TIMEOUT, ask(address, access));
     check.await.map_err(|_| anyhow::anyhow!("no answer from {address}"))?

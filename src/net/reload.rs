@@ -29,7 +29,8 @@ pub struct Reloaded<T> {
     seen: Mutex<Vec<Option<FileVersion>>>,
 }
 
-/// Differs after a write in place, and after a replacement, also behind a symbolic link.
+/// The version of a file. It differs after a write in place and after a replacement, also of the
+/// target of a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileVersion {
     modified: SystemTime,

@@ -12,7 +12,7 @@ pub trait Backfill: Send {
     /// Gives the next part of the messages, or the position in the room where the reader continues.
     ///
     /// # Errors
-    /// Why there is no next part.
+    /// The reason why there is no next part.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, StreamEnd>>;
 
     /// Completes when the reader must be ended, because its caller has taken nothing for too long.

@@ -26,7 +26,7 @@ pub enum Rejection {
     OtherEpoch(Epoch),
 }
 
-/// Why a reader gets no further messages.
+/// The reason why a reader gets no further messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum StreamEnd {
     /// The reader was too slow: the log has dropped messages that it has not read yet.

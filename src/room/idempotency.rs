@@ -31,7 +31,7 @@ pub(super) struct HashedKey {
     message: u64,
 }
 
-/// What the room remembers of a key.
+/// The result of looking a key up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyLookup {
     /// Nothing: the message is new.

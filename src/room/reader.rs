@@ -19,7 +19,7 @@ pub struct Reader {
     blocked: Option<Ticket>,
 }
 
-/// Where the reader gets its next messages.
+/// The source of the reader's next messages.
 enum Source {
     /// The source of messages that are older than the room's log.
     Backfill(Box<dyn Backfill>),
@@ -56,7 +56,7 @@ impl Reader {
     /// Reads everything new, up to a bound.
     ///
     /// # Errors
-    /// Why the reader ends. Each further read gives the same error.
+    /// The reason why the reader ends. Each further read gives the same error.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frames, StreamEnd>> {
         let position = match &mut self.source {
             Source::Log(position) => *position,

@@ -57,7 +57,7 @@ pub(super) struct RoomState {
     /// Readers whose callers take nothing. They wait for the end of the lap. A reader whose next
     /// message was dropped then ends.
     pub(super) blocked: Waiters,
-    /// When the first message since the last round was appended.
+    /// The time at which the first message since the last round was appended.
     pub(super) first_appended: Option<Instant>,
     /// The start of the log when the last lap ended.
     pub(super) lap: u64,

@@ -32,7 +32,7 @@ const FLOOD: usize = 8 * MIB;
 const CALL: usize = 4 * KIB;
 
 type Frames = Box<dyn Iterator<Item = Vec<u8>> + Send>;
-/// What an attack sends over each of many streams.
+/// The bytes that an attack sends over one of many streams.
 type Call = fn(u32) -> Vec<u8>;
 
 fn again(frame: Vec<u8>) -> Frames {

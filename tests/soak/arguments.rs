@@ -22,7 +22,7 @@ struct Flags {
     /// Soak one server, or three servers of one room in Redis [default: both]
     #[arg(long, value_parser = ["1", "3"])]
     servers: Option<String>,
-    /// Where the random numbers begin [default: a new seed, which is printed on failure]
+    /// The seed of the random numbers [default: a new seed, which is printed on failure]
     #[arg(long)]
     seed: Option<u64>,
     /// How soon after a kill readers must read again [default: 1s]

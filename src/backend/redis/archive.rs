@@ -144,7 +144,7 @@ impl Archive {
     /// The next messages of a reader. The chunk is empty if there are none, or they are gone.
     ///
     /// # Errors
-    /// Why the reader must end.
+    /// The reason why the reader must end.
     pub(super) async fn chunk(&self, room: &Room, at: Progress) -> Result<StreamChunk, StreamEnd> {
         let _turn = self.turn.lock().await;
         let size = (self.held.available_permits() / SHARE).clamp(*CHUNK.start(), *CHUNK.end());

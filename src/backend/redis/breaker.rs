@@ -16,7 +16,7 @@ use crate::backend::error::PostError;
 pub(super) struct Breaker {
     shared: Arc<Shared>,
     pauses: Pauses,
-    /// When the next message is tried.
+    /// The time of the next try with a message.
     until: Instant,
 }
 
@@ -52,7 +52,7 @@ impl Breaker {
         self.shared.errors.send_modify(|errors| errors.posts = None);
     }
 
-    /// When the next message or connection is tried.
+    /// The time of the next try with a message or a connection.
     pub(super) fn until(&self) -> Instant {
         self.until
     }

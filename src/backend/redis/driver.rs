@@ -1,5 +1,5 @@
-//! The tasks of a room in Redis: one appends, one reads, and the rounds of the current epoch's
-//! room.
+//! The tasks of a room in Redis: one appends to the stream, one reads it, and one runs the rounds
+//! of the current epoch's room.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -32,7 +32,7 @@ impl Queue {
         }
     }
 
-    /// A batch of this request and of those that wait behind it.
+    /// A batch of this request and the requests that wait after it.
     pub(super) fn batch(&mut self, first: Request) -> Vec<Request> {
         let mut bytes = first.bytes();
         let mut batch = vec![first];

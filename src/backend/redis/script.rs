@@ -26,10 +26,10 @@ pub(super) struct Tip {
     pub(super) clock: u64,
 }
 
-/// What this server has seen of the stream.
+/// The part of the stream that this server has seen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    /// Where the server is. `None` before it has read the stream for the first time.
+    /// The server's position in the stream. `None` before its first read.
     pub(super) position: Option<StreamPosition>,
     /// The latest time that the server has seen in any epoch.
     pub(super) latest: u64,
@@ -62,7 +62,7 @@ pub(super) enum PostResult {
     Posted(u64),
     /// The message was posted at this time by an earlier call with the same key.
     PostedBefore(u64),
-    /// The key is of another message.
+    /// The key belongs to another message.
     KeyTaken,
     /// The message is meant for another epoch.
     OtherEpoch,
@@ -70,10 +70,10 @@ pub(super) enum PostResult {
     Refused(String),
 }
 
-/// Posts messages, or none, and tells where the stream ends.
+/// Posts the messages, if there are any, and returns the end of the stream.
 ///
 /// # Errors
-/// If Redis has sent the error itself, nothing was posted.
+/// If the error is a reply of Redis, no message was posted.
 pub(super) async fn call(
     connection: &mut RedisConnection,
     settings: &Settings,

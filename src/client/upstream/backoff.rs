@@ -40,7 +40,7 @@ pub(super) enum Failure {
 #[derive(Debug)]
 pub(super) struct Backoff {
     factor: f64,
-    /// When the first failure in a row happened.
+    /// The time of the first failure in a row.
     since: Option<Instant>,
     /// The worst failure since the last pause. Several servers share one pause.
     worst: Failure,

@@ -42,8 +42,8 @@ const ASSUMED_OPEN_AFTER: Duration = Duration::from_secs(1);
 /// After this much more time without response headers the client pings the server.
 const DOUBT_AFTER: Duration = Duration::from_secs(4);
 
-/// How long a stream may go on over a connection that takes no more calls. A server that shuts down
-/// retires the connection too, and ends the stream after the last message.
+/// How long a stream may stay open on a connection that takes no more calls. A server that shuts
+/// down retires the connection too, and ends the stream after the last message.
 const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
 /// A stream that was open for this long did not end because of its starting point.
@@ -58,7 +58,7 @@ pub(in crate::client) struct Link {
     history: Arc<History>,
     metrics: Metrics,
     state: watch::Sender<LinkState>,
-    /// Where the next stream starts.
+    /// The point at which the next stream starts.
     start: StreamStart,
     /// Whether any stream was open before.
     had_stream: bool,

@@ -29,7 +29,7 @@ pub(super) enum LinkEnd {
 }
 
 impl LinkEnd {
-    /// The reason behind a status that ended a stream over `connection`.
+    /// The reason for a status that ended a stream over `connection`.
     pub(super) fn from_status(status: Status, connection: &Connection) -> Self {
         match connection.unresponsive() {
             Some(Unresponsive::Silent) => Self::Silent,

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::link_end::LinkEnd;
 use crate::net::ServerAddr;
 
-/// The same failure of the same server is logged once in this time.
+/// A failure that repeats at the same server is logged once in this time.
 const REPEAT_AFTER: Duration = Duration::from_secs(10);
 
 /// The last failure of each server, and when it was logged.

@@ -70,7 +70,7 @@ impl StreamHeaders {
         }
     }
 
-    /// Where the next stream starts if this one ends before its first message.
+    /// The point at which the next stream starts if this one ends before its first message.
     pub(super) fn start(&self) -> StreamStart {
         match (&self.epoch, self.position) {
             (Some(epoch), Some(position)) => StreamStart::After { epoch: epoch.clone(), position: position.into() },

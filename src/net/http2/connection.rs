@@ -109,9 +109,9 @@ impl Connection {
     /// Completes when no further call can start: the server refused one on this connection, or the
     /// socket is closed.
     ///
-    /// After a refusal the open calls may go on without end: a proxy sends GOAWAY after some calls
-    /// or some time, and waits for the last stream to end. When the socket closes, HTTP/2 ends the
-    /// open calls, except after a panic under its own lock: then nothing would wake them.
+    /// After a refusal the open calls may continue without end: a proxy sends GOAWAY after some
+    /// calls or some time, and waits for the last stream to end. When the socket closes, HTTP/2
+    /// ends the open calls, except after a panic under its own lock: then nothing would wake them.
     pub async fn retired(&self) {
         let mut retired = self.retired.subscribe();
         tokio::select! {

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use crate::net::WriteState;
 
-/// What h2 reports as the server's number of streams before the server's SETTINGS have arrived. No
-/// server can announce this many.
+/// The number of streams that h2 reports before the server's SETTINGS have arrived. No server can
+/// announce this many.
 pub(super) const UNKNOWN_STREAMS: usize = usize::MAX - 1;
 
 /// A wait of this length is logged. Shorter waits are normal on a busy connection.

@@ -12,7 +12,7 @@ use crate::proto::{
 };
 use crate::room::{Epoch, Opened, Start};
 
-/// Where a `ReadMessages` call asks its stream to start.
+/// The point at which a `ReadMessages` call asks its stream to start.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, which names the metadata that does not parse or is missing.

@@ -39,7 +39,7 @@ pub(in crate::server) struct Router {
 pub(in crate::server) enum CallOutcome {
     /// The call has ended.
     Ended,
-    /// The call goes on as a stream of messages.
+    /// The call continues as a stream of messages.
     Streams(MessageStream),
 }
 

@@ -1,5 +1,5 @@
-//! What the tests share: servers and clients on free ports, readers, HTTP calls, and the real
-//! programs.
+//! The support code of the tests: servers and clients on free ports, readers, HTTP calls, and the
+//! real programs.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic, clippy::unwrap_used)]
 
 mod backend;

@@ -38,7 +38,7 @@ pub const FRAME: usize = 16 * 1024;
 /// How long a write waits for a peer that does not read.
 pub const STUCK: Duration = Duration::from_secs(3);
 
-/// What an attack does to its own connection.
+/// The outcome of an attack for its own connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The connection stays open, and all bytes are read.

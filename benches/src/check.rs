@@ -4,7 +4,7 @@ use crate::text;
 
 /// How a received message was classified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Received {
     /// A message of the warm-up, which opens the readers.
     WarmUp,
     /// A message of the measurement. `intended` is when it should have been sent, in nanoseconds.
@@ -27,12 +27,12 @@ impl Check {
         Self { next: vec![0; senders], last_time: 0, count: 0 }
     }
 
-    pub fn take(&mut self, text: &[u8], time: u64) -> Taken {
-        let Some((sender, number, intended)) = text::read(text) else { return Taken::Foreign };
+    pub fn take(&mut self, text: &[u8], time: u64) -> Received {
+        let Some((sender, number, intended)) = text::read(text) else { return Received::Foreign };
         if sender == text::WARM_UP {
-            return Taken::WarmUp;
+            return Received::WarmUp;
         }
-        let Some(next) = self.next.get_mut(sender) else { return Taken::Foreign };
+        let Some(next) = self.next.get_mut(sender) else { return Received::Foreign };
         // Messages are in the order of their times, because a server may accept concurrent calls of
         // one sender in any order. Messages without times are in the order of each sender. Lost
         // messages are counted at the end.
@@ -40,7 +40,7 @@ impl Check {
         *next = (*next).max(number + 1);
         self.last_time = time;
         self.count += 1;
-        Taken::Counted { intended, disordered }
+        Received::Counted { intended, disordered }
     }
 
     /// The number of messages of the measurement.

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
-use crate::check::{Check, Taken};
+use crate::check::{Check, Received};
 use crate::wire::{Connection, Event, Protocol};
 
 /// Readers stop waiting when no message has arrived for this time.
@@ -39,7 +39,7 @@ pub struct Shared {
 
 /// The results of all readers.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Results {
     pub delivered: u64,
     /// Messages that a reader has not got.
     pub lost: u64,
@@ -70,7 +70,7 @@ pub fn start(
     senders: usize,
     epoch: Instant,
     shared: Arc<Shared>,
-) -> Result<JoinHandle<io::Result<Seen>>> {
+) -> Result<JoinHandle<io::Result<Results>>> {
     let poll = Poll::new()?;
     let mut connections = Vec::new();
     let mut opened = 0;
@@ -100,9 +100,9 @@ fn read(
     senders: usize,
     epoch: Instant,
     shared: &Shared,
-) -> io::Result<Seen> {
+) -> io::Result<Results> {
     let mut readers = vec![Reader { check: Check::new(senders), warm: false }; count];
-    let mut seen = Seen {
+    let mut seen = Results {
         delivered: 0,
         lost: 0,
         late: 0,
@@ -169,20 +169,20 @@ fn message(
     text: &[u8],
     time: u64,
     now: u64,
-    seen: &mut Seen,
+    seen: &mut Results,
     shared: &Shared,
 ) {
     match reader.check.take(text, time) {
-        Taken::WarmUp if !reader.warm => {
+        Received::WarmUp if !reader.warm => {
             reader.warm = true;
             shared.warm.fetch_add(1, Ordering::Release);
         }
-        Taken::WarmUp => {}
-        Taken::Counted { intended, disordered } => {
+        Received::WarmUp => {}
+        Received::Counted { intended, disordered } => {
             seen.delivered += 1;
             seen.disordered += u64::from(disordered);
             let _ = seen.latency.record((now.saturating_sub(intended) / 1000).max(1));
         }
-        Taken::Foreign => seen.failures.push("a text that was never sent".to_owned()),
+        Received::Foreign => seen.failures.push("a text that was never sent".to_owned()),
     }
 }

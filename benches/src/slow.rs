@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use mio::{Events, Poll, Token};
 
-use crate::check::{Check, Taken};
+use crate::check::{Check, Received};
 use crate::readers::{SILENCE, Shared};
 use crate::wire::{Connection, Event, Protocol};
 
@@ -46,7 +46,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-struct Slow {
+struct SlowReader {
     connection: Connection,
     poll: Poll,
     events: Events,
@@ -70,7 +70,7 @@ pub fn start(
     connection.subscribe();
     connection.register(poll.registry(), Token(0))?;
     connection.flush()?;
-    let mut reader = Slow {
+    let mut reader = SlowReader {
         connection,
         poll,
         events: Events::with_capacity(4),
@@ -83,7 +83,7 @@ pub fn start(
     Ok(std::thread::spawn(move || reader.run(&shared)))
 }
 
-impl Slow {
+impl SlowReader {
     fn run(&mut self, shared: &Arc<Shared>) -> Result<Outcome> {
         while !self.warm && self.ending.is_none() {
             self.poll.poll(&mut self.events, Some(Duration::from_millis(20)))?;
@@ -119,10 +119,10 @@ impl Slow {
         let Self { connection, scratch, check, warm, disordered, ending, .. } = self;
         let result = connection.receive(scratch, &mut |event| match event {
             Event::Message { text, time, .. } => match check.take(text, time) {
-                Taken::WarmUp => *warm = true,
-                Taken::Counted { disordered: false, .. } => {}
-                Taken::Counted { disordered: true, .. } => *disordered += 1,
-                Taken::Foreign => *ending = Some("got a text that was never sent".to_owned()),
+                Received::WarmUp => *warm = true,
+                Received::Counted { disordered: false, .. } => {}
+                Received::Counted { disordered: true, .. } => *disordered += 1,
+                Received::Foreign => *ending = Some("got a text that was never sent".to_owned()),
             },
             // The first failure is the cause of the others.
             Event::Failed(why) => drop(ending.get_or_insert(why)),

@@ -9,7 +9,7 @@ use mio::{Events, Poll, Token};
 
 use super::answer::{self, AUTHOR};
 use super::http1::Blocking;
-use super::{Chat, Figure};
+use super::{Chat, Measurement};
 use crate::text;
 use crate::wire::{Connection, Event, Protocol};
 
@@ -21,7 +21,7 @@ const EMPTY: usize = 2_000;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Flushes an empty postbox, fills it, and flushes it once.
-pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Figure>> {
+pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Measurement>> {
     let mut connection = Blocking::open(chat.client.address)?;
     let mut latency = Histogram::<u64>::new(3)?;
     let cpu = chat.client.cpu();
@@ -57,32 +57,32 @@ pub fn measure(chat: &Chat, messages: usize, text: usize) -> Result<Vec<Figure>>
     let each = |amount: f64| amount / messages as f64;
     let empty = |what| format!("flush of nothing, {what}");
     Ok(vec![
-        Figure::new(
+        Measurement::new(
             "a message arrives, client's CPU".to_owned(),
             "ns",
             each(receive.as_nanos() as f64),
         ),
-        Figure::new(
+        Measurement::new(
             "a message in the postbox, author and text".to_owned(),
             "bytes",
             (AUTHOR.len() + text) as f64,
         ),
-        Figure::new("a message in the postbox, as JSON".to_owned(), "bytes", each(length)),
-        Figure::new(
+        Measurement::new("a message in the postbox, as JSON".to_owned(), "bytes", each(length)),
+        Measurement::new(
             "a message in the postbox, memory".to_owned(),
             "bytes",
             each(full_memory - empty_memory),
         ),
-        Figure::new(name("first byte"), "ms", millis(times.first_byte)),
-        Figure::new(name("last byte"), "ms", millis(times.last_byte)),
-        Figure::new(name("client's CPU"), "ms", millis(flush)),
-        Figure::new(name("memory before the messages"), "MiB", empty_memory / MIB),
-        Figure::new(name("memory before the flush"), "MiB", full_memory / MIB),
-        Figure::new(name("most memory"), "MiB", peak / MIB),
-        Figure::new(name("memory after the flush"), "MiB", memory_after / MIB),
-        Figure::new(empty("p50"), "µs", latency.value_at_quantile(0.5) as f64 / 1000.0),
-        Figure::new(empty("p99"), "µs", latency.value_at_quantile(0.99) as f64 / 1000.0),
-        Figure::new(
+        Measurement::new(name("first byte"), "ms", millis(times.first_byte)),
+        Measurement::new(name("last byte"), "ms", millis(times.last_byte)),
+        Measurement::new(name("client's CPU"), "ms", millis(flush)),
+        Measurement::new(name("memory before the messages"), "MiB", empty_memory / MIB),
+        Measurement::new(name("memory before the flush"), "MiB", full_memory / MIB),
+        Measurement::new(name("most memory"), "MiB", peak / MIB),
+        Measurement::new(name("memory after the flush"), "MiB", memory_after / MIB),
+        Measurement::new(empty("p50"), "µs", latency.value_at_quantile(0.5) as f64 / 1000.0),
+        Measurement::new(empty("p99"), "µs", latency.value_at_quantile(0.99) as f64 / 1000.0),
+        Measurement::new(
             empty("client's CPU"),
             "µs",
             empty_cpu.as_nanos() as f64 / 1000.0 / EMPTY as f64,

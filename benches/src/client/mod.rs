@@ -50,7 +50,7 @@ struct Chat {
 
 /// One measured value.
 #[derive(Debug, Clone)]
-struct Figure {
+struct Measurement {
     name: String,
     unit: &'static str,
     value: f64,
@@ -60,7 +60,7 @@ impl ClientBench {
     /// Measures interleaved runs and prints the medians as a table.
     pub fn run(&self) -> Result<()> {
         // Ordered by client, then by figure, then by run.
-        let mut figures: Vec<Vec<Vec<Figure>>> = vec![Vec::new(); self.clients.len()];
+        let mut figures: Vec<Vec<Vec<Measurement>>> = vec![Vec::new(); self.clients.len()];
         for run in 0..self.runs {
             for (client, figures) in self.clients.iter().zip(&mut figures) {
                 eprintln!("run {}/{}  {client}", run + 1, self.runs);
@@ -93,7 +93,7 @@ impl ClientBench {
         Ok(())
     }
 
-    fn measure(&self, client: &str) -> Result<Vec<Figure>> {
+    fn measure(&self, client: &str) -> Result<Vec<Measurement>> {
         let (time, text) = (Duration::from_secs_f64(self.seconds), usize::from(self.text));
         let mut figures = Vec::new();
         for connections in &self.connections {
@@ -138,13 +138,13 @@ impl Chat {
     }
 }
 
-impl Figure {
+impl Measurement {
     fn new(name: String, unit: &'static str, value: f64) -> Self {
         Self { name, unit, value }
     }
 }
 
-fn median(runs: &[Figure]) -> f64 {
+fn median(runs: &[Measurement]) -> f64 {
     let mut values: Vec<f64> = runs.iter().map(|figure| figure.value).collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::answer::{self, AUTHOR, Message};
 use super::http1::{self, Blocking};
-use super::{Chat, Figure};
+use super::{Chat, Measurement};
 use crate::text;
 
 /// Larger than any answer to a send.
@@ -42,7 +42,7 @@ pub fn measure(
     connections: usize,
     time: Duration,
     text: usize,
-) -> Result<Vec<Figure>> {
+) -> Result<Vec<Measurement>> {
     let mut callers = Callers::connect(chat, connections, text)?;
     callers.call(time / 4)?;
     callers.latency.clear();
@@ -64,12 +64,12 @@ pub fn measure(
     let micros = |cpu: Duration| cpu.as_nanos() as f64 / 1000.0 / calls;
     let latency = |quantile| callers.latency.value_at_quantile(quantile) as f64 / 1000.0;
     Ok(vec![
-        Figure::new(name("rate"), "calls/s", calls / elapsed.as_secs_f64()),
-        Figure::new(name("client's CPU"), "µs/call", micros(client)),
-        Figure::new(name("server's CPU"), "µs/call", micros(server)),
-        Figure::new(name("p50"), "µs", latency(0.5)),
-        Figure::new(name("p99"), "µs", latency(0.99)),
-        Figure::new(name("p99.9"), "µs", latency(0.999)),
+        Measurement::new(name("rate"), "calls/s", calls / elapsed.as_secs_f64()),
+        Measurement::new(name("client's CPU"), "µs/call", micros(client)),
+        Measurement::new(name("server's CPU"), "µs/call", micros(server)),
+        Measurement::new(name("p50"), "µs", latency(0.5)),
+        Measurement::new(name("p99"), "µs", latency(0.99)),
+        Measurement::new(name("p99.9"), "µs", latency(0.999)),
     ])
 }
 

@@ -12,7 +12,7 @@ use clap::Args;
 
 use self::peers::Peer;
 use self::table::{Cell, remarks};
-use self::tasks::{Figure, Task};
+use self::tasks::{RowValue, Task};
 use crate::plot;
 use crate::server::Server;
 use crate::wire::Protocol;
@@ -88,11 +88,11 @@ fn measure_cell(task: &Task, peer: &Peer, cell: &mut Cell) {
     }
 }
 
-fn to_text(figure: Figure, figures: &Figures) -> String {
+fn to_text(figure: RowValue, figures: &Figures) -> String {
     match figure {
-        Figure::Number(number) => format!("{:.1}", number(figures)),
-        Figure::Count(count) => count(figures).to_string(),
-        Figure::Words(words) => words(figures),
+        RowValue::Number(number) => format!("{:.1}", number(figures)),
+        RowValue::Count(count) => count(figures).to_string(),
+        RowValue::Words(words) => words(figures),
     }
 }
 
@@ -101,7 +101,7 @@ fn bars<'a>(peers: &[Peer], tasks: &[Task], cells: &[Vec<Cell>]) -> Vec<plot::Gr
     let mut groups = Vec::new();
     for (task, cells) in tasks.iter().zip(cells) {
         for row in &task.rows {
-            let Figure::Number(figure) = row.figure else { continue };
+            let RowValue::Number(figure) = row.figure else { continue };
             // A peer that got less work has no bar, because its figure is not comparable.
             let value = |(peer, cell): (&Peer, &Cell)| {
                 let value = cell.median(figure);

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::peers::{Absent, Peer};
-use super::tasks::{Figure, Row, Task};
+use super::tasks::{Row, RowValue, Task};
 use crate::machine;
 use crate::work::Figures;
 
@@ -94,12 +94,12 @@ pub fn markdown(
 fn entry(task: &Task, row: &Row, peer: &Peer, cell: &Cell, messenger: &Cell) -> String {
     let less = task.work_for(peer.gentle).1;
     let (mut text, ratio) = match row.figure {
-        Figure::Count(_) if cell.figures.is_empty() => (None, None),
-        Figure::Count(count) => {
+        RowValue::Count(_) if cell.figures.is_empty() => (None, None),
+        RowValue::Count(count) => {
             (Some(cell.figures.iter().map(count).sum::<u64>().to_string()), None)
         }
-        Figure::Words(words) => (cell.figures.last().map(words), None),
-        Figure::Number(figure) => (
+        RowValue::Words(words) => (cell.figures.last().map(words), None),
+        RowValue::Number(figure) => (
             cell.median(figure).map(|value| format!("{value:.1}")),
             median_ratio(messenger, cell, figure),
         ),

@@ -26,11 +26,11 @@ pub enum Gentle {
 pub struct Row {
     pub name: String,
     pub unit: &'static str,
-    pub figure: Figure,
+    pub figure: RowValue,
 }
 
 #[derive(Clone, Copy)]
-pub enum Figure {
+pub enum RowValue {
     /// The table shows the median of all runs.
     Number(fn(&Figures) -> f64),
     /// The table shows the sum of all runs, because a median would hide a single fault.
@@ -75,13 +75,13 @@ pub fn all(seconds: f64) -> Vec<Task> {
                 Row {
                     name: ", lost by the others".to_owned(),
                     unit: "messages",
-                    figure: Figure::Count(|figures| figures.lost),
+                    figure: RowValue::Count(|figures| figures.lost),
                 },
                 figure(", server's growth", "MiB", |figures| figures.growth),
                 Row {
                     name: ", what became of it".to_owned(),
                     unit: "",
-                    figure: Figure::Words(|figures| figures.slow.clone().unwrap_or_default()),
+                    figure: RowValue::Words(|figures| figures.slow.clone().unwrap_or_default()),
                 },
             ],
         )
@@ -127,7 +127,7 @@ impl Task {
 
 /// A row with a number. Its name is appended to that of the task.
 pub fn figure(name: &str, unit: &'static str, value: fn(&Figures) -> f64) -> Row {
-    Row { name: name.to_owned(), unit, figure: Figure::Number(value) }
+    Row { name: name.to_owned(), unit, figure: RowValue::Number(value) }
 }
 
 pub fn per_delivery() -> Row {

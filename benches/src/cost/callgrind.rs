@@ -23,7 +23,7 @@ pub struct Count {
 }
 
 /// A server that runs under callgrind.
-pub struct Counted {
+pub struct ProfiledServer {
     pub server: Server,
     out: PathBuf,
 }
@@ -33,7 +33,7 @@ pub fn version() -> Option<String> {
     first_line("valgrind", &["--version"])
 }
 
-impl Counted {
+impl ProfiledServer {
     pub fn start(program: &str) -> Result<Self> {
         let out = std::env::temp_dir().join(format!("messenger-cost-{}.out", std::process::id()));
         // Valgrind runs one thread at a time. Without fair scheduling one thread may run for too

@@ -1,4 +1,4 @@
-//! Work in lock step: send, wait for all answers and deliveries, pause, and send again. The work
+//! LockStep in lock step: send, wait for all answers and deliveries, pause, and send again. The work
 //! does not depend on the speed of callgrind or of the machine.
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use mio::{Events, Poll, Token};
 
-use crate::check::{Check, Taken};
+use crate::check::{Check, Received};
 use crate::text;
 use crate::wire::{Connection, Event, Protocol};
 
@@ -23,7 +23,7 @@ const TEXT: usize = 100;
 
 /// The readers, and the number of messages in flight.
 #[derive(Debug, Clone, Copy)]
-pub struct Work {
+pub struct LockStep {
     pub readers: usize,
     /// Readers on each connection.
     pub per_connection: usize,
@@ -31,18 +31,18 @@ pub struct Work {
     pub burst: usize,
 }
 
-struct Room {
+struct Connections {
     poll: Poll,
     /// The sender first, then the readers.
     connections: Vec<Connection>,
-    work: Work,
-    seen: Seen,
+    work: LockStep,
+    seen: Progress,
     scratch: Vec<u8>,
     events: Events,
 }
 
 /// What the connections have received so far.
-struct Seen {
+struct Progress {
     opened: usize,
     acknowledged: usize,
     delivered: usize,
@@ -51,10 +51,10 @@ struct Seen {
     failure: Option<String>,
 }
 
-impl Work {
+impl LockStep {
     /// Does the rounds and closes the connections.
     pub fn run(self, address: SocketAddr, rounds: usize) -> Result<()> {
-        let mut room = Room::open(self, address)?;
+        let mut room = Connections::open(self, address)?;
         let mut text = [0; TEXT];
         for round in 0..rounds {
             for message in 0..self.burst {
@@ -75,8 +75,8 @@ impl Work {
     }
 }
 
-impl Room {
-    fn open(work: Work, address: SocketAddr) -> Result<Self> {
+impl Connections {
+    fn open(work: LockStep, address: SocketAddr) -> Result<Self> {
         let (poll, mut connections) =
             (Poll::new()?, vec![Connection::open(address, Protocol::Grpc)?]);
         for reader in 0..work.readers {
@@ -90,7 +90,7 @@ impl Room {
             connection.flush()?;
         }
         let checks = vec![Check::new(1); work.readers];
-        let seen = Seen { opened: 0, acknowledged: 0, delivered: 0, checks, failure: None };
+        let seen = Progress { opened: 0, acknowledged: 0, delivered: 0, checks, failure: None };
         let (scratch, events) = (vec![0; 1 << 20], Events::with_capacity(64));
         let mut room = Self { poll, connections, work, seen, scratch, events };
         room.wait(|seen| seen.opened == work.readers)?;
@@ -98,7 +98,7 @@ impl Room {
         Ok(room)
     }
 
-    fn wait(&mut self, until: impl Fn(&Seen) -> bool) -> Result<()> {
+    fn wait(&mut self, until: impl Fn(&Progress) -> bool) -> Result<()> {
         let start = Instant::now();
         while !until(&self.seen) {
             ensure!(start.elapsed() < PATIENCE, "nothing more comes");
@@ -118,7 +118,7 @@ impl Room {
     }
 }
 
-impl Seen {
+impl Progress {
     fn take(&mut self, first_reader: usize, event: &Event<'_>) {
         match event {
             Event::Opened => self.opened += 1,
@@ -128,7 +128,7 @@ impl Seen {
                 let check = &mut self.checks[first_reader + reader];
                 let before = check.count();
                 let taken = check.take(text, *time);
-                if !matches!(taken, Taken::Counted { disordered: false, .. }) {
+                if !matches!(taken, Received::Counted { disordered: false, .. }) {
                     let (reader, text) = (first_reader + reader, String::from_utf8_lossy(text));
                     self.failure.get_or_insert(format!(
                         "reader {reader}, message {before}: {taken:?}, time {time}, text {text}"

@@ -13,8 +13,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use self::baseline::{Baseline, Conditions};
-use self::callgrind::{Count, Counted};
-use self::lock_step::Work;
+use self::callgrind::{Count, ProfiledServer};
+use self::lock_step::LockStep;
 
 /// The readers of a message. With so many, most of the cost of a message is the deliveries.
 const READERS: usize = 20;
@@ -25,7 +25,7 @@ const BURST: usize = 16;
 const ROUNDS: [usize; 2] = [100, 600];
 /// The number of measurements of which `--record` takes the median.
 const RECORDED: usize = 3;
-const SEND: Work = Work { readers: 0, per_connection: 1, burst: 1 };
+const SEND: LockStep = LockStep { readers: 0, per_connection: 1, burst: 1 };
 
 /// What to count, and what to do with the figures.
 #[derive(Debug, Args)]
@@ -98,9 +98,9 @@ impl CostBench {
 
 fn measure_once(program: &str) -> Result<Vec<Figure>> {
     let send = round(program, SEND)?;
-    let burst = round(program, Work { burst: BURST, ..SEND })?.each(BURST);
+    let burst = round(program, LockStep { burst: BURST, ..SEND })?.each(BURST);
     let delivery = |per_connection| -> Result<Cost> {
-        let cost = round(program, Work { readers: READERS, per_connection, burst: 1 })?;
+        let cost = round(program, LockStep { readers: READERS, per_connection, burst: 1 })?;
         Ok(cost.minus(send).each(READERS))
     };
     let costs = [
@@ -113,9 +113,9 @@ fn measure_once(program: &str) -> Result<Vec<Figure>> {
 }
 
 /// The cost of one round.
-fn round(program: &str, work: Work) -> Result<Cost> {
+fn round(program: &str, work: LockStep) -> Result<Cost> {
     let [short, long] = ROUNDS.map(|rounds| -> Result<Count> {
-        let counted = Counted::start(program)?;
+        let counted = ProfiledServer::start(program)?;
         work.run(counted.server.address, rounds)?;
         counted.end()
     });

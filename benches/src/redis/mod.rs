@@ -2,16 +2,16 @@
 //! Redis in memory, and in a Redis on disk.
 
 mod process;
-mod room;
+mod setup;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-pub use self::room::{Room, Storage};
+pub use self::setup::{RedisSetup, Storage};
 use crate::compare::table::{Cell, median_ratio, remarks};
-use crate::compare::tasks::{Figure, Row, Task, figure, median, per_delivery, tail, task};
+use crate::compare::tasks::{Row, RowValue, Task, figure, median, per_delivery, tail, task};
 use crate::machine;
 use crate::senders::Pace;
 use crate::work::Work;
@@ -51,8 +51,8 @@ impl RedisBench {
                             storage.name()
                         )
                     };
-                    let room = Room::start(&self.server, storage).with_context(what)?;
-                    let figures = room.measure(task.work).with_context(what)?;
+                    let setup = RedisSetup::start(&self.server, storage).with_context(what)?;
+                    let figures = setup.measure(task.work).with_context(what)?;
                     eprintln!(
                         "{} {:.0} ns{}",
                         what(),
@@ -128,7 +128,7 @@ fn print(tasks: &[Task], cells: &[[Cell; 3]]) {
 }
 
 fn entry(row: &Row, cell: &Cell, in_memory: &Cell) -> String {
-    let Figure::Number(figure) = row.figure else { return String::new() };
+    let RowValue::Number(figure) = row.figure else { return String::new() };
     // A room in memory has no figures of Redis.
     let Some(value) = cell.median(figure).filter(|value| *value > 0.0) else {
         return "–".to_owned();

@@ -28,7 +28,7 @@ pub struct Redis {
 
 /// The work of redis-server so far.
 #[derive(Debug, Clone, Copy)]
-pub struct Done {
+pub struct RedisUsage {
     /// The processor time of all threads.
     pub cpu: Duration,
     /// Messages that were added to the stream.
@@ -78,7 +78,7 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
-    pub fn done(&self) -> Result<Done> {
+    pub fn usage(&self) -> Result<RedisUsage> {
         let statistics = self.ask("INFO commandstats")?;
         let calls = |command: &str| {
             let start = format!("cmdstat_{command}:calls=");
@@ -87,7 +87,11 @@ impl Redis {
                 .find_map(|line| line.strip_prefix(&start)?.split(',').next()?.parse().ok());
             count.unwrap_or(0)
         };
-        Ok(Done { cpu: process::cpu(self.pid), messages: calls("xadd"), scripts: calls("evalsha") })
+        Ok(RedisUsage {
+            cpu: process::cpu(self.pid),
+            messages: calls("xadd"),
+            scripts: calls("evalsha"),
+        })
     }
 
     /// Sends a command whose answer is one string, and gives the answer.

@@ -27,7 +27,7 @@ pub struct Http2 {
     /// The receive window of the connection and of each stream. It is refilled when half is used.
     offered: u32,
     /// The streams of readers, in the order in which they were opened.
-    readers: Vec<Reader>,
+    readers: Vec<ReaderStream>,
     /// The streams of calls that have an answer and no trailers yet. A failed call has no answer.
     answered: HashSet<u32>,
     received: u32,
@@ -36,7 +36,7 @@ pub struct Http2 {
 }
 
 #[derive(Debug)]
-struct Reader {
+struct ReaderStream {
     stream: u32,
     received: u32,
     /// The first part of a message that continues in the next frame.
@@ -73,7 +73,7 @@ impl Wire for Http2 {
 
     fn subscribe(&mut self, out: &mut Vec<u8>) {
         let stream = self.request(b"/mes_grpc.MessengerServer/ReadMessages", &[0; 5], out);
-        self.readers.push(Reader { stream, received: 0, partial: Vec::new() });
+        self.readers.push(ReaderStream { stream, received: 0, partial: Vec::new() });
     }
 
     fn publish(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use mio::{Events, Poll, Token};
 
-use super::process::{Done, Redis};
+use super::process::{Redis, RedisUsage};
 use crate::server::Server;
 use crate::wire::{Connection, Event, Protocol};
 use crate::work::{Figures, Work, measure};
@@ -27,7 +27,7 @@ pub enum Storage {
 }
 
 /// A server and, if the room needs one, a Redis.
-pub struct Room {
+pub struct RedisSetup {
     // Dropped before Redis, so that the server does not lose its connection.
     server: Server,
     redis: Option<Redis>,
@@ -53,7 +53,7 @@ impl Storage {
     }
 }
 
-impl Room {
+impl RedisSetup {
     /// Starts the server and Redis, and waits until a stream opens.
     pub fn start(program: &str, storage: Storage) -> Result<Self> {
         let redis = storage.options().map(Redis::start).transpose()?;
@@ -68,11 +68,11 @@ impl Room {
 
     /// Measures the server, and checks that no message was lost, refused or out of order.
     pub fn measure(&self, work: Work) -> Result<Figures> {
-        let done = || self.redis.as_ref().map(Redis::done).transpose();
-        let before = done()?;
+        let usage = || self.redis.as_ref().map(Redis::usage).transpose();
+        let before = usage()?;
         let mut figures = measure(&self.server, Protocol::Grpc, work)?;
         figures.check()?;
-        if let Some((before, after)) = before.zip(done()?) {
+        if let Some((before, after)) = before.zip(usage()?) {
             (figures.redis_cpu, figures.redis_batch) = per_message(before, after);
         }
         Ok(figures)
@@ -80,7 +80,7 @@ impl Room {
 }
 
 /// The CPU time of Redis in ns for each message, and the messages for each call of the script.
-fn per_message(before: Done, after: Done) -> (f64, f64) {
+fn per_message(before: RedisUsage, after: RedisUsage) -> (f64, f64) {
     let messages = (after.messages - before.messages) as f64;
     let scripts = (after.scripts - before.scripts) as f64;
     (after.cpu.saturating_sub(before.cpu).as_nanos() as f64 / messages, messages / scripts)

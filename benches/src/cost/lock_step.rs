@@ -1,4 +1,4 @@
-//! LockStep in lock step: send, wait for all answers and deliveries, pause, and send again. The work
+//! Work in lock step: send, wait for all answers and deliveries, pause, and send again. The work
 //! does not depend on the speed of callgrind or of the machine.
 
 use std::net::SocketAddr;

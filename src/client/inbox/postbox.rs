@@ -68,7 +68,7 @@ pub(in crate::client) struct Flushed {
 /// The JSON array without its end, cut into chunks anywhere: a cut may be within a message.
 #[derive(Debug, Default)]
 struct Contents {
-    full: VecDeque<Chunk>,
+    full: VecDeque<JsonChunk>,
     /// The chunk that is being filled, and the messages that start in it.
     open: Vec<u8>,
     open_starts: MessageStarts,
@@ -79,7 +79,7 @@ struct Contents {
 }
 
 #[derive(Debug)]
-struct Chunk {
+struct JsonChunk {
     json: Bytes,
     starts: MessageStarts,
 }
@@ -139,10 +139,10 @@ impl Postbox {
 impl Contents {
     fn into_flushed(self, answering: Answering) -> Flushed {
         let Self { full, open, open_starts, gaps, dropped, .. } = self;
-        let mut rest = full.into_iter().chain([Chunk { json: open.into(), starts: open_starts }]);
+        let mut rest = full.into_iter().chain([JsonChunk { json: open.into(), starts: open_starts }]);
         // Before the first start there is only the end of a message that was dropped.
         let mut pieces = match rest.find(|chunk| chunk.starts.count > 0) {
-            Some(Chunk { json, starts }) => vec![Bytes::from_static(b"["), json.slice(starts.first + 1..)],
+            Some(JsonChunk { json, starts }) => vec![Bytes::from_static(b"["), json.slice(starts.first + 1..)],
             None => vec![Bytes::from_static(b"[")],
         };
         pieces.extend(rest.map(|chunk| chunk.json));
@@ -181,12 +181,12 @@ impl Contents {
         let json = std::mem::replace(&mut self.open, next);
         let starts = std::mem::take(&mut self.open_starts);
         if !json.is_empty() {
-            self.full.push_back(Chunk { json: json.into(), starts });
+            self.full.push_back(JsonChunk { json: json.into(), starts });
         }
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(Chunk { json, starts }) = self.full.pop_front() {
+        if let Some(JsonChunk { json, starts }) = self.full.pop_front() {
             self.bytes -= json.len();
             self.dropped += starts.count;
         }

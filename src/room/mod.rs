@@ -17,7 +17,6 @@ mod backfill;
 mod epoch;
 mod error;
 mod idempotency;
-mod limits;
 mod log;
 mod message;
 #[cfg(test)]
@@ -36,9 +35,8 @@ pub use self::backfill::{Backfill, Step};
 pub use self::epoch::{Epoch, InvalidEpoch};
 pub use self::error::{FuturePosition, Rejection, StreamEnd};
 pub use self::idempotency::{KEY_LIFETIME, KEY_LIFETIME_AT_LEAST};
-pub use self::limits::{RoomLimits, Usage};
 pub use self::message::EncodedMessage;
 pub use self::post::Posted;
 pub use self::reader::Reader;
 pub use self::resume::{Opened, Start};
-pub use self::state::{Environment, Frames, Room};
+pub use self::state::{Environment, Frames, Room, RoomLimits, Usage};

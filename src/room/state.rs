@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use super::epoch::Epoch;
 use super::error::StreamEnd;
 use super::idempotency::{KeyHasher, Keys};
-use super::limits::{RoomLimits, Usage};
 use super::log::{Log, LogRead};
 use super::sync::{Mutex, MutexGuard};
 use super::waiters::{Ticket, Waiters};
@@ -34,6 +33,24 @@ pub struct Room {
     pub(super) laps: AtomicU64,
     /// Tells the dispatcher that there is something to publish.
     pub(super) appended: Notify,
+}
+
+/// How much the room keeps at most.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomLimits {
+    /// Bytes of messages, for all readers together.
+    pub retention: usize,
+    /// Idempotency keys.
+    pub keys: usize,
+}
+
+/// How much the room keeps now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Bytes of messages.
+    pub bytes: usize,
+    /// Idempotency keys.
+    pub keys: usize,
 }
 
 /// The functions that the process provides to the room.

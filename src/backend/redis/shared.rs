@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) tip_queries: TipQueries<Result<Tip, OpenError>>,
     /// Whether the stream is being read.
     pub(super) connected: watch::Sender<bool>,
-    /// How often that has ended.
+    /// How often this server has stopped reading the stream.
     pub(super) disconnects: AtomicU64,
     /// How often a new epoch has replaced one that this server had.
     pub(super) new_epochs: AtomicU64,
@@ -68,7 +68,7 @@ pub(super) struct EpochState {
 pub struct Health {
     /// Whether the stream is being read.
     pub connected: bool,
-    /// How often that has ended.
+    /// How often this server has stopped reading the stream.
     pub disconnects: u64,
     /// How often a new epoch has begun because messages were lost.
     pub new_epochs: u64,

@@ -9,7 +9,7 @@ use clap::Parser;
 ///
 /// Without any of its own flags a soak runs in a short form, for `cargo test`.
 #[derive(Debug, Parser)]
-pub struct Arguments {
+pub struct CommandLine {
     #[command(flatten)]
     pub tests: libtest_mimic::Arguments,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct ThreeServers {
     pub return_within: Duration,
 }
 
-impl Arguments {
+impl CommandLine {
     /// Whether the soak runs in its short form, on a small machine that may be busy.
     pub fn is_short(&self) -> bool {
         let Flags { servers: _, seed, return_within, kills, cuts, readers, redis_kills, losses } = &self.flags;

@@ -33,14 +33,14 @@ use std::time::Duration;
 use clap::Parser;
 use libtest_mimic::Trial;
 
-use self::arguments::Arguments;
+use self::arguments::CommandLine;
 use self::support::suite;
 use self::world::World;
 
 const PROGRESS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::parse();
+    let mut arguments = CommandLine::parse();
     // One after the other: a soak needs the whole machine, and it watches for panics in the whole
     // process.
     arguments.tests.test_threads = Some(1);

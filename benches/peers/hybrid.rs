@@ -43,7 +43,7 @@ const RETENTION: usize = 64 * 1024 * 1024;
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 const MAX_READ_REQUEST: usize = 4096;
 
-/// What answers a call: tonic's body, or a reader of the room.
+/// The response of a call: tonic's body, or the messages of a reader.
 type Answer = Response<Either<tonic::body::Body, Messages>>;
 
 /// The two calls over one room.

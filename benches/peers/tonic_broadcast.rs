@@ -39,8 +39,8 @@ impl MessengerServer for Chat {
         _: Request<()>,
     ) -> Result<Response<Self::ReadMessagesStream>, Status> {
         let messages = BroadcastStream::new(self.messages.subscribe());
-        // The channel reports when a receiver has missed messages. The stream ignores that and goes
-        // on.
+        // The channel reports when a receiver has missed messages. The stream ignores that and
+        // continues.
         Ok(Response::new(Box::pin(messages.filter_map(Result::ok).map(Ok))))
     }
 }

@@ -33,7 +33,7 @@ pub struct Shared {
     pub done: AtomicBool,
     /// The number of messages that all readers together have got.
     pub delivered: AtomicU64,
-    /// The slow reader is to read again.
+    /// Tells the slow reader to read again.
     pub again: AtomicBool,
 }
 
@@ -48,9 +48,9 @@ pub struct Results {
     /// Messages that arrived out of order or twice.
     pub disordered: u64,
     pub failures: Vec<String>,
-    /// From the intended time of sending, in microseconds.
+    /// The latency from the intended time of sending, in microseconds.
     pub latency: Histogram<u64>,
-    /// When the last message arrived.
+    /// The time at which the last message arrived.
     pub last: Instant,
 }
 

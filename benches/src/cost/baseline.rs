@@ -15,8 +15,8 @@ const HEAD: &str = "\
 # The cost of calls and deliveries in the release build of the server, written by
 # `bench cost --record`. `bench cost --check` fails when it is higher. See benches/README.md.
 ";
-/// What the counts depend on besides the code of the messenger. Counts of different targets are not
-/// comparable at all.
+/// The conditions of the counts, besides the code of the messenger. Counts of different targets are
+/// not comparable at all.
 const CONDITIONS: [&str; 4] = ["target", "rustc", "libc", "valgrind"];
 
 /// The conditions under which the figures were counted.

@@ -41,7 +41,7 @@ struct Connections {
     events: Events,
 }
 
-/// What the connections have received so far.
+/// The messages and answers that the connections have received so far.
 struct Progress {
     opened: usize,
     acknowledged: usize,

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The pause between two attempts to open a stream.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Where the room is stored.
+/// The storage of the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
     /// In the memory of the server.

@@ -38,7 +38,7 @@ impl LinkLog {
             // The error names the server.
             LinkEnd::NoConnection(error) => warn!(%error, ?pause, "no connection, retrying"),
             LinkEnd::Status(status) if status.code() == Code::Unauthenticated => {
-                warn!(%server, error = status.message(), ?pause, "authentication failed, retrying");
+                warn!(%server, error = %status.message(), ?pause, "authentication failed, retrying");
             }
             end => warn!(%server, error = %end, ?pause, "stream ended, reconnecting"),
         }

@@ -27,7 +27,7 @@ const CHUNK: RangeInclusive<usize> = PART..=256 * 1024;
 /// The bytes of a part.
 const PART: usize = 16 * 1024;
 /// The bytes that all readers together hold.
-const HELD: u32 = 16 * 1024 * 1024;
+const MAX_HELD: u32 = 16 * 1024 * 1024;
 /// A reader gets at most `1 / SHARE` of the free memory.
 const SHARE: usize = 8;
 /// How many opening streams may query Redis at once. If Redis hangs, the others wait here.
@@ -104,7 +104,7 @@ impl Archive {
             connection: Mutex::new(None),
             turn: Mutex::new(()),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
-            held: Arc::new(Semaphore::new(HELD as usize)),
+            held: Arc::new(Semaphore::new(MAX_HELD as usize)),
             contended: AtomicBool::new(false),
         }
     }
@@ -167,7 +167,7 @@ impl Archive {
         // There may be no frames, if all entries were skipped.
         let mut end = at.beyond.min(frames.len());
         let rest = &frames[end..];
-        let mut permit = self.hold(u32::try_from(rest.len()).unwrap_or(u32::MAX).min(HELD)).await?;
+        let mut permit = self.hold(u32::try_from(rest.len()).unwrap_or(u32::MAX).min(MAX_HELD)).await?;
         let parts = rest.chunks(PART).map(|bytes| {
             end += bytes.len();
             let complete = ends.partition_point(|(frame_end, _)| *frame_end <= end);

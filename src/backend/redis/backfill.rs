@@ -17,8 +17,8 @@ use crate::room::{Backfill, Room, Step, StreamEnd};
 use crate::send_time::SendTime;
 
 /// How long a reader that takes nothing may keep memory that others wait for.
-const KEEPS: Duration = Duration::from_secs(3);
-/// How often [`KEEPS`] may pass before a reader that takes nothing ends.
+const RELEASE_AFTER: Duration = Duration::from_secs(3);
+/// How often [`RELEASE_AFTER`] may pass before a reader that takes nothing ends.
 const STALLS: u32 = 10;
 
 /// The messages of one reader, read from the stream.
@@ -125,7 +125,8 @@ impl Backfill for RedisBackfill {
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
-        let stall = self.stall.get_or_insert_with(|| Stall { timer: Box::pin(tokio::time::sleep(KEEPS)), passed: 0 });
+        let stall =
+            self.stall.get_or_insert_with(|| Stall { timer: Box::pin(tokio::time::sleep(RELEASE_AFTER)), passed: 0 });
         loop {
             ready!(stall.timer.as_mut().poll(cx));
             stall.passed += 1;
@@ -135,7 +136,7 @@ impl Backfill for RedisBackfill {
             if self.archive.is_contended() {
                 self.parts.clear();
             }
-            stall.timer.as_mut().reset(Instant::now() + KEEPS);
+            stall.timer.as_mut().reset(Instant::now() + RELEASE_AFTER);
         }
     }
 }

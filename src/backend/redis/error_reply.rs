@@ -29,7 +29,7 @@ const KINDS: [&str; 15] = [
 ];
 
 /// How many characters of an error are passed on.
-const LONGEST: usize = 200;
+const MAX_LENGTH: usize = 200;
 
 /// An error that Redis has sent.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ impl ErrorReply {
         }
         let code = text.split(' ').next().unwrap_or_default();
         let kind = KINDS.iter().position(|kind| *kind == code).unwrap_or(KINDS.len() - 1);
-        Self { kind, text: text.chars().take(LONGEST).collect::<String>().into() }
+        Self { kind, text: text.chars().take(MAX_LENGTH).collect::<String>().into() }
     }
 }
 
@@ -161,6 +161,6 @@ mod tests {
         let short = "NOPERM The user executing the script can't run this command or subcommand";
         assert_eq!(reply(denied), (short.to_owned(), "NOPERM"));
         assert_eq!(reply("NEW\nno s3cret for\tyou"), ("NEW no *** for you".to_owned(), "other"));
-        assert_eq!(reply(&"é".repeat(1_000)).0.chars().count(), LONGEST);
+        assert_eq!(reply(&"é".repeat(1_000)).0.chars().count(), MAX_LENGTH);
     }
 }

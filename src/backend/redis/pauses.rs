@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The shortest pause.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, so about the time after which a room works again when the reason is gone.
-const LONGEST: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Pauses that grow with each refusal in a row.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Pauses {
     /// The pause before the next try.
     pub(super) fn next(&mut self) -> Duration {
         let pause = self.next;
-        self.next = (pause * 2).min(LONGEST);
+        self.next = (pause * 2).min(MAX_PAUSE);
         pause
     }
 

@@ -18,9 +18,9 @@ const BLOCK: Duration = Duration::from_secs(1);
 /// About how many bytes one read gets.
 const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
 /// The fewest messages that one read asks for, however large they are.
-const AT_LEAST: usize = 16;
+const MIN_ENTRIES: usize = 16;
 /// The most messages that one read asks for.
-const AT_MOST: usize = 1024;
+const MAX_ENTRIES: usize = 1024;
 
 /// The stream, read over one connection.
 pub(super) struct StreamReader<'a> {
@@ -35,7 +35,7 @@ pub(super) struct StreamReader<'a> {
 impl<'a> StreamReader<'a> {
     pub(super) async fn connect(shared: &'a Shared) -> RedisResult<Self> {
         let connection = shared.connect().await?;
-        Ok(Self { shared, connection, count: AT_LEAST, skipped: false })
+        Ok(Self { shared, connection, count: MIN_ENTRIES, skipped: false })
     }
 
     /// Asks for the epoch and for the end of the stream. A new epoch begins if Redis has nothing,
@@ -85,7 +85,7 @@ impl<'a> StreamReader<'a> {
                 warn!(%id, "the stream has an entry that is no message, skipped");
             }
         }
-        self.count = (BYTES_AT_ONCE * count / bytes.max(1)).clamp(AT_LEAST, AT_MOST);
+        self.count = (BYTES_AT_ONCE * count / bytes.max(1)).clamp(MIN_ENTRIES, MAX_ENTRIES);
         entries
     }
 }

@@ -22,7 +22,7 @@ use crate::net::WriteState;
 pub(super) const UNKNOWN_STREAMS: usize = usize::MAX - 1;
 
 /// A wait of this length is logged. Shorter waits are normal on a busy connection.
-const LONG: Duration = Duration::from_secs(1);
+const TOO_LONG: Duration = Duration::from_secs(1);
 
 /// Lets calls enter a connection, first come, first served.
 #[derive(Debug)]
@@ -85,13 +85,13 @@ impl Gate {
                 return Slot(Arc::clone(self));
             };
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-            if since.elapsed() >= LONG && !self.congested.swap(true, Ordering::Relaxed) {
+            if since.elapsed() >= TOO_LONG && !self.congested.swap(true, Ordering::Relaxed) {
                 warn!(%reason, "calls to the server are waiting");
             }
             tokio::select! {
                 () = self.room.notified() => {}
                 () = self.write_state.unblocked() => {}
-                () = tokio::time::sleep(LONG) => {}
+                () = tokio::time::sleep(TOO_LONG) => {}
             }
         }
     }

@@ -8,11 +8,11 @@ mod process;
 
 use std::future::{pending, ready};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,7 @@ use clap::Args;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::info::Info;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
 pub use prometheus_client::registry::Registry;
@@ -34,8 +35,8 @@ use crate::settings::{VERSION, port};
 /// How many connections stay open between requests. Few programs read metrics: one Prometheus, or
 /// two.
 const MAX_IDLE_CONNECTIONS: usize = 16;
-/// How many connections may be open. If more than [`MAX_IDLE_CONNECTIONS`] are, each is closed
-/// after its answer, so that a new one can connect.
+/// How many connections may be open. Those beyond [`MAX_IDLE_CONNECTIONS`] are closed after their
+/// answer, so that a new one can connect.
 const MAX_CONNECTIONS: usize = 64;
 
 /// The settings of the metrics port.
@@ -86,10 +87,9 @@ pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
     }
     let registry = Arc::new(registry);
     let router = Router::new().route("/metrics", get(move |headers: HeaderMap| ready(answer(&headers, &registry))));
-    // Each connection holds a clone, so the clones count the connections.
-    let open = Arc::new(());
     let router = router.layer(middleware::from_fn(refuse_bad_hosts));
-    let router = router.layer(middleware::map_response_with_state(Arc::downgrade(&open), close_if_many));
+    let closing_router = router.clone().layer(middleware::map_response(close));
+    let idle = Arc::new(Semaphore::new(MAX_IDLE_CONNECTIONS));
     let limits = ConnectionLimits { connections: MAX_CONNECTIONS, drain: Duration::ZERO };
     net::serve_connections(
         listener,
@@ -98,12 +98,13 @@ pub async fn serve(listener: Option<TcpListener>, registry: Registry) {
         ConnectionMetrics::default(),
         || {},
         |stream, drain| {
-            let (router, open) = (router.clone(), Arc::clone(&open));
+            let permit = Arc::clone(&idle).try_acquire_owned();
+            let router = if permit.is_ok() { router.clone() } else { closing_router.clone() };
             async move {
                 if let Err(error) = net::serve_http1(stream, None, TowerToHyperService::new(router), drain).await {
                     debug!(%error, "connection ended");
                 }
-                drop(open);
+                drop(permit);
             }
         },
     )
@@ -117,11 +118,8 @@ async fn refuse_bad_hosts(request: Request, next: Next) -> Response {
     }
 }
 
-async fn close_if_many(State(open): State<Weak<()>>, mut response: Response) -> Response {
-    // The listener holds one clone itself.
-    if open.strong_count() > MAX_IDLE_CONNECTIONS + 1 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
+async fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -60,7 +60,7 @@ use std::thread::available_parallelism;
 use libtest_mimic::{Arguments, Trial};
 
 /// Most tests wait most of their time.
-const THREADS_PER_CORE: usize = 4;
+const THREADS_PER_CORE: usize = 2;
 const MAX_THREADS: usize = 16;
 
 fn main() -> ExitCode {

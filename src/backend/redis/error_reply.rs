@@ -72,15 +72,19 @@ impl ErrorReply {
 
     /// The reply with this text, from which secrets and details of the script are removed.
     pub(super) fn new(text: &str, settings: &Settings) -> Self {
-        // Redis repeats the arguments of an unknown command, such as a password or a message, and
-        // names the line of the script.
-        let text = ["with args beginning with", "script:"]
-            .iter()
-            .fold(text, |text, rest| text.split_once(rest).map_or(text, |(text, _)| text));
+        // Redis repeats the arguments of an unknown command, such as a password or a message.
+        let text = text.split_once("with args beginning with").map_or(text, |(text, _)| text);
+        // Redis names the line of the script at the end.
+        let text = match text.rsplit_once("script: ") {
+            Some((text, place)) if place.contains("@user_script") => text,
+            _ => text,
+        };
         let mut text = text.trim_end_matches([' ', ',', '.']).replace(char::is_control, " ");
-        // Within a script Redis says ERR for what is NOPERM elsewhere.
-        if let Some(rest) = text.strip_prefix("ERR The user executing the script") {
-            text = format!("NOPERM The user executing the script{rest}");
+        // Within a script Redis and Valkey say ERR for what is NOPERM elsewhere.
+        if let Some(rest) = text.strip_prefix("ERR ACL failure in script: ") {
+            text = format!("NOPERM {rest}");
+        } else if text.starts_with("ERR The user executing the script") {
+            text.replace_range(.."ERR".len(), "NOPERM");
         }
         let of_sentinels = settings.sentinel_password.as_ref().map(Secret::expose);
         let passwords = [settings.url.login().password(), of_sentinels];
@@ -160,6 +164,10 @@ mod tests {
                       script: 1f2e, on @user_script:51.";
         let short = "NOPERM The user executing the script can't run this command or subcommand";
         assert_eq!(reply(denied), (short.to_owned(), "NOPERM"));
+        let denied = "ERR ACL failure in script: User app has no permissions to run the 'xadd' command";
+        let short = "NOPERM User app has no permissions to run the 'xadd' command";
+        assert_eq!(reply(denied), (short.to_owned(), "NOPERM"));
+        assert_eq!(reply(&format!("{denied} script: 1f2e, on @user_script:51.")), (short.to_owned(), "NOPERM"));
         assert_eq!(reply("NEW\nno s3cret for\tyou"), ("NEW no *** for you".to_owned(), "other"));
         assert_eq!(reply(&"é".repeat(1_000)).0.chars().count(), MAX_LENGTH);
     }

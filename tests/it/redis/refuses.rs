@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
+const DOCS: &str = include_str!("../../../docs/redis.md");
 const PASSWORD: &str = "s3cret";
 const STREAM: &str = "{messenger}:stream";
 /// How long Redis refuses: several pauses between retries.
@@ -148,11 +149,11 @@ async fn a_full_memory_is_reported() {
 }
 
 async fn a_foreign_entry_ahead_of_all_messages_is_reported() {
+    let (_, repair) = DOCS.split_once("EVAL \"").expect("the repair");
+    let (script, keys) = repair.split_once("\" ").expect("the script");
+    assert!(keys.starts_with("2 {messenger}:stream {messenger}:state\n"), "{keys}");
+    let mend = ["EVAL", script, "2", STREAM, "{messenger}:state"];
     for id in ["18446744073709551615-0", "18446744073709551615-18446744073709551615", "9999999999999999-7"] {
-        // The repair in the docs.
-        let script = "redis.call('XDEL', KEYS[1], ARGV[1]) \
-                      return redis.call('XSETID', KEYS[1], redis.call('HGET', KEYS[2], 'last'))";
-        let mend = ["EVAL", script, "2", STREAM, "{messenger}:state", id];
         let says = format!("AHEAD of all messages is the id {id} in {STREAM}");
         refuses(&says, &[&["XADD", STREAM, id, "who", "knows"]], &[&mend]).await;
     }

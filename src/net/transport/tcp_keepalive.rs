@@ -17,9 +17,11 @@ pub(crate) struct KeepalivePolicy {
     /// The time between probes.
     pub(crate) interval: Duration,
     /// How many probes may stay unanswered. Windows has a fixed number.
+    #[cfg_attr(windows, allow(dead_code))]
     pub(crate) probes: u32,
     /// How long sent data and probes may stay unacknowledged, on systems that have such a timeout.
     /// It also covers a peer that acknowledges probes but has no room for data.
+    #[cfg_attr(not(any(target_os = "android", target_os = "linux")), allow(dead_code))]
     pub(crate) unacknowledged: Duration,
 }
 

@@ -19,6 +19,8 @@ pub mod suite;
 pub use self::backend::Backend;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -97,10 +99,12 @@ pub async fn listen_again(port: u16) -> TcpListener {
 }
 
 /// A port at which a server can restart. It is below the range of ephemeral ports: an outgoing
-/// connection could otherwise take the port while the server is away.
+/// connection could otherwise take the port while the server is away. Each call gives another one:
+/// tests that run at once must not meet there.
 pub fn fixed_port() -> u16 {
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
     loop {
-        let port = fastrand::u16(10_000..30_000);
+        let port = 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
         if net::listen((Ipv4Addr::LOCALHOST, port).into()).is_ok() {
             return port;
         }
